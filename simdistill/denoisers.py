@@ -1,0 +1,165 @@
+"""Denoisers d(x_t, sigma) ≈ E[x_0 | x_t], x_t = x_0 + sigma eps: the protocol, EDM's preconditioning, mixtures.
+
+The losses need differences like d - x_0, of the size of sigma, between tensors of the size of the data: below
+sigma = 1e-4 float32 would lose them. They are therefore computed from the *residual* d(x_t, sigma) - x_t, which equals
+sigma² times the score [B.3], is itself small, and which `Preconditioned` and `GaussianMixture` return without
+cancellation.
+"""
+
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from simdistill.shapes import Condition, Data, Sigma, like
+from simdistill.validation import require
+
+
+class Denoiser(Protocol):
+    """What a teacher is: any callable that returns the denoised x_0 for x_t = x_0 + sigma eps."""
+
+    def __call__(self, x_t: Data, sigma: Sigma, condition: Condition = None) -> Data:
+        """d(x_t, sigma), the shape of `x_t`; `sigma` of shape `[batch]`, `condition` with one row a sample, or None."""
+        ...
+
+
+@runtime_checkable
+class ResidualDenoiser(Protocol):
+    """A denoiser that can also return d(x_t, sigma) - x_t without cancellation."""
+
+    def residual(self, x_t: Data, sigma: Sigma, condition: Condition = None) -> Data:
+        """d(x_t, sigma) - x_t, the shape of `x_t`."""
+        ...
+
+
+def residual(denoiser: Denoiser, x_t: Data, sigma: Sigma, condition: Condition = None) -> Data:
+    """d(x_t, sigma) - x_t = sigma² s(x_t) [B.3]: by the denoiser's own method where it has one, else by subtraction.
+
+    Raises `ValueError` if the denoiser's output has not the shape of `x_t`.
+    """
+    if isinstance(denoiser, ResidualDenoiser):
+        difference = denoiser.residual(x_t, sigma, condition)
+        shape = difference.shape
+    else:
+        x_0 = denoiser(x_t, sigma, condition)
+        shape, difference = x_0.shape, (x_0 - x_t if x_0.shape == x_t.shape else x_0)
+    require(shape == x_t.shape, "denoiser output", list(shape), f"of its input's shape, {list(x_t.shape)}")
+    return difference
+
+
+def score(denoiser: Denoiser, x_t: Data, sigma: Sigma, condition: Condition = None) -> Data:
+    """s(x_t) = (d(x_t, sigma) - x_t) / sigma² [B.3], the score of the law of x_t."""
+    return residual(denoiser, x_t, sigma, condition) / like(sigma, x_t) ** 2
+
+
+def denoised_from_score(s: Data, x_t: Data, sigma: Sigma) -> Data:
+    """d = x_t + sigma² s, the inverse of `score` [B.3]."""
+    return x_t + like(sigma, x_t) ** 2 * s
+
+
+class Preconditioned(nn.Module):
+    """A network F as a denoiser, by EDM's preconditioning (Karras et al. 2022, Table 1).
+
+    d(x, sigma) = c_skip x + c_out F(c_in x, c_noise), c_skip = sigma_data² / (sigma² + sigma_data²),
+    c_out = sigma sigma_data / √(sigma² + sigma_data²), c_in = 1 / √(sigma² + sigma_data²), c_noise = ln(sigma) / 4.
+
+    `model` is called as `model(x, c_noise, class_labels)` with one-hot labels `[batch, classes]`, or None where
+    `classes` is 0; it keeps EDM's name, so that published state dicts fit. `shape` is that of one sample and
+    [`sigma_min`, `sigma_max`] the range of noise levels that the network was trained for.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        shape: tuple[int, ...],
+        classes: int = 0,
+        sigma_data: float = 0.5,
+        sigma_min: float = 0.002,
+        sigma_max: float = 80.0,
+    ) -> None:
+        super().__init__()
+        require(sigma_data > 0, "sigma_data", sigma_data, "positive")
+        require(0 < sigma_min < sigma_max, "sigma_min", sigma_min, "above 0 and below sigma_max")
+        self.model, self.shape, self.classes = model, tuple(shape), classes
+        self.sigma_data, self.sigma_min, self.sigma_max = sigma_data, sigma_min, sigma_max
+
+    def forward(self, x_t: Data, sigma: Sigma, condition: Condition = None) -> Data:
+        """The denoised x_0; `condition` is None or integer class labels `[batch]`, required where `classes` > 0."""
+        return x_t + self.residual(x_t, sigma, condition)
+
+    def residual(self, x_t: Data, sigma: Sigma, condition: Condition = None) -> Data:
+        """d(x_t, sigma) - x_t = c_out F - (1 - c_skip) x_t, accurate relative to sigma."""
+        variance = sigma**2 + self.sigma_data**2
+        one_minus_c_skip = sigma**2 / variance
+        c_out, c_in = sigma * self.sigma_data / variance.sqrt(), 1 / variance.sqrt()
+        f = self.model(like(c_in, x_t) * x_t, sigma.log() / 4, self._one_hot(condition, x_t))
+        return like(c_out, x_t) * f - like(one_minus_c_skip, x_t) * x_t
+
+    def _one_hot(self, condition: Condition, x_t: Data) -> Tensor | None:
+        if self.classes == 0:
+            return None
+        if condition is None:
+            raise ValueError(f"condition = None: must be class labels 0 … {self.classes - 1}; the network expects them")
+        return nn.functional.one_hot(condition, self.classes).to(x_t.dtype)
+
+
+class GaussianMixture:
+    """The exact denoiser of Σ_k w_k N(m_k, C_k); one component makes it that of a Gaussian.
+
+    With C_k + sigma² I the component's covariance at level sigma and r_k(x_t) its posterior share,
+    d(x_t, sigma) = x_t - sigma² Σ_k r_k (C_k + sigma² I)⁻¹ (x_t - m_k). Differentiable in x_t, means and covariances,
+    so that it can also play the denoiser d_p of a Gaussian generator in closed form.
+
+    `means` `[components, dim]`, `covariances` `[components, dim, dim]`, `weights` `[components]` (equal if None).
+    """
+
+    def __init__(
+        self,
+        means: Float[Tensor, "components dim"],
+        covariances: Float[Tensor, "components dim dim"],
+        weights: Float[Tensor, " components"] | None = None,
+    ) -> None:
+        self.means, self.covariances = means, covariances
+        shares = torch.ones(len(means)) if weights is None else weights
+        require(bool((shares > 0).all()), "weights", shares.tolist(), "positive")
+        self.weights = (shares / shares.sum()).to(means)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one sample, `(dim,)`."""
+        return (self.means.shape[1],)
+
+    def __call__(self, x_t: Data, sigma: Sigma, condition: Condition = None) -> Data:
+        """E[x_0 | x_t]; a mixture has no condition and ignores it."""
+        return x_t + self.residual(x_t, sigma, condition)
+
+    def residual(self, x_t: Data, sigma: Sigma, condition: Condition = None) -> Data:
+        """-sigma² Σ_k r_k (C_k + sigma² I)⁻¹ (x_t - m_k)."""
+        offset, whitened, log_share = self._components(x_t, sigma)
+        del offset
+        share = log_share.softmax(1)
+        return -(like(sigma, x_t) ** 2) * (share[..., None] * whitened).sum(1)
+
+    def log_density(self, x_t: Data, sigma: Sigma) -> Float[Tensor, " batch"]:
+        """The log density of x_t at level sigma, in nats; its gradient in x_t is the score."""
+        _, _, log_share = self._components(x_t, sigma)
+        return log_share.logsumexp(1)
+
+    def sample(self, n: int, rng: torch.Generator) -> Float[Tensor, "n dim"]:
+        """`n` independent draws of x_0."""
+        k = torch.multinomial(self.weights, n, replacement=True, generator=rng)
+        eps = torch.randn(n, self.means.shape[1], generator=rng, dtype=self.means.dtype)
+        return self.means[k] + (torch.linalg.cholesky(self.covariances)[k] @ eps[..., None])[..., 0]
+
+    def _components(self, x_t: Data, sigma: Sigma) -> tuple[Any, Any, Any]:
+        """x_t - m_k, (C_k + sigma² I)⁻¹ (x_t - m_k), both `[batch, components, dim]`, and ln w_k N(x_t; k)."""
+        dim = self.means.shape[1]
+        identity = torch.eye(dim, dtype=x_t.dtype, device=x_t.device)
+        covariance = self.covariances.to(x_t) + (sigma**2)[:, None, None, None] * identity
+        factor = torch.linalg.cholesky(covariance)
+        offset = x_t[:, None, :] - self.means.to(x_t)
+        whitened = torch.cholesky_solve(offset[..., None], factor)[..., 0]
+        log_det = 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        square = (offset * whitened).sum(-1) + log_det + dim * torch.log(torch.tensor(2 * torch.pi))
+        return offset, whitened, self.weights.to(x_t).log() - square / 2

@@ -1,0 +1,208 @@
+"""How far generated samples are from a reference set: distances between two sets of given features, all in float64.
+
+A feature is a row of a `[samples, dimensions]` tensor: an Inception activation, or the sample itself where it is a
+short vector. With Inception features `frechet_distance` is the FID and `kernel_distance` the KID. Both sets must come
+from one feature extractor; their sizes may differ. Pairs are visited in blocks, so 50 000 x 50 000 of them fit.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from simdistill.validation import require
+
+Features: TypeAlias = Float[Tensor, "samples dimensions"]
+# Anonymous axes: unequal dimensions are the user's mistake, answered below by a ValueError and not by a shape checker.
+Reference: TypeAlias = Float[Tensor, "_ _"]
+
+_BLOCK = 2**22
+"""Pairs held at a time: 32 MiB in float64."""
+_ONE_EXTRACTOR = "take both sets from one feature extractor"
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Mean `[dimensions]` and covariance `[dimensions, dimensions]`: all that the Fréchet distance sees of a set.
+
+    Those of a reference set can be computed once and stored.
+    """
+
+    mean: Float[Tensor, " dimensions"]
+    covariance: Float[Tensor, "dimensions dimensions"]
+
+    @classmethod
+    def of(cls, features: Features) -> "Moments":
+        """The sample mean and the unbiased covariance (divided by samples - 1), float64.
+
+        Raises `ValueError` for fewer than 2 samples or a value that is not finite.
+        """
+        x = _float64("features", features)
+        mean = x.mean(0)
+        return cls(mean, (x - mean).T @ (x - mean) / (len(x) - 1))
+
+
+def frechet_distance(moments: Moments, reference: Moments) -> float:
+    """‖μ₁ - μ₂‖² + tr(Σ₁ + Σ₂ - 2 (Σ₁Σ₂)^½), the FID (Heusel et al. 2017), in squared units of the features.
+
+    With factors Σ = F Fᵀ the last trace is the nuclear norm ‖F₁ᵀF₂‖_*, which is stable for singular covariances (fewer
+    samples than dimensions), where the matrix root of Σ₁Σ₂ is not. The estimate from samples is biased upwards
+    by a term of order 1/samples: compare values at equal sample sizes only.
+
+    Raises `ValueError` for different dimensions.
+    """
+    d = len(reference.mean)
+    require(len(moments.mean) == d, "len(moments.mean)", len(moments.mean), f"{d}, as in reference: {_ONE_EXTRACTOR}")
+    shift = (moments.mean.double() - reference.mean.double()).square().sum()
+    factor, reference_factor = _factor(moments.covariance), _factor(reference.covariance)
+    spread = factor.square().sum() + reference_factor.square().sum()
+    overlap = torch.linalg.svdvals(factor.T @ reference_factor).sum()
+    return max(0.0, float(shift + spread - 2 * overlap))
+
+
+def kernel_distance(features: Features, reference: Reference) -> float:
+    """Unbiased squared MMD with the kernel k(x, y) = (x·y / dimensions + 1)³, the KID (Bińkowski et al. 2018).
+
+    mean_{i≠j} k(x_i, x_j) + mean_{i≠j} k(y_i, y_j) - 2 mean_{i,j} k(x_i, y_j), over the full sets: the customary mean
+    over random subsets has the same expectation, but a larger variance and a seed. Unbiased, it may be negative, and
+    is for two copies of one set. Tables often show it times 1000.
+
+    Raises `ValueError` for different dimensions, fewer than 2 samples, or a value that is not finite.
+    """
+    x, y = _pair("features", features, reference)
+    between = _kernel_sum(x, y) / (len(x) * len(y))
+    return _kernel_mean_of_distinct(x) + _kernel_mean_of_distinct(y) - 2 * between
+
+
+@dataclass(frozen=True)
+class PrecisionRecall:
+    """Shares in [0, 1], but for `density`, which passes 1 where samples crowd where the reference is dense."""
+
+    precision: float
+    """The samples that lie in the ball of some reference (Kynkäänniemi et al. 2019)."""
+    recall: float
+    """The references that lie in the ball of some sample (Kynkäänniemi et al. 2019)."""
+    density: float
+    """The mean number of reference balls around a sample, divided by k (Naeem et al. 2020)."""
+    coverage: float
+    """The references whose ball holds some sample (Naeem et al. 2020)."""
+
+
+def precision_recall(features: Features, reference: Reference, k: int = 3) -> PrecisionRecall:
+    """Fidelity (precision, density) and diversity (recall, coverage) by k-nearest-neighbour balls.
+
+    The ball of a point is closed and reaches to its k-th nearest neighbour in its own set, itself not counted.
+    k = 3 is Kynkäänniemi's choice; Naeem et al. take 5.
+
+    Raises `ValueError` for different dimensions, k < 1, at most k or fewer than 2 samples, or a value not finite.
+    """
+    x, y = _pair("features", features, reference)
+    fewest = min(len(x), len(y))
+    require(1 <= k < fewest, "k", k, f"at least 1 and less than the samples of either set ({fewest}): draw more")
+    # k + 1, because the nearest neighbour of a point in its own set is itself
+    radii, reference_radii = _nearest(x, x, k + 1), _nearest(y, y, k + 1)
+    balls, reference_balls = _balls_around(y, x, radii), _balls_around(x, y, reference_radii)
+    covered = _nearest(y, x, 1) <= reference_radii
+    return PrecisionRecall(
+        precision=float((reference_balls > 0).double().mean()),
+        recall=float((balls > 0).double().mean()),
+        density=float(reference_balls.double().mean() / k),
+        coverage=float(covered.double().mean()),
+    )
+
+
+def energy_distance(samples: Features, reference: Reference) -> float:
+    """2 E‖X - Y‖ - E‖X - X'‖ - E‖Y - Y'‖ (Székely & Rizzo 2013), in the unit of the samples; no root is taken.
+
+    The means run over all pairs, i = j included (the V-statistic, as in the paper): the distance of the two empirical
+    distributions, which is never negative and 0 for equal sets. For two sets of n samples of one law it is
+    2 E‖X - X'‖ / n in expectation, not 0: compare values at equal sample sizes only.
+
+    Raises `ValueError` for different dimensions, fewer than 2 samples, or a value that is not finite.
+    """
+    x, y = _pair("samples", samples, reference)
+    return max(0.0, 2 * _mean_distance(x, y) - _mean_distance(x, x) - _mean_distance(y, y))
+
+
+def sliced_wasserstein(samples: Features, reference: Reference, projections: int = 512, seed: int = 0) -> float:
+    """√(mean over directions θ of W₂²(θ·X, θ·Y)) (Bonneel et al. 2015), in the unit of the samples.
+
+    W₂² on the line is ∫₀¹ (Q_X(u) - Q_Y(u))² du, exact for the two empirical quantile functions whatever the sizes.
+    The `projections` directions are uniform on the sphere: normal numbers of `seed`, normalised, alike on every device.
+
+    Raises `ValueError` for different dimensions, fewer than 2 samples, projections < 1, or a value that is not finite.
+    """
+    require(projections >= 1, "projections", projections, "at least 1")
+    x, y = _pair("samples", samples, reference)
+    n, m = len(x), len(y)
+    # Q_X jumps at multiples of 1/n and Q_Y at those of 1/m: counted in units of 1/(n m), where they are exact
+    jumps = torch.cat([m * torch.arange(1, n + 1), n * torch.arange(1, m + 1)]).unique().to(x.device)
+    widths = jumps.diff(prepend=jumps.new_zeros(1)).double() / (n * m)
+    rng = torch.Generator().manual_seed(seed)
+    directions = torch.randn(projections, x.shape[1], generator=rng, dtype=torch.float64).to(x.device)
+    directions = directions / directions.norm(dim=1, keepdim=True)
+    squares = torch.zeros((), dtype=torch.float64, device=x.device)
+    for theta in directions.split(max(1, _BLOCK // (n + m))):
+        x_quantiles = (x @ theta.T).sort(0).values[(jumps - 1) // m]
+        y_quantiles = (y @ theta.T).sort(0).values[(jumps - 1) // n]
+        squares += (widths @ (x_quantiles - y_quantiles).square()).sum()
+    return float(squares / projections) ** 0.5
+
+
+def _pair(name: str, features: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
+    d = reference.shape[1]
+    require(features.shape[1] == d, f"{name}.shape[1]", features.shape[1], f"{d}, as in reference: {_ONE_EXTRACTOR}")
+    return _float64(name, features), _float64("reference", reference)
+
+
+def _float64(name: str, features: Tensor) -> Tensor:
+    require(len(features) >= 2, f"len({name})", len(features), "at least 2: draw more samples")
+    bad = int((~features.isfinite()).sum())
+    require(bad == 0, f"non-finite values in {name}", bad, "0: the generator or the feature extractor diverged")
+    return features.double()
+
+
+def _factor(covariance: Tensor) -> Tensor:
+    """F `[dimensions, rank]` with F Fᵀ the covariance; eigenvalues that are rounding errors of 0 are left out."""
+    values, vectors = torch.linalg.eigh(covariance.double())
+    significant = values > len(values) * torch.finfo(values.dtype).eps * values[-1]
+    return vectors[:, significant] * values[significant].sqrt()
+
+
+def _blocks(x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+    """The rows of x in pieces that make at most `_BLOCK` pairs with all of y."""
+    return x.split(max(1, _BLOCK // len(y)))
+
+
+def _kernel_sum(x: Tensor, y: Tensor) -> float:
+    return sum(float((rows @ y.T / x.shape[1] + 1).pow(3).sum()) for rows in _blocks(x, y))
+
+
+def _kernel_mean_of_distinct(x: Tensor) -> float:
+    diagonal = (x.square().mean(1) + 1).pow(3).sum()
+    return (_kernel_sum(x, x) - float(diagonal)) / (len(x) * (len(x) - 1))
+
+
+def _squared_distances(x: Tensor, y: Tensor) -> Iterator[Tensor]:
+    """‖x_i - y_j‖², some rows at a time."""
+    x, y = x - y[0], y - y[0]  # an origin among the data: ‖x‖² + ‖y‖² - 2 x·y cancels if both are far from it
+    y_squares = y.square().sum(1)
+    for rows in _blocks(x, y):
+        yield (rows.square().sum(1, keepdim=True) + y_squares - 2 * rows @ y.T).clamp(min=0)
+
+
+def _mean_distance(x: Tensor, y: Tensor) -> float:
+    return sum(float(block.sqrt().sum()) for block in _squared_distances(x, y)) / (len(x) * len(y))
+
+
+def _nearest(x: Tensor, y: Tensor, k: int) -> Tensor:
+    """The squared distance from every x to its k-th nearest y, `[len(x)]`."""
+    return torch.cat([block.kthvalue(k, dim=1).values for block in _squared_distances(x, y)])
+
+
+def _balls_around(x: Tensor, centres: Tensor, squared_radii: Tensor) -> Tensor:
+    """The number of balls that hold x, `[len(x)]`."""
+    return torch.cat([(block <= squared_radii).sum(1) for block in _squared_distances(x, centres)])

@@ -1,0 +1,63 @@
+"""A residual multi-layer perceptron for vectors and small images, with noise-level and class conditioning."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import silu
+
+from simdistill.shapes import Data, Sigma
+from simdistill.validation import require
+
+_EMBEDDING = 64  # features of the noise level and the label together; wider spends parameters away from the data
+
+
+class MLP(nn.Module):
+    """F(x, c_noise, class_labels) for samples of any `shape`, flattened: `depth` residual blocks of `width` features.
+
+    A block is h + W silu(norm(h) (1 + scale) + shift), scale and shift linear in an embedding of the noise level
+    (Fourier features, Tancik et al. 2020) and of the one-hot label. The output starts at zero, so that the
+    preconditioned denoiser starts as the best linear one.
+    """
+
+    def __init__(self, shape: tuple[int, ...], width: int = 256, depth: int = 3, label_dim: int = 0) -> None:
+        super().__init__()
+        require(width >= 1, "width", width, "at least 1")
+        require(depth >= 1, "depth", depth, "at least 1")
+        self.arguments: dict[str, Any] = {"shape": list(shape), "width": width, "depth": depth, "label_dim": label_dim}
+        features = int(torch.Size(shape).numel())
+        self.frequencies: Tensor
+        self.register_buffer("frequencies", torch.pi * 2.0 ** (torch.arange(8) - 2), persistent=False)
+        self.map_noise = nn.Linear(16, _EMBEDDING)
+        self.map_label = nn.Linear(label_dim, _EMBEDDING, bias=False) if label_dim else None
+        self.first = nn.Linear(features, width)
+        self.blocks = nn.ModuleList(_Block(width) for _ in range(depth))
+        self.last = nn.Linear(width, features)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(
+        self, x: Data, noise_labels: Sigma, class_labels: Float[Tensor, "batch label_dim"] | None = None
+    ) -> Data:
+        """The network's raw output, the shape of `x`; `noise_labels` is c_noise, `class_labels` one-hot or None."""
+        phase = noise_labels[:, None] * self.frequencies
+        embedding = self.map_noise(torch.cat([phase.cos(), phase.sin()], 1))
+        if self.map_label is not None and class_labels is not None:
+            embedding = embedding + self.map_label(class_labels)
+        embedding, h = silu(embedding), self.first(x.flatten(1))
+        for block in self.blocks:
+            h = block(h, embedding)
+        return self.last(silu(h)).reshape(x.shape)
+
+
+class _Block(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width, elementwise_affine=False)
+        self.modulation = nn.Linear(_EMBEDDING, 2 * width)
+        self.linear = nn.Linear(width, width)
+
+    def forward(self, h: Tensor, embedding: Tensor) -> Tensor:
+        scale, shift = self.modulation(embedding).chunk(2, dim=1)
+        return h + self.linear(silu(self.norm(h) * (1 + scale) + shift))
