@@ -6,6 +6,7 @@ sigma² times the score [B.3], is itself small, and which `Preconditioned` and `
 cancellation.
 """
 
+import math
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -121,7 +122,7 @@ class GaussianMixture:
         weights: Float[Tensor, " components"] | None = None,
     ) -> None:
         self.means, self.covariances = means, covariances
-        shares = torch.ones(len(means)) if weights is None else weights
+        shares = means.new_ones(len(means)) if weights is None else weights
         require(bool((shares > 0).all()), "weights", shares.tolist(), "positive")
         self.weights = (shares / shares.sum()).to(means)
 
@@ -161,5 +162,5 @@ class GaussianMixture:
         offset = x_t[:, None, :] - self.means.to(x_t)
         whitened = torch.cholesky_solve(offset[..., None], factor)[..., 0]
         log_det = 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-        square = (offset * whitened).sum(-1) + log_det + dim * torch.log(torch.tensor(2 * torch.pi))
+        square = (offset * whitened).sum(-1) + log_det + dim * math.log(2 * math.pi)
         return offset, whitened, self.weights.to(x_t).log() - square / 2

@@ -68,8 +68,8 @@ class Exponential:
     def value(self, y: Data) -> PerSample:
         """d(y), shape `[batch]`."""
         exponent = self.beta * _power(_norm(y), self.alpha)
-        bounded = exponent.clamp(max=_LARGEST_EXPONENT)
-        return torch.expm1(bounded) + math.exp(_LARGEST_EXPONENT) * (exponent - bounded)
+        beyond = (exponent - _LARGEST_EXPONENT).clamp(min=0)
+        return torch.expm1(exponent.clamp(max=_LARGEST_EXPONENT)) + math.exp(_LARGEST_EXPONENT) * beyond
 
     def gradient(self, y: Data) -> Data:
         """d'(y), the shape of `y`."""

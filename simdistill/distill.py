@@ -1,6 +1,6 @@
 """Algorithm 2: score implicit matching, as two losses that are deterministic functions of their random inputs."""
 
-from collections.abc import Iterator
+from collections.abc import Generator as Generates
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -60,7 +60,7 @@ def denoising_loss(
 
 
 @contextmanager
-def frozen(module: nn.Module) -> Iterator[None]:
+def frozen(module: nn.Module) -> Generates[None]:
     """Within the block no parameter of `module` that was trainable collects a gradient; its inputs still do."""
     trainable = [p for p in module.parameters() if p.requires_grad]
     for p in trainable:

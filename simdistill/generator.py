@@ -3,7 +3,6 @@
 import torch
 from torch import nn
 
-from simdistill.denoisers import Denoiser
 from simdistill.shapes import Condition, Data
 from simdistill.validation import require
 
@@ -16,7 +15,7 @@ class Generator(nn.Module):
     2.5 is in every column of Table 5. `denoiser` has the teacher's architecture and starts from its weights.
     """
 
-    def __init__(self, denoiser: Denoiser, sigma_init: float = 2.5) -> None:
+    def __init__(self, denoiser: nn.Module, sigma_init: float = 2.5) -> None:
         super().__init__()
         require(sigma_init > 0, "sigma_init", sigma_init, "positive")
         self.denoiser, self.sigma_init = denoiser, sigma_init

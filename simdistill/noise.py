@@ -63,7 +63,7 @@ class Karras:
 
     sigma_k = (sigma_min^(1/rho) + k/(levels-1) (sigma_max^(1/rho) - sigma_min^(1/rho)))^rho,
     k ~ Unif{0, …, highest}. The defaults are SiD's: levels 801 to 999 are never drawn, so that the largest noise is
-    about 24.4. The scan hides which end k = 0 is; it is sigma_min, as in SiD (Zhou et al. 2024).
+    about 24.5. The scan hides which end k = 0 is; it is sigma_min, as in SiD (Zhou et al. 2024).
     """
 
     sigma_min: float = 0.002
@@ -85,7 +85,7 @@ class Karras:
         return (low + k / (self.levels - 1) * (high - low)) ** self.rho
 
     def quantile(self, u: PerSample) -> Sigma:
-        """The level k = ⌊u (highest + 1)⌋."""
+        """The level k = ⌈u (highest + 1)⌉ - 1."""
         return _quantile_of(self.table(), u)
 
     def cdf(self, sigma: Sigma) -> PerSample:
@@ -119,7 +119,7 @@ class DiscreteVP:
         return torch.sqrt(torch.expm1(-log_a))
 
     def quantile(self, u: PerSample) -> Sigma:
-        """sigma_t for t = 1 + ⌊u (steps - 1)⌋."""
+        """sigma_t for t = ⌈u (steps - 1)⌉."""
         return _quantile_of(self.table(), u)
 
     def cdf(self, sigma: Sigma) -> PerSample:
@@ -184,10 +184,11 @@ Law: TypeAlias = LogNormal | Karras | DiscreteVP | Clamped | Truncated
 
 
 def _quantile_of(table: Tensor, u: PerSample) -> Sigma:
-    k = (u.double() * len(table) + 1e-9).long().clamp(0, len(table) - 1)  # 1e-9: (k/n) n must not round below k
-    return table.to(u.device)[k].to(u.dtype)
+    n = len(table)
+    k = torch.ceil(u.double() * n - 1e-9).long().clamp(1, n)  # 1e-9: (k/n) n must not round above k
+    return table.to(u)[k - 1]
 
 
 def _cdf_of(table: Tensor, sigma: Sigma) -> PerSample:
-    at_most = torch.searchsorted(table.to(sigma.device), sigma.double(), right=True)
-    return (at_most / len(table)).to(sigma.dtype)
+    at_most = torch.searchsorted(table.to(sigma), sigma, right=True)
+    return at_most.to(sigma.dtype) / len(table)

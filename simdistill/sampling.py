@@ -1,6 +1,7 @@
 """Sampling: starting noise with a seed of its own for every sample, and the Heun reference sampler."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -52,7 +53,7 @@ def heun(
 
     sigmas = karras_steps(steps, sigma_min, sigma_max).tolist()
     x = sigmas[0] * z
-    for sigma, following in zip(sigmas[:-1], sigmas[1:], strict=True):
+    for sigma, following in pairwise(sigmas):
         d = slope(x, sigma)
         euler = x + (following - sigma) * d
         x = euler if following == 0 else x + (following - sigma) * (d + slope(euler, following)) / 2

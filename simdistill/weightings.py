@@ -49,7 +49,7 @@ class InverseError:
 class VPScore:
     """w = T g(t)² ‖s + eps/sigma_t‖² written for a denoiser's squared error: the online weight of Listing 1.
 
-    With beta_t = g(t)²/T, 1/a_t = 1 + sigma² and s + eps/sigma_t = (d - x_0) / (√a_t sigma²) this is
+    With g(t)² = beta_t, 1/a_t = 1 + sigma² and s + eps/sigma_t = (d - x_0) / (√a_t sigma²) this is
     w = T beta_t (1 + sigma²) / sigma⁴. A level between two of `times` takes beta of the upper one.
     """
 

@@ -23,8 +23,8 @@ def load_digits() -> tuple[Labelled, Labelled]:
     """
     from sklearn.datasets import load_digits as load  # half a second
 
-    bunch = load()
-    images = torch.tensor(bunch.images, dtype=torch.float32)[:, None] / 8 - 1
-    labels = torch.tensor(bunch.target, dtype=torch.int64)
+    pixels, targets = load(return_X_y=True)
+    images = torch.tensor(pixels, dtype=torch.float32).reshape(-1, 1, 8, 8) / 8 - 1
+    labels = torch.tensor(targets, dtype=torch.int64)
     held_out = torch.arange(len(images)) % 4 == 3
     return Labelled(images[~held_out], labels[~held_out]), Labelled(images[held_out], labels[held_out])

@@ -33,7 +33,9 @@ class DigitsClassifier(nn.Module):
         return self.logits(self.dropout(silu(self.features(images))))
 
 
-def train_digits_classifier(data: Labelled, iterations: int = 3000, batch: int = 128, seed: int = 0) -> DigitsClassifier:
+def train_digits_classifier(
+    data: Labelled, iterations: int = 3000, batch: int = 128, seed: int = 0
+) -> DigitsClassifier:
     """Fit a `DigitsClassifier` to `data` with one-pixel shifts as augmentation; returns it in eval mode."""
     torch.manual_seed(seed)
     rng = torch.Generator().manual_seed(seed)

@@ -5,7 +5,7 @@ short vector. With Inception features `frechet_distance` is the FID and `kernel_
 from one feature extractor; their sizes may differ. Pairs are visited in blocks, so 50 000 x 50 000 of them fit.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -26,10 +26,7 @@ _ONE_EXTRACTOR = "take both sets from one feature extractor"
 
 @dataclass(frozen=True)
 class Moments:
-    """Mean `[dimensions]` and covariance `[dimensions, dimensions]`: all that the Fréchet distance sees of a set.
-
-    Those of a reference set can be computed once and stored.
-    """
+    """Mean and covariance of a set: all that `frechet_distance` sees; those of a reference are computed once."""
 
     mean: Float[Tensor, " dimensions"]
     covariance: Float[Tensor, "dimensions dimensions"]
@@ -41,8 +38,8 @@ class Moments:
         Raises `ValueError` for fewer than 2 samples or a value that is not finite.
         """
         x = _float64("features", features)
-        mean = x.mean(0)
-        return cls(mean, (x - mean).T @ (x - mean) / (len(x) - 1))
+        centred = x - x.mean(0)
+        return cls(x.mean(0), centred.T @ centred / (len(x) - 1))
 
 
 def frechet_distance(moments: Moments, reference: Moments) -> float:
@@ -100,8 +97,8 @@ def precision_recall(features: Features, reference: Reference, k: int = 3) -> Pr
     Raises `ValueError` for different dimensions, k < 1, at most k or fewer than 2 samples, or a value not finite.
     """
     x, y = _pair("features", features, reference)
-    fewest = min(len(x), len(y))
-    require(1 <= k < fewest, "k", k, f"at least 1 and less than the samples of either set ({fewest}): draw more")
+    most = min(len(x), len(y)) - 1
+    require(1 <= k <= most, "k", k, f"from 1 to {most}, below the size of either set: lower it or draw more samples")
     # k + 1, because the nearest neighbour of a point in its own set is itself
     radii, reference_radii = _nearest(x, x, k + 1), _nearest(y, y, k + 1)
     balls, reference_balls = _balls_around(y, x, radii), _balls_around(x, y, reference_radii)
@@ -109,7 +106,7 @@ def precision_recall(features: Features, reference: Reference, k: int = 3) -> Pr
     return PrecisionRecall(
         precision=float((reference_balls > 0).double().mean()),
         recall=float((balls > 0).double().mean()),
-        density=float(reference_balls.double().mean() / k),
+        density=float(reference_balls.mean() / k),
         coverage=float(covered.double().mean()),
     )
 
@@ -186,23 +183,29 @@ def _kernel_mean_of_distinct(x: Tensor) -> float:
     return (_kernel_sum(x, x) - float(diagonal)) / (len(x) * (len(x) - 1))
 
 
-def _squared_distances(x: Tensor, y: Tensor) -> Iterator[Tensor]:
-    """‖x_i - y_j‖², some rows at a time."""
-    x, y = x - y[0], y - y[0]  # an origin among the data: ‖x‖² + ‖y‖² - 2 x·y cancels if both are far from it
-    y_squares = y.square().sum(1)
-    for rows in _blocks(x, y):
-        yield (rows.square().sum(1, keepdim=True) + y_squares - 2 * rows @ y.T).clamp(min=0)
+def _distances(x: Tensor, y: Tensor) -> Iterator[Tensor]:
+    """‖x_i - y_j‖ for some rows x_i at a time and every y_j."""
+    x, y = x - y[0], y - y[0]  # an origin among the data: cdist takes ‖x‖² + ‖y‖² - 2 x·y, which cancels far from it
+    return (torch.cdist(rows, y) for rows in _blocks(x, y))
 
 
 def _mean_distance(x: Tensor, y: Tensor) -> float:
-    return sum(float(block.sqrt().sum()) for block in _squared_distances(x, y)) / (len(x) * len(y))
+    return sum(float(block.sum()) for block in _distances(x, y)) / (len(x) * len(y))
+
+
+def _each(x: Tensor, y: Tensor, summary: Callable[[Tensor], Tensor]) -> Tensor:
+    """For every x_i a summary of its distances to all of y, `[len(x)]`."""
+    result = x.new_empty(len(x))  # filled in place: small tensors kept between the large ones would fragment the heap
+    for part, block in zip(_blocks(result, y), _distances(x, y), strict=True):
+        part.copy_(summary(block))
+    return result
 
 
 def _nearest(x: Tensor, y: Tensor, k: int) -> Tensor:
-    """The squared distance from every x to its k-th nearest y, `[len(x)]`."""
-    return torch.cat([block.kthvalue(k, dim=1).values for block in _squared_distances(x, y)])
+    """The distance from every x_i to its k-th nearest y_j, `[len(x)]`."""
+    return _each(x, y, lambda block: block.topk(k, largest=False).values[:, -1])
 
 
-def _balls_around(x: Tensor, centres: Tensor, squared_radii: Tensor) -> Tensor:
-    """The number of balls that hold x, `[len(x)]`."""
-    return torch.cat([(block <= squared_radii).sum(1) for block in _squared_distances(x, centres)])
+def _balls_around(x: Tensor, centres: Tensor, radii: Tensor) -> Tensor:
+    """The number of balls that hold x_i, `[len(x)]`."""
+    return _each(x, centres, lambda block: (block <= radii).sum(1))

@@ -1,5 +1,6 @@
 """A residual multi-layer perceptron for vectors and small images, with noise-level and class conditioning."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ class MLP(nn.Module):
     preconditioned denoiser starts as the best linear one.
     """
 
-    def __init__(self, shape: tuple[int, ...], width: int = 256, depth: int = 3, label_dim: int = 0) -> None:
+    def __init__(self, shape: Sequence[int], width: int = 256, depth: int = 3, label_dim: int = 0) -> None:
         super().__init__()
         require(width >= 1, "width", width, "at least 1")
         require(depth >= 1, "depth", depth, "at least 1")

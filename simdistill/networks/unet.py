@@ -22,6 +22,7 @@ Embedding: TypeAlias = Float[Tensor, "batch _"]
 Tokens: TypeAlias = Float[Tensor, "batch channels tokens"]
 Resampling: TypeAlias = Literal["up", "down"] | None
 Number: TypeAlias = int | float
+Labels: TypeAlias = Shaped[Tensor, "batch _"] | None
 
 
 class Conv(nn.Module):
@@ -121,7 +122,7 @@ def attend(q: Tokens, k: Tokens, v: Tokens) -> Tokens:
 
 
 class PositionalEmbedding(nn.Module):
-    """DDPM++: [sin(ω_i c), cos(ω_i c)], ω_i = 10000^(-i/(n-1)), i < n = channels/2; sines first, as Ho et al. (2020)."""
+    """DDPM++: [sin(ω_i c), cos(ω_i c)], ω_i = 10000^(-i/(n-1)), i < n = channels/2; sines first (Ho et al. 2020)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -194,6 +195,7 @@ class SongUNet(nn.Module):
         require(len(resample_filter) % 2 == 0, "resample_filter", resample_filter, "of even length")
 
         self.label_dim, self.augment_dim, self.label_dropout = label_dim, augment_dim, label_dropout
+        self.num_blocks = num_blocks
         noise_channels, emb_channels = model_channels * channel_mult_noise, model_channels * channel_mult_emb
         embedding = PositionalEmbedding if embedding_type == "positional" else FourierEmbedding
         self.map_noise = embedding(noise_channels)
@@ -204,12 +206,91 @@ class SongUNet(nn.Module):
 
         block = partial(Block, emb_channels=emb_channels, dropout=dropout, taps=resample_filter)
         levels = [(img_resolution >> i, model_channels * mult) for i, mult in enumerate(channel_mult)]
+        plan = [(f"{r}x{r}", width, r in attn_resolutions) for r, width in levels]
+        self.levels = [at for at, _, _ in plan]  # "32x32", "16x16", …: how the layers of a resolution are called
+        top, bottom = self.levels[0], self.levels[-1]
+
         channels, aux, skips = model_channels, in_channels, list[int]()
         self.enc = nn.ModuleDict()
-        for r, width in levels:
-            if r == img_resolution:
-                self.enc[f"{r}x{r}_conv"] = Conv(in_channels, channels, 3)
+        for at, width, attention in plan:
+            if at == top:
+                self.enc[f"{at}_conv"] = Conv(in_channels, channels, 3)
             else:
-                self.enc[f"{r}x{r}_down"] = block(channels, channels, direction="down")
+                self.enc[f"{at}_down"] = block(channels, channels, direction="down")
+                if encoder_type == "residual":
+                    self.enc[f"{at}_aux_residual"] = ConvThenHalve(aux, channels, 3, 1.0, "down", resample_filter)
+                    aux = channels
+            skips.append(channels)
+            for i in range(num_blocks):
+                self.enc[f"{at}_block{i}"] = block(channels, width, attention=attention)
+                channels = width
                 skips.append(channels)
-                ...
+
+        self.dec = nn.ModuleDict()
+        for at, width, attention in reversed(plan):
+            if at == bottom:
+                self.dec[f"{at}_in0"] = block(channels, channels, attention=True)
+                self.dec[f"{at}_in1"] = block(channels, channels)
+            else:
+                self.dec[f"{at}_up"] = block(channels, channels, direction="up")
+            for i in range(num_blocks + 1):
+                self.dec[f"{at}_block{i}"] = block(
+                    channels + skips.pop(), width, attention=attention and i == num_blocks
+                )
+                channels = width
+        self.dec[f"{top}_aux_norm"] = _group_norm(channels)
+        self.dec[f"{top}_aux_conv"] = Conv(channels, out_channels, 3, gain=1e-5)
+
+    def forward(
+        self, x: Image, noise_labels: Sigma, class_labels: Labels = None, augment_labels: Labels = None
+    ) -> Image:
+        """F, `[batch, out_channels, R, R]`, for images `[batch, in_channels, R, R]` and c_noise `[batch]`.
+
+        `class_labels` are one-hot, `[batch, label_dim]`, and `augment_labels` `[batch, augment_dim]`; None means zeros,
+        EDM's way to ask for any class. Raises `ValueError` for labels of another shape.
+        """
+        emb = self._embed(noise_labels, class_labels, augment_labels, x.dtype)
+        top, bottom = self.levels[0], self.levels[-1]
+        aux, skips = x, list[Tensor]()
+        for at in self.levels:
+            x = self.enc[f"{at}_conv"](x) if at == top else self.enc[f"{at}_down"](x, emb)
+            if f"{at}_aux_residual" in self.enc:
+                aux = x = (x + self.enc[f"{at}_aux_residual"](aux)) * math.sqrt(0.5)
+            skips.append(x)
+            for i in range(self.num_blocks):
+                x = self.enc[f"{at}_block{i}"](x, emb)
+                skips.append(x)
+        for at in reversed(self.levels):
+            for entry in ("in0", "in1") if at == bottom else ("up",):
+                x = self.dec[f"{at}_{entry}"](x, emb)
+            for i in range(self.num_blocks + 1):
+                x = self.dec[f"{at}_block{i}"](torch.cat([x, skips.pop()], dim=1), emb)
+        return self.dec[f"{top}_aux_conv"](silu(self.dec[f"{top}_aux_norm"](x)))
+
+    def _embed(self, noise: Tensor, classes: Tensor | None, augment: Tensor | None, dtype: torch.dtype) -> Tensor:
+        widths = {"class_labels": (classes, self.label_dim), "augment_labels": (augment, self.augment_dim)}
+        for name, (labels, width) in widths.items():
+            if labels is not None:
+                shape, expected = [*labels.shape], [len(noise), width]
+                require(shape == expected, f"{name}.shape", shape, f"{expected}: one row a sample")
+        emb = self.map_noise(noise).to(dtype)
+        if self.map_label is not None:
+            one_hot = emb.new_zeros(len(emb), self.label_dim) if classes is None else classes.to(dtype)
+            if self.training and self.label_dropout:
+                one_hot = one_hot * (torch.rand_like(one_hot[:, :1]) >= self.label_dropout)
+            emb = emb + self.map_label(one_hot * math.sqrt(self.label_dim))  # a random class then has unit mean square
+        if self.map_augment is not None and augment is not None:
+            emb = emb + self.map_augment(augment.to(dtype))
+        return silu(self.map_layer1(silu(self.map_layer0(emb))))
+
+
+def _group_norm(channels: int) -> nn.GroupNorm:
+    return nn.GroupNorm(max(1, min(32, channels // 4)), channels, eps=1e-6)
+
+
+def _linear(in_features: int, out_features: int, bias: bool = True) -> nn.Linear:
+    layer = nn.Linear(in_features, out_features, bias=bias)
+    nn.init.xavier_uniform_(layer.weight)
+    if bias:
+        nn.init.zeros_(layer.bias)
+    return layer

@@ -1,0 +1,1 @@
+"""Where teachers come from: one file per origin, all of them giving a `Teacher`."""

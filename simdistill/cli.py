@@ -1,0 +1,59 @@
+"""The command line: one subcommand a verb. Nothing heavy is imported before a verb is chosen."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+
+VERBS = {
+    "distill": "turn a teacher into a one-step generator; leaves a run's folder with weights, metrics and a report",
+    "sample": "draw images from a run, each with a seed of its own",
+    "evaluate": "measure a run's teacher, student and undistilled generator side by side",
+    "pretrain": "train a teacher",
+    "features": "train the classifier whose features the metrics use",
+}
+
+EXAMPLES = """\
+examples:
+  simdistill distill digits                        the shipped teacher of 8x8 digits, about two minutes on two cores
+  simdistill sample runs/digits --seeds 0-63 --labels 3
+  simdistill evaluate runs/digits --json
+  simdistill distill digits --help                 every choice of the method, with its default
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb and return the exit code: 0, 2 for a request that cannot be met, 1 for a divergence, 130 if stopped."""
+    parser = argparse.ArgumentParser(
+        prog="simdistill",
+        description="Distil a diffusion model into a one-step generator by Score Implicit Matching, without data.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"simdistill {version('simdistill')}")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    for name, purpose in VERBS.items():
+        verbs.add_parser(name, help=purpose, add_help=False, allow_abbrev=False)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    verb: str = parser.parse_args(words[:1]).verb
+
+    from simdistill import commands  # imports torch
+    from simdistill.training.session import Diverged, Interrupted
+
+    try:
+        getattr(commands, verb)(words[1:])
+    except (ValueError, OSError) as error:
+        return _complain(verb, f"error: {error}", 2)
+    except Diverged as error:
+        return _complain(verb, f"diverged: {error}", 1)
+    except Interrupted as error:
+        return _complain(verb, str(error), 130)
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _complain(verb: str, what: str, code: int) -> int:
+    print(f"simdistill {verb}: {' '.join(what.split())}", file=sys.stderr)
+    return code

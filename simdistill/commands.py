@@ -1,0 +1,301 @@
+"""The options of every subcommand, and what it prints. Long work shows its progress on stderr, results go to stdout."""
+
+import io
+import json
+import sys
+from collections.abc import Sequence
+from contextlib import redirect_stderr
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, get_args
+
+import numpy as np
+import torch
+import tyro
+from rich.console import Console
+from rich.table import Table
+from tyro.conf import FlagCreatePairsOff, Positional, arg
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
+
+from simdistill.configuration import convert, is_choice, read_toml, settings_from_mapping, to_mapping, to_toml
+from simdistill.evaluation.pictures import picture
+from simdistill.files import write_atomically
+from simdistill.recipes import RECIPES, Recipe
+from simdistill.teachers.teacher import Teacher, load_teacher
+from simdistill.training.pretrain import Pretraining
+from simdistill.validation import require
+from simdistill.workflows import distilling, measuring, pretraining
+
+Options = TypeVar("Options")
+
+
+@dataclass(frozen=True)
+class _Common:
+    device: str = "cuda" if torch.cuda.is_available() else "cpu"
+    """Where to compute: cpu, cuda, cuda:1, …"""
+    json: bool = False
+    """Print the results as JSON, and nothing else, on stdout."""
+
+    def __post_init__(self) -> None:
+        try:
+            torch.empty(0, device=self.device)
+        except (RuntimeError, AssertionError) as error:
+            raise ValueError(f"device = {self.device!r}: must be one that this machine has, as cpu") from error
+
+
+@dataclass(frozen=True)
+class _Distill(_Common):
+    settings: Annotated[Recipe, arg(name="")] = RECIPES["digits"]
+    out: Path | None = None
+    """Folder of the run; runs/RECIPE if not given."""
+    config: Path | None = None
+    """TOML file with settings of the recipe, as in a run's config.toml; the command line overrides it."""
+    overwrite: bool = False
+    """Delete a run that is in the folder already."""
+    dry_run: bool = False
+    """Print the resolved settings and stop."""
+
+
+@dataclass(frozen=True)
+class _Resume(_Common):
+    resume: Path | None = None
+    """Folder of the run to go on with."""
+    teacher: str | None = None
+    """Its teacher, package.module:function, if it is code of your own."""
+
+
+@dataclass(frozen=True)
+class _Sample(_Common):
+    run: Positional[Path] = Path()
+    """Folder of the run."""
+    seeds: str = "0-79"
+    """Seeds of the samples, as 0-63 or 1,5,8-11; each gives the same sample in whatever company."""
+    labels: str | None = None
+    """Class labels, as 3 or 0-9, that go round the seeds in turn; all classes if not given."""
+    out: Path | None = None
+    """A .png with all samples, a .npy with the numbers, or a folder for a .png each; RUN/samples.png if not given."""
+    teacher: str | None = None
+    """The run's teacher, package.module:function, if its network is code of your own."""
+
+
+@dataclass(frozen=True)
+class _Evaluate(_Common):
+    run: Positional[Path] = Path()
+    """Folder of the run."""
+    samples: int = 2000
+    """Samples an evaluation seed."""
+    seeds: int = 5
+    """Evaluation seeds, over which mean and spread are taken."""
+    teacher: str | None = None
+    """The run's teacher, package.module:function, if it is code of your own."""
+
+
+@dataclass(frozen=True)
+class _Pretrain(_Common):
+    settings: Annotated[Pretraining, arg(name="")] = Pretraining()  # noqa: RUF009  (frozen)
+    out: Path = Path("runs/digits-teacher")
+    """Folder of the run; its generator.safetensors is a --teacher for distill."""
+    overwrite: bool = False
+    """Delete a run that is in the folder already."""
+
+
+@dataclass(frozen=True)
+class _Features(_Common):
+    out: Path = Path("runs/digits-classifier.safetensors")
+    """The file to write."""
+
+
+def distill(words: Sequence[str]) -> None:
+    """`simdistill distill RECIPE …` or `simdistill distill --resume RUN`."""
+    if any(word.split("=")[0] == "--resume" for word in words):
+        asked = _parse(_Resume(), words, "distill", "Go on with an interrupted run, to the same weights bit by bit.")
+        require(asked.resume is not None, "--resume", asked.resume, "the folder of a run")
+        out = Path(asked.resume or "")
+        distilling.resume(out, _own(asked.teacher), asked.device)
+        return _report_run(out, asked.json)
+    name, rest = _first(words, "distill", "RECIPE", RECIPES)
+    about = f"Distil a teacher by Algorithm 2. `simdistill distill RECIPE …`, RECIPE one of {', '.join(RECIPES)}."
+    options = _parse(_Distill(settings=RECIPES[name]), rest, f"distill {name}", about)
+    if options.config is not None:
+        base = _configured(RECIPES[name], options.config)
+        options = _parse(_Distill(settings=base), rest, f"distill {name}", about)
+    recipe, out = options.settings, options.out or Path("runs") / name
+    require(recipe.teacher != "", "--teacher", recipe.teacher, f"given for {name}: FILE.safetensors or module:function")
+    teacher = load_teacher(recipe.teacher)
+    if options.dry_run:
+        plan = {"out": str(out), "parameters": _parameters(teacher), "recipe": to_mapping(recipe)}
+        return print(json.dumps(plan) if options.json else _plan_as_text(plan))
+    distilling.distill(teacher, recipe, out, options.overwrite, options.device)
+    return _report_run(out, options.json)
+
+
+def sample(words: Sequence[str]) -> None:
+    """`simdistill sample RUN …`."""
+    run, rest = _first(words, "sample", "RUN")
+    options = _parse(_Sample(), [run, *rest], "sample", "Draw samples from a run's one-step generator.")
+    seeds = _numbers("--seeds", options.seeds)
+    labels = None if options.labels is None else _numbers("--labels", options.labels)
+    drawn = measuring.sample(options.run, seeds, labels, _own(options.teacher), options.device)
+    out = options.out or options.run / "samples.png"
+    if out.suffix == ".npy":
+        buffer = io.BytesIO()
+        np.save(buffer, drawn.numpy())
+        write_atomically(out, buffer.getvalue())
+    elif out.suffix == ".png":
+        write_atomically(out, picture(drawn, columns=min(10, round(len(drawn) ** 0.5 + 0.499))))
+    else:
+        require(out.suffix == "", "--out", str(out), "a .png, a .npy, or a folder")
+        for seed, one in zip(seeds, drawn, strict=True):
+            write_atomically(out / f"{seed:06d}.png", picture(one[None], columns=1, edge=1))
+    result = {"out": str(out), "samples": len(drawn)}
+    print(json.dumps(result) if options.json else f"{len(drawn)} samples in {out}")
+
+
+def evaluate(words: Sequence[str]) -> None:
+    """`simdistill evaluate RUN …`."""
+    run, rest = _first(words, "evaluate", "RUN")
+    options = _parse(_Evaluate(), [run, *rest], "evaluate", "Measure a run's teacher, student and undistilled start.")
+    measuring.evaluate_run(options.run, _own(options.teacher), options.samples, options.seeds, options.device)
+    _report_run(options.run, options.json)
+
+
+def pretrain(words: Sequence[str]) -> None:
+    """`simdistill pretrain digits …` or `simdistill pretrain --resume RUN`."""
+    if any(word.split("=")[0] == "--resume" for word in words):
+        asked = _parse(_Resume(), words, "pretrain", "Go on with an interrupted run, to the same weights bit by bit.")
+        figures = pretraining.resume_pretraining(Path(asked.resume or ""), asked.device)
+        return print(json.dumps(figures)) if asked.json else _print_table({"teacher": figures})
+    name, rest = _first(words, "pretrain", "DATA", ["digits"])
+    about = "Train a class-conditional teacher by EDM's denoising loss. `simdistill pretrain digits …`."
+    options = _parse(_Pretrain(), rest, f"pretrain {name}", about)
+    figures = pretraining.pretrain_digits(options.settings, options.out, options.overwrite, options.device)
+    return print(json.dumps(figures)) if options.json else _print_table({"teacher": figures})
+
+
+def features(words: Sequence[str]) -> None:
+    """`simdistill features digits …`."""
+    name, rest = _first(words, "features", "DATA", ["digits"])
+    options = _parse(_Features(), rest, f"features {name}", "Train the classifier whose features the metrics use.")
+    accuracy = pretraining.train_features(options.out)
+    shares = ", ".join(f"{part} {share:.4f}" for part, share in accuracy.items())
+    print(json.dumps(accuracy) if options.json else f"{options.out}: accuracy {shares}")
+
+
+def _first(words: Sequence[str], verb: str, what: str, known: Sequence[str] | dict[str, Any] = ()) -> tuple[str, Any]:
+    """The word that must come first, and the rest; a request for help may leave it out."""
+    choices = f": {', '.join(known)}" if known else ""
+    if not words or (words[0].startswith("-") and "--help" not in words and "-h" not in words):
+        raise ValueError(f"{what} is missing; write `simdistill {verb} {what} …`{choices}")
+    if words[0].startswith("-"):
+        return next(iter(known), "."), words
+    if known and words[0] not in known:
+        raise ValueError(f"{what} = {words[0]!r}: must be one of {', '.join(known)}")
+    return words[0], words[1:]
+
+
+def _parse(default: Options, words: Sequence[str], verb: str, about: str) -> Options:
+    """The options of a verb; a `ValueError` of one line for what cannot be understood."""
+    registry = ConstructorRegistry()
+
+    @registry.primitive_rule
+    def building_block(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+        kind: Any = info.type
+        if not is_choice(kind):
+            return None
+        return PrimitiveConstructorSpec(
+            nargs=1,
+            metavar="|".join(option.__name__ for option in get_args(kind)),
+            instance_from_str=lambda words: convert(words[0], kind),
+            is_instance=lambda value: isinstance(value, get_args(kind)),
+            str_from_instance=lambda value: [repr(value)],
+        )
+
+    complaint = io.StringIO()
+    try:
+        with redirect_stderr(complaint):
+            return tyro.cli(
+                type(default),
+                args=list(words),
+                default=default,
+                prog=f"simdistill {verb}",
+                description=about,
+                registry=registry,
+                config=(FlagCreatePairsOff,),
+            )
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise ValueError(f"{_first_paragraph(complaint.getvalue())}; see simdistill {verb} --help") from None
+
+
+def _first_paragraph(box: str) -> str:
+    """What tyro's framed message says before its first rule."""
+    lines = [line.strip("│╭╮╰╯ ") for line in box.splitlines()[1:]]
+    said: list[str] = []
+    for line in lines:
+        if line.startswith("─"):
+            break
+        said.append(line)
+    return " ".join(said)
+
+
+def _configured(recipe: Recipe, path: Path) -> Recipe:
+    values = read_toml(path)
+    verb = values.pop("verb", "distill")
+    require(verb == "distill", "--config", str(path), f"of a distillation, not of {verb}")
+    try:
+        return settings_from_mapping(recipe, values)
+    except ValueError as error:
+        raise ValueError(f"--config {path}: {error}") from error
+
+
+def _own(name: str | None) -> Teacher | None:
+    return None if name is None else load_teacher(name)
+
+
+def _numbers(option: str, text: str) -> list[int]:
+    """The numbers that "0-3,8" says."""
+    numbers: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        digits = first.isdigit() and (last.isdigit() if dash else True)
+        require(digits and int(first) <= int(last or first), option, text, "numbers and ranges, as 0-63 or 1,5,8-11")
+        numbers.extend(range(int(first), int(last or first) + 1))
+    return numbers
+
+
+def _parameters(teacher: Teacher) -> int:
+    return sum(p.numel() for p in teacher.trainable.parameters()) if teacher.trainable else 0
+
+
+def _plan_as_text(plan: dict[str, Any]) -> str:
+    return f"# would write {plan['out']}; {plan['parameters']:,} parameters a network\n{to_toml(plan['recipe'])}"
+
+
+def _report_run(out: Path, as_json: bool) -> None:
+    figures = json.loads((out / "evaluation.json").read_text())
+    if as_json:
+        return print(json.dumps(figures))
+    _print_table({name: figures[name] for name in ("teacher", "student", "undistilled")})
+    floor = figures["floor"]
+    if floor:
+        print(f"held-out real samples ({floor['samples']}): Fréchet {floor['frechet']:.3f}")
+    print(f"student / teacher images per second: {figures['speedup']}x   report: {out / 'report.html'}")
+    return None
+
+
+def _print_table(rows: dict[str, dict[str, Any]]) -> None:
+    table = Table(box=None, pad_edge=False)
+    for heading in ("", "Fréchet", "precision", "recall", "evaluations", "images/s"):
+        table.add_column(heading, justify="left" if not heading else "right")
+    for name, row in rows.items():
+        frechet = row["frechet"]
+        table.add_row(
+            name,
+            f"{frechet['mean']:.3f} ± {frechet['std']:.3f}",
+            f"{row['precision']:.3f}",
+            f"{row['recall']:.3f}",
+            str(row["evaluations"]),
+            f"{row['images_per_second']:,.0f}",
+        )
+    Console(file=sys.stdout).print(table)

@@ -1,0 +1,123 @@
+"""Recipes: every choice of a distillation as one value, and the paper's tables as values of it."""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from simdistill.distances import PseudoHuber
+from simdistill.noise import Clamped, DiscreteVP, Karras, Law, LogNormal, Truncated
+from simdistill.objectives import DiffInstruct, Objective, ScoreIdentity, ScoreImplicitMatching
+from simdistill.validation import require
+from simdistill.weightings import EDM, InverseError, Uniform, VPScore, Weighting
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Every choice of Algorithm 2. Raises `ValueError` for values that cannot be."""
+
+    teacher: str = ""
+    """What to distil: digits (shipped), gaussians-25 (exact), FILE.safetensors, or package.module:function."""
+    objective: Objective = ScoreImplicitMatching(PseudoHuber(c=0.03))  # noqa: RUF009  (frozen, as all below)
+    """What the generator minimises, with its distance."""
+    generator_noise: Law = LogNormal(-3.5, 2.5)  # noqa: RUF009
+    """Noise levels of the generator's update."""
+    generator_weighting: Weighting = Uniform()  # noqa: RUF009
+    """Weight of the generator's loss."""
+    online_noise: Law = LogNormal(-1.2, 1.2)  # noqa: RUF009
+    """Noise levels of the online network's update."""
+    online_weighting: Weighting = EDM()  # noqa: RUF009
+    """Weight of the online network's denoising loss."""
+    online_steps: int = 1
+    """Online updates before each generator update."""
+    sigma_init: float = 2.5
+    """Noise level at which the generator calls its network [B.4]."""
+    generator_lr: float = 1e-5
+    """Adam's rate for the generator."""
+    online_lr: float = 1e-5
+    """Adam's rate for the online network."""
+    betas: tuple[float, float] = (0.0, 0.999)
+    """Adam's betas, of both."""
+    warmup: int = 0
+    """Iterations over which both rates rise linearly."""
+    decay: Literal["none", "linear"] = "none"
+    """The generator's rate after warm-up: constant, or falling linearly to zero at the last iteration."""
+    batch: int = 256
+    """Samples a generator update, and an online update."""
+    accumulation: int = 1
+    """Parts that a batch is computed in, for less memory; the result is the same."""
+    iterations: int = 400_000
+    """Generator updates."""
+    ema_half_life: float = 500_000
+    """Images over which the memory of the averaged generator halves; 0 keeps no average."""
+    seed: int = 0
+    """Of all random numbers of the training."""
+
+    def __post_init__(self) -> None:
+        for name in ("online_steps", "batch", "accumulation", "iterations"):
+            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        for name in ("sigma_init", "generator_lr", "online_lr"):
+            require(getattr(self, name) > 0, name, getattr(self, name), "positive")
+        for name in ("warmup", "ema_half_life"):
+            require(getattr(self, name) >= 0, name, getattr(self, name), "at least 0")
+        require(all(0 <= beta < 1 for beta in self.betas), "betas", self.betas, "both in [0, 1)")
+        divides = self.batch % self.accumulation == 0
+        require(divides, "accumulation", self.accumulation, f"a divisor of batch = {self.batch}")
+
+
+EDM_TIMES = LogNormal(-1.2, 1.2)  # [B.5]
+SIM_TIMES = Truncated(LogNormal(-3.5, 2.5), 0.002, 80.0)  # [B.9], kept to the teachers' range: the paper is silent
+KARRAS_TIMES = Karras()  # [B.8]
+PIXART_TIMES = Clamped(LogNormal(-2.0, 2.0), 0.01, 156.6155)  # B.3
+SIM = ScoreImplicitMatching(PseudoHuber(c=0.03))
+SID = ScoreIdentity(alpha=1.2)
+
+# Table 5: both columns are alike but for the teacher. It gives no EMA (this is SiD's) and no number of iterations.
+TABLE_5 = Recipe(
+    objective=SIM,
+    generator_noise=SIM_TIMES,
+    generator_weighting=Uniform(),
+    online_noise=EDM_TIMES,
+    online_weighting=EDM(sigma_data=0.5),
+    sigma_init=2.5,
+    generator_lr=1e-5,
+    online_lr=1e-5,
+    betas=(0.0, 0.999),
+    batch=256,
+)
+# Our own, for 8×8 images; docs/digits.md tells what was tried.
+DIGITS = replace(
+    TABLE_5,
+    teacher="digits",
+    generator_noise=KARRAS_TIMES,
+    online_weighting=EDM(sigma_data=0.75),
+    generator_lr=4e-4,
+    online_lr=4e-4,
+    warmup=50,
+    decay="linear",
+    batch=128,
+    iterations=5000,
+    ema_half_life=45_000,
+)
+
+# fmt: off
+RECIPES: dict[str, Recipe] = {
+    "digits":         DIGITS,
+    "cifar10-uncond": TABLE_5,                                                                      # Table 5, left
+    "cifar10-cond":   TABLE_5,                                                                      # Table 5, right
+    "pixart-512":     replace(TABLE_5, generator_noise=PIXART_TIMES, online_noise=PIXART_TIMES,     # B.3
+                              online_weighting=Uniform(), generator_lr=5e-6, online_lr=5e-6,
+                              batch=1024, accumulation=8, iterations=16_000),
+    "listing-1":      replace(TABLE_5, teacher="gaussians-25",                                      # Listing 1
+                              generator_noise=DiscreteVP(), online_noise=DiscreteVP(), online_weighting=VPScore(),
+                              online_steps=2, generator_lr=1e-3, online_lr=1e-3, batch=2000, iterations=2000),
+    # Figure 2: method × times × weight of the generator's update.
+    "figure-2-sim-lognormal-none": replace(DIGITS, objective=SIM, generator_noise=SIM_TIMES,    generator_weighting=Uniform()),
+    "figure-2-sim-lognormal-sid":  replace(DIGITS, objective=SIM, generator_noise=SIM_TIMES,    generator_weighting=InverseError()),
+    "figure-2-sim-karras-none":    replace(DIGITS, objective=SIM, generator_noise=KARRAS_TIMES, generator_weighting=Uniform()),
+    "figure-2-sim-karras-sid":     replace(DIGITS, objective=SIM, generator_noise=KARRAS_TIMES, generator_weighting=InverseError()),
+    "figure-2-sid-lognormal-none": replace(DIGITS, objective=SID, generator_noise=SIM_TIMES,    generator_weighting=Uniform()),
+    "figure-2-sid-lognormal-sid":  replace(DIGITS, objective=SID, generator_noise=SIM_TIMES,    generator_weighting=InverseError()),
+    "figure-2-sid-karras-none":    replace(DIGITS, objective=SID, generator_noise=KARRAS_TIMES, generator_weighting=Uniform()),
+    "figure-2-sid-karras-sid":     replace(DIGITS, objective=SID, generator_noise=KARRAS_TIMES, generator_weighting=InverseError()),
+    "figure-2-diff-instruct":      replace(DIGITS, objective=DiffInstruct(), generator_noise=EDM_TIMES, generator_weighting=Uniform()),
+}
+# fmt: on

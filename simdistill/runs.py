@@ -1,0 +1,107 @@
+"""The folder of a run: what was asked for, what happened, and what came out."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from simdistill.configuration import read_toml, to_toml
+from simdistill.files import write_atomically
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run's folder and the files in it; nothing is written but through `create`, `record` and the named paths."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """TOML: what was asked for; usable as `--config`."""
+        return self.path / "config.toml"
+
+    @property
+    def metrics(self) -> Path:
+        """JSON lines: losses, ‖y‖ by noise level, rates, and the quality at the milestones."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def checkpoint(self) -> Path:
+        """Safetensors: all that resuming needs."""
+        return self.path / "checkpoint.safetensors"
+
+    @property
+    def network(self) -> Path:
+        """Safetensors: the averaged network, of the generator (of a distillation) or of the teacher (pretraining)."""
+        return self.path / "generator.safetensors"
+
+    @property
+    def start(self) -> Path:
+        """Safetensors: the network that imitates a teacher without weights of its own."""
+        return self.path / "start.safetensors"
+
+    @property
+    def evaluation(self) -> Path:
+        """JSON: the figures of teacher, student and undistilled generator."""
+        return self.path / "evaluation.json"
+
+    @property
+    def report(self) -> Path:
+        """One HTML page with everything worth looking at."""
+        return self.path / "report.html"
+
+    def picture(self, name: str) -> Path:
+        """PNG: samples of "teacher", "student", "undistilled", or of the average after an iteration, as "00000250"."""
+        return self.path / "images" / f"{name}.png"
+
+    @classmethod
+    def create(cls, path: Path, config: Mapping[str, Any], overwrite: bool = False) -> "RunFolder":
+        """A new run's folder with its configuration; `ValueError` if `path` holds anything and not `overwrite`."""
+        if path.exists() and not path.is_dir():
+            raise ValueError(f"--out = {path}: is a file; name a folder")
+        if path.exists() and any(path.iterdir()):
+            if not overwrite:
+                raise ValueError(f"--out = {path}: exists; give another --out, --overwrite it, or go on with --resume")
+            if not (path / "config.toml").is_file():
+                raise ValueError(f"--out = {path}: is not a run's folder, so it is not overwritten; give another --out")
+            shutil.rmtree(path)
+        run = cls(path)
+        write_atomically(run.config, to_toml(config).encode())
+        return run
+
+    @classmethod
+    def open(cls, path: Path) -> "RunFolder":
+        """An existing run's folder; `ValueError` if it is none."""
+        if not (path / "config.toml").is_file():
+            raise ValueError(
+                f"{path}: not a run's folder (no config.toml in it); runs are made by `simdistill distill`"
+            )
+        return cls(path)
+
+    def configuration(self) -> dict[str, Any]:
+        """The values of `config`."""
+        return read_toml(self.config)
+
+    def record(self, values: Mapping[str, Any]) -> None:
+        """Append one line to the metrics."""
+        with self.metrics.open("a") as file:
+            file.write(json.dumps(values) + "\n")
+
+    def records(self) -> list[dict[str, Any]]:
+        """All whole lines of the metrics; a last line that a crash cut short is left out."""
+        if not self.metrics.exists():
+            return []
+        found: list[dict[str, Any]] = []
+        for line in self.metrics.read_text().splitlines():
+            try:
+                found.append(json.loads(line))
+            except ValueError:
+                break
+        return found
+
+    def forget_after(self, iteration: int) -> None:
+        """Drop the metrics of iterations that a resumed run will do again."""
+        kept = [record for record in self.records() if record["iteration"] <= iteration]
+        write_atomically(self.metrics, "".join(json.dumps(record) + "\n" for record in kept).encode())

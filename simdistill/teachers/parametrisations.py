@@ -1,0 +1,95 @@
+"""Networks that predict the noise, the velocity or the flow, as denoisers of x = x_0 + sigma eps.
+
+The state of a variance-preserving process is x / √(1 + sigma²), that of a rectified flow x / (1 + sigma); each adapter
+rescales its input, converts the noise level to the network's own time, and returns the residual d(x, sigma) - x without
+cancellation. Each is exact for a network that is.
+"""
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from simdistill.shapes import Condition, Data, Sigma, like
+
+Network: TypeAlias = Callable[[Tensor, Tensor, Condition], Tensor]
+"""network(state, time, condition): `time` of shape `[batch]`, in the network's own unit."""
+
+
+class NearestTime:
+    """sigma ↦ the index of the nearest level of a discrete process, in ln sigma: for networks trained on 0 … n - 1.
+
+    `sigmas` are its levels in the order of its times; for cumulative products a_t of a variance-preserving process
+    they are √((1 - a_t)/a_t).
+    """
+
+    def __init__(self, sigmas: Tensor) -> None:
+        self.log_sigmas = sigmas.double().log()
+
+    def __call__(self, sigma: Sigma) -> Tensor:
+        """The nearest time, int64 `[batch]`."""
+        distance = (sigma.double().log()[:, None] - self.log_sigmas.to(sigma.device)).abs()
+        return distance.argmin(1)
+
+
+class EpsilonPrediction(nn.Module):
+    """d(x, sigma) = x - sigma eps(x/√(1+sigma²)) for a variance-preserving noise predictor (Ho et al. 2020).
+
+    `time` gives the network's time for a noise level, for example `NearestTime`.
+    """
+
+    def __init__(self, network: Network, time: Callable[[Sigma], Tensor]) -> None:
+        super().__init__()
+        self.network, self.time = network, time
+
+    def forward(self, x_t: Data, sigma: Sigma, condition: Condition = None) -> Data:
+        """The denoised x_0."""
+        return x_t + self.residual(x_t, sigma, condition)
+
+    def residual(self, x_t: Data, sigma: Sigma, condition: Condition = None) -> Data:
+        """d(x, sigma) - x = -sigma eps."""
+        state = x_t / like(torch.sqrt(1 + sigma**2), x_t)
+        return -like(sigma, x_t) * self.network(state, self.time(sigma), condition)
+
+
+class VelocityPrediction(nn.Module):
+    """d(x, sigma) = x/(1+sigma²) - sigma/√(1+sigma²) v(x/√(1+sigma²)), variance preserving (Salimans & Ho 2022).
+
+    `time` gives the network's time for a noise level, for example `NearestTime`.
+    """
+
+    def __init__(self, network: Network, time: Callable[[Sigma], Tensor]) -> None:
+        super().__init__()
+        self.network, self.time = network, time
+
+    def forward(self, x_t: Data, sigma: Sigma, condition: Condition = None) -> Data:
+        """The denoised x_0."""
+        return x_t + self.residual(x_t, sigma, condition)
+
+    def residual(self, x_t: Data, sigma: Sigma, condition: Condition = None) -> Data:
+        """d(x, sigma) - x = -sigma²/(1+sigma²) x - sigma/√(1+sigma²) v."""
+        scale = torch.sqrt(1 + sigma**2)
+        v = self.network(x_t / like(scale, x_t), self.time(sigma), condition)
+        return -like(sigma**2 / scale**2, x_t) * x_t - like(sigma / scale, x_t) * v
+
+
+class FlowPrediction(nn.Module):
+    """d(x, sigma) = (x - sigma u(x/(1+sigma), s)) / (1+sigma), s = sigma/(1+sigma), of x_s = (1-s) x_0 + s eps.
+
+    `u` predicts eps - x_0 (flow matching, Lipman et al. 2023; rectified flow, Liu et al. 2023); it is called with s in
+    (0, 1): a network trained on 0 … 1000 takes `lambda x, s, c: net(x, 1000 * s, c)`.
+    """
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x_t: Data, sigma: Sigma, condition: Condition = None) -> Data:
+        """The denoised x_0."""
+        return x_t + self.residual(x_t, sigma, condition)
+
+    def residual(self, x_t: Data, sigma: Sigma, condition: Condition = None) -> Data:
+        """d(x, sigma) - x = -sigma/(1+sigma) (x + u)."""
+        u = self.network(x_t / like(1 + sigma, x_t), sigma / (1 + sigma), condition)
+        return -like(sigma / (1 + sigma), x_t) * (x_t + u)

@@ -1,0 +1,96 @@
+"""What distillation needs to know of a teacher, and the ways of naming one."""
+
+import importlib
+from dataclasses import dataclass, replace
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from simdistill.data.densities import gaussians_25
+from simdistill.denoisers import Denoiser, residual
+from simdistill.teachers.weights import read_network
+from simdistill.validation import require
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A frozen denoiser and its facts: all that distillation is given, for there is no data.
+
+    `shape` is that of one sample. `classes` > 0 means that the condition is an integer label 0 … classes - 1.
+    [`sigma_min`, `sigma_max`] is the range that the denoiser was trained on; the reference sampler stays inside it.
+    `data` names the data set whose statistics judge the student ("digits"); without one it is judged against the
+    teacher's own samples. Raises `ValueError` for a range, a shape or a number of classes that cannot be.
+    """
+
+    denoiser: Denoiser
+    shape: tuple[int, ...]
+    classes: int = 0
+    sigma_min: float = 0.002
+    sigma_max: float = 80.0
+    name: str = "teacher"
+    data: str | None = None
+
+    def __post_init__(self) -> None:
+        require(bool(self.shape) and min(self.shape) > 0, "shape", self.shape, "a sample's shape, as (3, 32, 32)")
+        require(self.classes >= 0, "classes", self.classes, "0 (unconditional) or the number of class labels")
+        require(0 < self.sigma_min < self.sigma_max, "sigma_min", self.sigma_min, "above 0 and below sigma_max")
+
+    @property
+    def trainable(self) -> nn.Module | None:
+        """The denoiser as a module whose copies can be trained, or None (an exact density, a plain function)."""
+        module = self.denoiser if isinstance(self.denoiser, nn.Module) else None
+        return module if module is not None and any(True for _ in module.parameters()) else None
+
+    def check(self) -> None:
+        """Call the denoiser once; `ValueError` if it returns another shape than it is given."""
+        labels = torch.zeros(2, dtype=torch.int64) if self.classes else None
+        with torch.no_grad():
+            residual(self.denoiser, torch.zeros(2, *self.shape), torch.tensor([0.5, 1.0]), labels)
+
+
+def load_teacher(name: str) -> Teacher:
+    """The teacher of that name: "digits" (shipped), "gaussians-25" (exact), a .safetensors file or module:function.
+
+    `package.module:function` is imported and called without arguments; it returns a `Teacher`. Raises `ValueError`
+    with the remedy if there is no such teacher, or if the file or the function gives something else.
+    """
+    if name == "digits":
+        with as_file(files("simdistill") / "weights" / "digits-teacher.safetensors") as path:
+            return replace(_from_file(path), name="digits")
+    if name == "gaussians-25":
+        mixture = gaussians_25()
+        return Teacher(mixture, mixture.shape, name=name)
+    if name.endswith(".safetensors"):
+        return _from_file(Path(name))
+    require(":" in name, "teacher", name, 'digits, gaussians-25, a .safetensors file, or "package.module:function"')
+    return _from_function(name)
+
+
+def _from_file(path: Path) -> Teacher:
+    denoiser, facts = read_network(path)
+    return Teacher(
+        denoiser,
+        denoiser.shape,
+        denoiser.classes,
+        denoiser.sigma_min,
+        denoiser.sigma_max,
+        name=str(path),
+        data=facts.get("data"),
+    )
+
+
+def _from_function(name: str) -> Teacher:
+    module, _, function = name.partition(":")
+    try:
+        found: Any = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"teacher = {name!r}: {error}; is the module on PYTHONPATH?") from error
+    teacher = found()
+    if not isinstance(teacher, Teacher):
+        raise ValueError(  # noqa: TRY004  (what the user named is wrong)
+            f"teacher = {name!r}: must return a simdistill.Teacher, not {type(teacher).__name__}"
+        )
+    return replace(teacher, name=name)

@@ -1,0 +1,109 @@
+"""Networks as safetensors files: the weights, and in the header what is needed to build the network again.
+
+Reading executes nothing: the header is JSON that names one of `NETWORKS` and its arguments.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, TypeVar
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from simdistill.denoisers import Preconditioned
+from simdistill.files import write_atomically
+from simdistill.networks.mlp import MLP
+from simdistill.networks.unet import SongUNet
+
+Module = TypeVar("Module", bound=nn.Module)
+
+NETWORKS = (MLP, SongUNet)
+"""The networks that a header can describe; each records the arguments it was built with as `arguments`."""
+
+
+def write_network(path: Path, denoiser: nn.Module, **facts: object) -> None:
+    """Store a denoiser's weights and `facts` (JSON values) about them, atomically.
+
+    A `Preconditioned` network of `NETWORKS` is described in the header and can be read back as it is; of any other
+    module only the weights are stored, and reading needs a module to put them `into`.
+    """
+    header = {"format": 1, "denoiser": _describe(denoiser), "facts": facts}
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in denoiser.state_dict().items()}
+    write_atomically(path, save(state, {"simdistill": json.dumps(header)}))
+
+
+def read_network(path: Path) -> tuple[Preconditioned, dict[str, Any]]:
+    """The denoiser stored in `path`, in eval mode and frozen, and the facts stored with it.
+
+    Raises `ValueError` if the file is missing, damaged, not one of ours, or holds only the weights of another network.
+    """
+    state, header = _read(path)
+    try:
+        denoiser = _build(header["denoiser"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: does not describe a network of this version ({_first_line(error)})") from error
+    return _fill(denoiser, state, path), header["facts"]
+
+
+def read_into(denoiser: Module, path: Path) -> tuple[Module, dict[str, Any]]:
+    """`denoiser` with the weights stored in `path`, in eval mode and frozen, and the facts stored with them.
+
+    Raises `ValueError` if the file is missing, damaged, not one of ours, or does not fit.
+    """
+    state, header = _read(path)
+    return _fill(denoiser, state, path), header["facts"]
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """All tensors and the metadata of a safetensors file; `ValueError` if it is missing or damaged."""
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path}: not a sound safetensors file ({_first_line(error)})") from error
+
+
+def _describe(denoiser: nn.Module) -> dict[str, Any] | None:
+    if not (isinstance(denoiser, Preconditioned) and isinstance(denoiser.model, NETWORKS)):
+        return None
+    return {
+        "network": type(denoiser.model).__name__,
+        "arguments": denoiser.model.arguments,
+        "shape": list(denoiser.shape),
+        "classes": denoiser.classes,
+        "sigma_data": denoiser.sigma_data,
+        "sigma_min": denoiser.sigma_min,
+        "sigma_max": denoiser.sigma_max,
+    }
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    state, metadata = read_tensors(path)
+    try:
+        header = json.loads(metadata["simdistill"])
+        return state, {"denoiser": header["denoiser"], "facts": dict(header["facts"])}
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: has no header of simdistill's ({_first_line(error)})") from error
+
+
+def _build(about: dict[str, Any] | None) -> Preconditioned:
+    if about is None:
+        raise ValueError("only weights: the network is not one of this package")
+    network = {c.__name__: c for c in NETWORKS}[about["network"]](**about["arguments"])
+    names = ("classes", "sigma_data", "sigma_min", "sigma_max")
+    return Preconditioned(network, tuple(about["shape"]), **{name: about[name] for name in names})
+
+
+def _fill(denoiser: Module, state: dict[str, Tensor], path: Path) -> Module:
+    try:
+        denoiser.load_state_dict(state)
+    except RuntimeError as error:
+        raise ValueError(f"{path}: the weights do not fit the network ({_first_line(error)})") from error
+    return denoiser.eval().requires_grad_(False)
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]

@@ -1,0 +1,77 @@
+"""Distillation from a teacher to a run's folder with generator, metrics, pictures and report."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from simdistill.configuration import to_mapping
+from simdistill.evaluation.quality import REFERENCE_SEED, balanced_labels, draw, reference_for, teacher_sampler
+from simdistill.generator import Generator
+from simdistill.recipes import Recipe
+from simdistill.runs import RunFolder
+from simdistill.teachers.teacher import Teacher
+from simdistill.teachers.weights import write_network
+from simdistill.training.pretrain import Pretraining, PretrainingTrainer
+from simdistill.training.session import train
+from simdistill.training.trainer import DistillationTrainer
+from simdistill.workflows.measuring import Device, evaluate_run, milestone, recipe_of, starting_network, teacher_of
+
+IMITATION = Pretraining(width=128, iterations=3000, ema_half_life=50_000)
+IMITATION_SAMPLES = 20_000
+
+
+def distill(
+    teacher: Teacher, recipe: Recipe, out: str | Path, overwrite: bool = False, device: Device = "cpu"
+) -> Generator:
+    """Distil `teacher` by Algorithm 2 into a one-step generator, with everything about it in the folder `out`.
+
+    A teacher without weights of its own (an exact density, a function) is first imitated by a small network that is
+    fitted to its samples, from which generator and online network start. Raises `ValueError` for bad settings, a
+    denoiser that returns another shape, or an existing folder; `Interrupted` after Ctrl-C with everything saved;
+    `Diverged` where a number is not finite.
+    """
+    teacher.check()
+    asked = {"verb": "distill", **to_mapping(replace(recipe, teacher=teacher.name))}
+    return _distill(RunFolder.create(Path(out), asked, overwrite), teacher, recipe, device)
+
+
+def resume(out: str | Path, teacher: Teacher | None = None, device: Device = "cpu") -> Generator:
+    """Go on with an interrupted distillation, to bit-identical weights; give the `teacher` if it is one of your own.
+
+    Raises as `distill` does, and `ValueError` if there is no such run.
+    """
+    run = RunFolder.open(Path(out))
+    recipe = recipe_of(run)
+    return _distill(run, teacher or teacher_of(run), recipe, device)
+
+
+def _distill(run: RunFolder, teacher: Teacher, recipe: Recipe, device: Device) -> Generator:
+    if teacher.trainable is None and not run.start.exists():
+        _imitate(teacher, run.start)
+    trainer = DistillationTrainer(teacher, recipe, starting_network(run, teacher), device)
+    reference = reference_for(teacher)
+
+    def keep() -> None:
+        facts = {"sigma_init": recipe.sigma_init, "shape": teacher.shape, "classes": teacher.classes}
+        write_network(run.network, trainer.average.denoiser, **facts)
+
+    def at_milestone() -> tuple[dict[str, Any], str]:
+        student = torch.no_grad()(trainer.average)
+        return milestone(run, trainer.iteration, student, 1, teacher, reference, device)
+
+    train(trainer, run, at_milestone, keep)
+    evaluate_run(run.path, teacher, device=device)
+    return trainer.average
+
+
+def _imitate(teacher: Teacher, path: Path) -> None:
+    """Fit a small network to samples of `teacher`, from its denoiser alone, and store it in `path`."""
+    seeds = range(REFERENCE_SEED * 2, REFERENCE_SEED * 2 + IMITATION_SAMPLES)
+    labels = balanced_labels(len(seeds), teacher.classes)
+    samples = draw(teacher_sampler(teacher), seeds, teacher.shape, labels)
+    trainer = PretrainingTrainer(samples, labels, IMITATION)
+    while trainer.iteration < trainer.iterations:
+        trainer.step()
+    write_network(path, trainer.average)

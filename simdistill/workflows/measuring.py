@@ -1,0 +1,164 @@
+"""A run's network, its samples, and its figures beside those of its teacher."""
+
+import copy
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+from torch import nn
+
+from simdistill.configuration import settings_from_mapping
+from simdistill.evaluation.pictures import picture
+from simdistill.evaluation.quality import (
+    TEACHER_STEPS,
+    Reference,
+    Sampler,
+    balanced_labels,
+    draw,
+    evaluate,
+    reference_for,
+    teacher_sampler,
+)
+from simdistill.evaluation.report import write_report
+from simdistill.files import write_atomically
+from simdistill.generator import Generator
+from simdistill.recipes import Recipe
+from simdistill.runs import RunFolder
+from simdistill.shapes import Data
+from simdistill.teachers.teacher import Teacher, load_teacher
+from simdistill.teachers.weights import read_into, read_network
+from simdistill.validation import require
+
+Device: TypeAlias = torch.device | str
+
+PICTURE_SEEDS = range(80)  # of the pictures over time and of the report
+
+
+def sample(
+    out: str | Path,
+    seeds: Sequence[int],
+    labels: Sequence[int] | None = None,
+    teacher: Teacher | None = None,
+    device: Device = "cpu",
+) -> Data:
+    """One sample a seed from the run `out`, on the CPU; `labels` (all of them if None) go round the seeds in turn.
+
+    The same seed and label give the same sample whatever the other seeds. `teacher` is needed if the network is one of
+    your own. Raises `ValueError` for a label that the generator does not know, or if there is no such run.
+    """
+    generator, facts = load_generator(out, teacher)
+    classes: int = facts["classes"]
+    require(len(seeds) > 0 and min(seeds) >= 0, "seeds", list(seeds), "one or more numbers from 0 up")
+    require(labels is None or classes > 0, "labels", labels, "left out: the generator is unconditional")
+    for label in labels or ():
+        require(0 <= label < classes, "labels", label, f"in 0 … {classes - 1}")
+    chosen = list(range(classes)) if labels is None else labels
+    condition = torch.tensor([chosen[i % len(chosen)] for i in range(len(seeds))]) if chosen else None
+    return draw(_quiet(generator.to(device)), seeds, facts["shape"], condition, device)
+
+
+def load_generator(out: str | Path, teacher: Teacher | None = None) -> tuple[Generator, dict[str, Any]]:
+    """The generator of a run, in eval mode, and its facts; give the `teacher` if its network is one of your own.
+
+    Raises `ValueError` if there is no such run, or its weights are missing or damaged.
+    """
+    path = RunFolder.open(Path(out)).network
+    own = None if teacher is None else teacher.trainable
+    denoiser, facts = read_network(path) if own is None else read_into(copy.deepcopy(own), path)
+    if "sigma_init" not in facts:
+        raise ValueError(f"{path}: holds a teacher, not a generator; distil it with --teacher {path}")
+    return Generator(denoiser, facts["sigma_init"]), facts
+
+
+def evaluate_run(
+    out: str | Path,
+    teacher: Teacher | None = None,
+    samples: int = 2000,
+    seeds: int = 5,
+    device: Device = "cpu",
+) -> dict[str, Any]:
+    """Measure a run's teacher, student and undistilled generator side by side, and renew its pictures and report.
+
+    Returns what it writes to `evaluation.json`: the figures that `simdistill.evaluation.quality.evaluate` describes,
+    `floor`, those of held-out real samples where there are any, and `speedup`, the student's images per second over
+    the teacher's. Raises `ValueError` if there is no such run.
+    """
+    run = RunFolder.open(Path(out))
+    teacher = teacher or teacher_of(run)
+    start = starting_network(run, teacher)
+    student, _ = load_generator(out, Teacher(start, teacher.shape))
+    for module in (teacher.denoiser, start, student):
+        if isinstance(module, nn.Module):
+            module.to(device)
+    samplers: dict[str, tuple[Sampler, int]] = {
+        "teacher": (teacher_sampler(teacher), 2 * TEACHER_STEPS - 1),
+        "student": (_quiet(student), 1),
+        "undistilled": (_quiet(Generator(start, student.sigma_init)), 1),
+    }
+    reference = reference_for(teacher)
+    figures: dict[str, Any] = dict(evaluate(samplers, teacher, reference, samples, seeds, device))
+    ratio = figures["student"]["images_per_second"] / figures["teacher"]["images_per_second"]
+    figures |= {"reference": reference.name, "floor": reference.floor(), "speedup": round(ratio, 1)}
+    for name, (sampler, _) in samplers.items():
+        show(run, name, sampler, teacher, device)
+    write_atomically(run.evaluation, json.dumps(figures, indent=2).encode())
+    write_report(run)
+    return figures
+
+
+def milestone(
+    run: RunFolder,
+    iteration: int,
+    sampler: Sampler,
+    evaluations: int,
+    teacher: Teacher,
+    reference: Reference,
+    device: Device,
+) -> tuple[dict[str, Any], str]:
+    """Measure and picture a sampler in the middle of a training: values for the metrics, and text for the progress."""
+    figures = evaluate({"sampler": (sampler, evaluations)}, teacher, reference, seeds=2, device=device)["sampler"]
+    show(run, f"{iteration:08d}", sampler, teacher, device)
+    quality = {name: figures[name] for name in ("frechet", "precision", "recall")}
+    text = f"Fréchet {quality['frechet']['mean']:.3f}, recall {quality['recall']:.2f}"
+    return {"quality": quality}, text
+
+
+def show(run: RunFolder, name: str, sampler: Sampler, teacher: Teacher, device: Device) -> None:
+    """Store a picture of the sampler's first samples; of vectors, of more of them."""
+    seeds = PICTURE_SEEDS if len(teacher.shape) == 3 else range(2000)
+    labels = balanced_labels(len(seeds), teacher.classes)
+    write_atomically(run.picture(name), picture(draw(sampler, seeds, teacher.shape, labels, device)))
+
+
+def starting_network(run: RunFolder, teacher: Teacher) -> nn.Module:
+    """What generator and online network of a run start from: the teacher, or the network that imitates it.
+
+    Raises `ValueError` if the run has no imitation of a teacher without weights.
+    """
+    return teacher.trainable or read_network(run.start)[0]
+
+
+def teacher_of(run: RunFolder) -> Teacher:
+    """The teacher that a run's configuration names; `ValueError` if that is code, which only the user may name."""
+    name = recipe_of(run).teacher
+    if ":" in name or name == "teacher":
+        raise ValueError(f"{run.path}: its teacher, {name}, is code of your own: name it again with --teacher")
+    return load_teacher(name)
+
+
+def recipe_of(run: RunFolder) -> Recipe:
+    """The recipe in a run's folder; `ValueError` if its configuration is not one of a distillation."""
+    values = run.configuration()
+    if values.pop("verb", None) != "distill":
+        raise ValueError(f"{run.path}: is not the run of a distillation")
+    try:
+        return settings_from_mapping(Recipe(), values)
+    except ValueError as error:
+        raise ValueError(f"{run.config}: {error}") from error
+
+
+def _quiet(generator: Generator) -> Sampler:
+    """The generator as a sampler, without gradients."""
+    return torch.no_grad()(generator)

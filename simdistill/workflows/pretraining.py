@@ -1,0 +1,70 @@
+"""Training the digits' teacher, and the classifier that the metrics take their features from."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from simdistill.configuration import settings_from_mapping, to_mapping
+from simdistill.data.digits import Labelled, load_digits
+from simdistill.evaluation.features import DigitsClassifier, train_digits_classifier
+from simdistill.evaluation.quality import TEACHER_STEPS, evaluate, reference_for, teacher_sampler
+from simdistill.runs import RunFolder
+from simdistill.teachers.teacher import Teacher
+from simdistill.teachers.weights import write_network
+from simdistill.training.pretrain import Pretraining, PretrainingTrainer
+from simdistill.training.session import train
+from simdistill.workflows.measuring import Device, milestone
+
+EVALUATIONS = 2 * TEACHER_STEPS - 1
+
+
+def pretrain_digits(
+    settings: Pretraining, out: str | Path, overwrite: bool = False, device: Device = "cpu"
+) -> dict[str, Any]:
+    """Train a class-conditional teacher of the digits into the folder `out`, and return its figures.
+
+    The file `network.safetensors` there is a teacher for `distill`. Raises as `distill` does.
+    """
+    run = RunFolder.create(Path(out), {"verb": "pretrain", **to_mapping(settings)}, overwrite)
+    return _pretrain(run, settings, device)
+
+
+def resume_pretraining(out: str | Path, device: Device = "cpu") -> dict[str, Any]:
+    """Go on with an interrupted `pretrain_digits`, to bit-identical weights; `ValueError` if there is no such run."""
+    run = RunFolder.open(Path(out))
+    values = run.configuration()
+    if values.pop("verb", None) != "pretrain":
+        raise ValueError(f"{run.path}: is not the run of a pretraining")
+    return _pretrain(run, settings_from_mapping(Pretraining(), values), device)
+
+
+def train_features(out: str | Path) -> dict[str, float]:
+    """Train the digits' classifier on the training images, store it in the file `out`, and return its accuracies."""
+    training, held_out = load_digits()
+    classifier = train_digits_classifier(training)
+    accuracy = {"training": _accuracy(classifier, training), "held_out": _accuracy(classifier, held_out)}
+    write_network(Path(out), classifier, data="digits", accuracy=accuracy)
+    return accuracy
+
+
+def _pretrain(run: RunFolder, settings: Pretraining, device: Device) -> dict[str, Any]:
+    data, _ = load_digits()
+    trainer = PretrainingTrainer(data.images, data.labels, settings, device)
+    average = trainer.average
+    teacher = Teacher(average, average.shape, average.classes, average.sigma_min, average.sigma_max, data="digits")
+    sampler, reference = teacher_sampler(teacher), reference_for(teacher)
+
+    def keep() -> None:
+        write_network(run.network, average, data="digits", settings=to_mapping(settings))
+
+    def at_milestone() -> tuple[dict[str, Any], str]:
+        return milestone(run, trainer.iteration, sampler, EVALUATIONS, teacher, reference, device)
+
+    train(trainer, run, at_milestone, keep)
+    return evaluate({"teacher": (sampler, EVALUATIONS)}, teacher, reference, device=device)["teacher"]
+
+
+def _accuracy(classifier: DigitsClassifier, data: Labelled) -> float:
+    with torch.no_grad():
+        return float((classifier(data.images).argmax(1) == data.labels).double().mean())

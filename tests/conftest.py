@@ -1,0 +1,28 @@
+"""Every test runs on one thread and with each annotated shape of the package checked at run time."""
+
+from typing import Protocol, get_args, runtime_checkable
+
+import pytest
+import torch
+from beartype import BeartypeConf, beartype
+from jaxtyping import install_import_hook
+
+
+def checked(thing):
+    """Beartype, as PEP 484 reads annotations: an int is a float, and whatever has its methods meets a protocol."""
+    for hint in getattr(thing, "__annotations__", {}).values():
+        for part in (hint, *get_args(hint)):
+            if isinstance(part, type) and Protocol in part.__bases__:
+                runtime_checkable(part)
+    return beartype(conf=BeartypeConf(is_pep484_tower=True))(thing)
+
+
+# The hook rewrites the modules that are imported from here on, so it stands before the first import of the package.
+install_import_hook("simdistill", "conftest.checked")
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def rng() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
