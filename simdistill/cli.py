@@ -1,6 +1,7 @@
 """The command line: one subcommand a verb. Nothing heavy is imported before a verb is chosen."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -23,7 +24,7 @@ examples:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one verb and return the exit code: 0, 2 for a request that cannot be met, 1 for a divergence, 130 if stopped."""
+    """Run one verb and return the exit code: 0, 1 diverged, 2 not understood, 130 stopped."""
     parser = argparse.ArgumentParser(
         prog="simdistill",
         description="Distil a diffusion model into a one-step generator by Score Implicit Matching, without data.",
@@ -38,7 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     verb: str = parser.parse_args(words[:1]).verb
 
-    from simdistill import commands  # imports torch
+    # a busy neighbour slows spinning threads manyfold; to be set before torch starts
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    from simdistill import commands
     from simdistill.training.session import Diverged, Interrupted
 
     try:

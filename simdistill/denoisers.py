@@ -17,6 +17,7 @@ from simdistill.shapes import Condition, Data, Sigma, like
 from simdistill.validation import require
 
 
+@runtime_checkable
 class Denoiser(Protocol):
     """What a teacher is: any callable that returns the denoised x_0 for x_t = x_0 + sigma eps."""
 

@@ -34,6 +34,7 @@ class PoweredL2:
     """d(y) = ‖y‖₂^alpha, d'(y) = alpha ‖y‖₂^(alpha-2) y, and 0 at y = 0 [Table 4, row 2].
 
     At alpha = 1 the gradient has length one whatever the noise level: the limit c → 0 of the pseudo-Huber distance.
+    In one dimension that is L1, with its jump at 0.
     """
 
     alpha: float = 1.0
@@ -55,7 +56,8 @@ class Exponential:
     """d(y) = exp(beta ‖y‖₂^alpha) - 1, d'(y) = alpha beta exp(beta ‖y‖₂^alpha) ‖y‖₂^(alpha-2) y [Table 4, row 3].
 
     The printed table omits the factor beta. Past an exponent of 30 the exponential goes on as its tangent, so that
-    neither d nor d' overflows in float32 and each stays the derivative of the other.
+    neither d nor d' overflows in float32 and each stays the derivative of the other. At alpha = 1 it has,
+    in one dimension, the jump of L1.
     """
 
     beta: float = 1.0

@@ -6,7 +6,7 @@ stratified) in one place, `sample`, and any law can be truncated to the range th
 
 import math
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ def diffuse(x_0: Data, sigma: Sigma, eps: Data) -> Data:
     return x_0 + like(sigma, eps) * eps
 
 
+@runtime_checkable
 class NoiseLaw(Protocol):
     """A distribution of noise levels sigma > 0."""
 

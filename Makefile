@@ -1,0 +1,43 @@
+# Everything a newcomer needs: `make demo` and `make test`. Both make the environment on their first call.
+PYTHON ?= python3
+BIN := .venv/bin
+# Without it, idle threads spin: on a busy machine small networks take several times as long.
+export OMP_WAIT_POLICY ?= passive
+
+.PHONY: demo test test-slow lint wheel lock clean
+
+demo: .venv/ready
+	$(BIN)/simdistill distill digits --overwrite
+	@echo "Open runs/digits/report.html"
+
+test: .venv/ready
+	$(BIN)/pytest -n 2 -m "not slow"
+
+# The end-to-end runs, minutes each.
+test-slow: .venv/ready
+	$(BIN)/pytest -m slow --timeout 900
+
+lint: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+wheel: .venv/ready
+	$(BIN)/python -m build --wheel --no-isolation
+
+# uv is fast; UV_FIND_LINKS hands it the places that pip is told to look in, if any.
+.venv/ready: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	UV_FIND_LINKS="$$PIP_FIND_LINKS" VIRTUAL_ENV="$(CURDIR)/.venv" $(BIN)/uv pip install --quiet -c constraints.txt -e ".[dev]"
+	touch $@
+
+# Renew the exact pins after a change of pyproject.toml, for every Python that it allows.
+lock:
+	UV_FIND_LINKS="$$PIP_FIND_LINKS" $(BIN)/uv pip compile --universal --python-version 3.10 --all-extras --no-header \
+		--no-annotate pyproject.toml -o constraints.txt
+	# what torch itself needs on a GPU follows from its own pins
+	sed -i -E "/^(nvidia|cuda|triton)/d" constraints.txt
+
+clean:
+	rm -rf .venv dist runs
