@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from importlib.resources import as_file, files
 from typing import Any, TypeAlias
 
@@ -44,17 +45,21 @@ class Reference:
 
     def measure(self, features: Features) -> dict[str, float]:
         """Every metric of one set of features."""
-        neighbours = precision_recall(features, self.features)
         return {
-            "frechet": frechet_distance(Moments.of(features), Moments.of(self.features)),
+            **self.glance(features),
             "kernel": kernel_distance(features, self.features),
             "energy": energy_distance(features, self.features),
             "sliced_wasserstein": sliced_wasserstein(features, self.features),
-            "precision": neighbours.precision,
-            "recall": neighbours.recall,
-            "density": neighbours.density,
-            "coverage": neighbours.coverage,
         }
+
+    def glance(self, features: Features) -> dict[str, float]:
+        """The metrics to follow a training by: Fréchet distance, precision, recall, density and coverage."""
+        distance = frechet_distance(Moments.of(features), self._moments)
+        return {"frechet": distance, **asdict(precision_recall(features, self.features))}
+
+    @cached_property
+    def _moments(self) -> Moments:
+        return Moments.of(self.features)
 
     def floor(self) -> dict[str, Any] | None:
         """The metrics of the held-out real samples: what no generator should be said to beat."""

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -19,6 +19,7 @@ CHECKPOINT_SECONDS = 20.0  # what a crash can cost
 LOG_EVERY = 50  # iterations between two lines of the metrics, and between two looks for non-finite numbers
 
 
+@runtime_checkable
 class Trainer(Protocol):
     """What the loop needs of a training."""
 

@@ -59,7 +59,7 @@ def _distill(run: RunFolder, teacher: Teacher, recipe: Recipe, device: Device) -
 
     def at_milestone() -> tuple[dict[str, Any], str]:
         student = torch.no_grad()(trainer.average)
-        return milestone(run, trainer.iteration, student, 1, teacher, reference, device)
+        return milestone(run, trainer.iteration, student, teacher, reference, device)
 
     train(trainer, run, at_milestone, keep)
     evaluate_run(run.path, teacher, device=device)

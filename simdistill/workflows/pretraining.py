@@ -59,7 +59,7 @@ def _pretrain(run: RunFolder, settings: Pretraining, device: Device) -> dict[str
         write_network(run.network, average, data="digits", settings=to_mapping(settings))
 
     def at_milestone() -> tuple[dict[str, Any], str]:
-        return milestone(run, trainer.iteration, sampler, EVALUATIONS, teacher, reference, device)
+        return milestone(run, trainer.iteration, sampler, teacher, reference, device)
 
     train(trainer, run, at_milestone, keep)
     return evaluate({"teacher": (sampler, EVALUATIONS)}, teacher, reference, device=device)["teacher"]
