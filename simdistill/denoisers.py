@@ -96,6 +96,7 @@ class Preconditioned(nn.Module):
         one_minus_c_skip = sigma**2 / variance
         c_out, c_in = sigma * self.sigma_data / variance.sqrt(), 1 / variance.sqrt()
         f = self.model(like(c_in, x_t) * x_t, sigma.log() / 4, self._one_hot(condition, x_t))
+        require(f.shape == x_t.shape, "network output", list(f.shape), f"of its input's shape, {list(x_t.shape)}")
         return like(c_out, x_t) * f - like(one_minus_c_skip, x_t) * x_t
 
     def _one_hot(self, condition: Condition, x_t: Data) -> Tensor | None:

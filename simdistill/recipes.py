@@ -87,15 +87,15 @@ TABLE_5 = Recipe(
 DIGITS = replace(
     TABLE_5,
     teacher="digits",
-    generator_noise=KARRAS_TIMES,
+    generator_noise=LogNormal(-0.9, 1.2),
     online_weighting=EDM(sigma_data=0.75),
-    generator_lr=4e-4,
-    online_lr=4e-4,
+    generator_lr=3e-4,
+    online_lr=3e-4,
     warmup=50,
     decay="linear",
-    batch=128,
-    iterations=5000,
-    ema_half_life=45_000,
+    batch=64,
+    iterations=8000,
+    ema_half_life=22_000,
 )
 
 # fmt: off

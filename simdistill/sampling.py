@@ -15,8 +15,12 @@ def noise_from_seeds(seeds: Sequence[int], shape: Sequence[int]) -> Data:
     """Standard normal z of shape `[len(seeds), *shape]`, row i a function of `seeds[i]` alone.
 
     So the same seed gives the same sample whatever the batch it is drawn in, on one machine or on many. Drawn on the
-    CPU in float32, which makes it the same on every device.
+    CPU in float32, which makes it the same on every device. Raises `ValueError`
+    for no seeds, or a seed outside [0, 2³²).
     """
+    require(len(seeds) > 0, "seeds", list(seeds), "at least one")
+    bad = [seed for seed in seeds if not 0 <= seed < 2**32]  # torch looks at 32 bits
+    require(not bad, "seeds", bad[:3], "from 0 to 2³² - 1")
     rng = torch.Generator()
     return torch.stack([torch.randn(*shape, generator=rng.manual_seed(seed)) for seed in seeds])
 

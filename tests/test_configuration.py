@@ -297,7 +297,9 @@ def test_any_recipe_is_there_and_back(data, tmp_path_factory):
 
 
 def test_the_stored_text_is_plain_and_readable():
-    lines = to_toml(to_mapping(RECIPES["listing-1"])).splitlines()
+    values = to_mapping(RECIPES["listing-1"])
+    assert values["betas"] == [0.0, 0.999]
+    lines = to_toml(values).splitlines()
     assert 'objective = "ScoreImplicitMatching(distance=PseudoHuber(c=0.03))"' in lines
     assert "betas = [0.0, 0.999]" in lines
     assert 'teacher = "gaussians-25"' in lines

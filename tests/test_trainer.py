@@ -93,7 +93,9 @@ def test_learning_rates_rise_and_fall():
     rates = []
     for _ in range(20):
         trainer.step()
-        rates.append((trainer.online_optimizer.param_groups[0]["lr"], trainer.generator_optimizer.param_groups[0]["lr"]))
+        rates.append(
+            (trainer.online_optimizer.param_groups[0]["lr"], trainer.generator_optimizer.param_groups[0]["lr"])
+        )
     online, generator = zip(*rates, strict=True)
     assert online == pytest.approx([RECIPE.online_lr * min(1, (i + 1) / 4) for i in range(20)])
     expected = [RECIPE.generator_lr * min(1, (i + 1) / 4) * (1 - i / 20) for i in range(20)]

@@ -9,128 +9,212 @@ import platform
 import re
 import shlex
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, TypeAlias
 
 import matplotlib as mpl
 import torch
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 from PIL import Image
 
 from simdistill.configuration import to_toml
 from simdistill.files import write_atomically
 from simdistill.runs import RunFolder
 
-TEMPLATES = Environment(
-    loader=PackageLoader("simdistill.evaluation", "."),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
+Record: TypeAlias = Mapping[str, Any]
 
-
-class Metric(NamedTuple):
-    """A column of the tables."""
-
-    key: str
-    title: str
-    better: str
-    meaning: str
-
-
-MAIN = [
-    Metric("frechet", "Fréchet distance", "lower", "between the means and covariances of samples and reference"),
-    Metric("precision", "Precision", "higher", "share of samples that look like the reference: fidelity"),
-    Metric("recall", "Recall", "higher", "share of the reference that the samples reach: diversity"),
-]
-MORE = [
-    Metric("density", "Density", "higher", "how deep the samples lie inside the reference; may exceed 1"),
-    Metric("coverage", "Coverage", "higher", "share of the reference with a sample close by"),
-    Metric("kernel", "Kernel distance", "lower", "unbiased squared MMD with a cubic kernel; about 0 if equal"),
-    Metric("energy", "Energy distance", "lower", "compares all pairwise distances"),
-    Metric("sliced_wasserstein", "Sliced Wasserstein", "lower", "mean transport cost over random directions"),
-]
-
-
-class Chart(NamedTuple):
-    """An inline SVG in the page's own colours, and its legend: (label, name of the colour, style of the line)."""
-
-    svg: str
-    legend: list[tuple[str, str, str]]
+TITLES = {"teacher": "Teacher", "student": "Student", "undistilled": "Undistilled start", "floor": "Held-out samples"}
+SHARES = ("precision", "recall", "density", "coverage")
+FILM = 8  # pictures over time
+LEVELS = [f"level-{k}" for k in range(32)]
+COLOURS = ["muted", "line", "teacher", "student", "floor", "precision", "recall", *LEVELS]
+INK = {name: f"#fe00{k:02x}" for k, name in enumerate(COLOURS)}
+"""Stand-ins for the colours that the page defines, for light and for dark: matplotlib takes no names but its own."""
 
 
 def write_report(run: RunFolder) -> None:
-    """Write the page `report.html` from configuration, metrics, pictures and, where there are any, figures of `run`.
+    """Write `report.html` from the configuration, metrics, pictures and figures in the folder of `run`.
 
-    It says what is missing where a run was interrupted or has not been evaluated.
+    An interrupted run, or one that was not evaluated, gets a page too, which says what is missing.
     """
-    figures = json.loads(run.evaluation.read_text()) if run.evaluation.exists() else None
     config, records = run.configuration(), run.records()
+    figures: Record = json.loads(run.evaluation.read_text()) if run.evaluation.exists() else {}
     milestones = [record for record in records if "quality" in record]
     profiles = [record for record in records if record.get("y")]
     levels = sorted({level for record in profiles for level in record["y"]}, key=float)
-    path = run.path.name if run.path.is_absolute() else run.path.as_posix()  # the page may be shown to others
-    page = TEMPLATES.get_template("report.html.jinja").render(
+    path = Path(run.path.name) if run.path.is_absolute() else run.path  # the page may go to others
+    environment = Environment(
+        loader=PackageLoader("simdistill.evaluation", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page = environment.get_template("report.html.jinja").render(
         name=run.path.resolve().name,
-        sentence=_result(figures) if figures else _progress(config, records),
-        evaluated=bool(figures),
-        facts=_facts(config, records),
-        samplers={name: _picture(run.picture(name)) for name in ("teacher", "student", "undistilled")},
-        evaluations={} if not figures else {name: figures[name]["evaluations"] for name in ("teacher", "student")},
-        tables=[_table(figures, metrics) for metrics in (MAIN, MORE)] if figures else [],
-        conditions=_conditions(figures) if figures else {},
-        curve=_learning_curve(milestones, figures) if milestones else None,
-        shares=_shares(milestones, figures) if milestones else None,
-        profile=_profile(profiles, levels) if profiles else None,
-        level_colours=_level_colours(len(levels)),
-        film=_film(run, milestones),
-        config=[(key, _setting(value)) for key, value in config.items()],
-        command=_command(config, path),
-        evaluate_command=f"simdistill evaluate {shlex.quote(path)}",
+        run_path=shlex.quote(path.as_posix()),
+        config_path=shlex.quote((path / run.config.name).as_posix()),
+        outcome=_outcome(figures) if figures else "",
+        config=config,
+        settings={key: _setting(value) for key, value in config.items()},
+        last=records[-1] if records else {"iteration": 0, "seconds": 0.0},
+        titles=TITLES,
+        pictures={name: _embedded(file) for name in TITLES if (file := run.picture(name)).exists()},
+        figures=figures,
+        column=partial(_column, figures),
+        machine=_machine(),
+        milestones=milestones,
+        frechet={record["iteration"]: record["quality"]["frechet"]["mean"] for record in milestones},
+        learning_curve=_learning_curve(milestones, figures) if milestones else "",
+        shares=_shares(milestones, figures) if milestones else "",
+        levels=levels,
+        level_colours={mode: _level_colours(len(levels), mode) for mode in ("light", "dark")},
+        profile=_profile(profiles, levels) if profiles else "",
+        film=[(int(file.stem), _embedded(file)) for file in _film(run)],
     )
     write_atomically(run.report, page.encode())
 
 
-def _result(figures: Mapping[str, Any]) -> str:
-    """The outcome in two plain sentences, whichever way it went."""
+def _outcome(figures: Record) -> str:
+    """The result in plain words, whichever way it went."""
     teacher, student, speedup = figures["teacher"], figures["student"], figures["speedup"]
-    (t, s), decimals = (teacher["frechet"], student["frechet"]), _decimals(figures, "frechet")
-    several = s["seeds"] > 1
-    t_text, s_text = (_number(f["mean"], decimals, f["std"] if several else None) for f in (t, s))
-    verdict = "Its distance is lower than the teacher's." if s["mean"] < t["mean"] else "It falls short of its teacher."
-    if abs(s["mean"] - t["mean"]) <= s["std"] + t["std"]:
-        verdict = "The two distances agree within their spread."
-    return (
-        f"One network evaluation instead of {teacher['evaluations']}: {speedup:.{0 if speedup >= 10 else 1}f}× "
-        f"the images per second, Fréchet distance {s_text} where the teacher has {t_text}. {verdict if several else ''}"
-    ).strip()
-
-
-def _progress(config: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> str:
-    """What can be said of a run without figures."""
-    done = records[-1]["iteration"] if records else 0
-    latest = next((record for record in reversed(records) if "quality" in record), None)
-    text = f"Not evaluated yet: {done:,} of {config.get('iterations', '?'):,} iterations are recorded"
-    if latest is None:
-        return f"{text}."
-    return (
-        f"{text}, with a Fréchet distance of {latest['quality']['frechet']['mean']:.3f} at iteration "
-        f"{latest['iteration']:,}."
+    written = {name: " ± ".join(cell) for name, cell in _column(figures, "frechet").items()}
+    text = (
+        f"One network evaluation instead of {teacher['evaluations']}: {speedup:,.{0 if speedup >= 10 else 1}f}× the "
+        f"images per second, Fréchet distance {written['student']} where the teacher has {written['teacher']}."
     )
+    t, s = teacher["frechet"], student["frechet"]
+    if s["seeds"] < 2:
+        return text  # without a spread there is no telling
+    if abs(s["mean"] - t["mean"]) <= s["std"] + t["std"]:
+        return f"{text} The two agree within their spread."
+    return f"{text} Lower is better: the student is {'ahead' if s['mean'] < t['mean'] else 'behind'}."
 
 
-def _facts(config: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """The run at a glance: names and values."""
-    done, seconds = (records[-1]["iteration"], records[-1]["seconds"]) if records else (0, 0.0)
-    asked, batch = config.get("iterations", done), config.get("batch")
-    minutes = f"{seconds / 60:.0f} min {seconds % 60:02.0f} s" if seconds >= 60 else f"{seconds:.0f} s"
-    return [
-        ("Teacher", _setting(config.get("teacher", "unknown"))),
-        ("Iterations", f"{done:,}" if done == asked else f"{done:,} of {asked:,}"),
-        ("Batch", f"{batch:,} images" if batch else "unknown"),
-        ("Training time", minutes),
-    ]
+def _column(figures: Record, metric: str) -> dict[str, list[str]]:
+    """A metric of every sampler as [mean, spread] or [mean], rounded alike: the smallest spread keeps two digits."""
+    found: dict[str, list[float]] = {}
+    for name in (name for name in TITLES if figures.get(name)):
+        sampler, value = figures[name], figures[name][metric]
+        mean, std = (value["mean"], value["std"]) if isinstance(value, dict) else (value, None)
+        std = sampler["spread"][metric] if metric in SHARES and "spread" in sampler else std
+        found[name] = [mean] if std is None or sampler["frechet"]["seeds"] < 2 else [mean, std]
+    spreads = [std for _, *rest in found.values() for std in rest if std > 0]
+    most = 3 if metric in SHARES else 5
+    decimals = min(max(1 - math.floor(math.log10(min(spreads))), 2), most) if spreads else 3
+    return {name: [_number(value, decimals) for value in cell] for name, cell in found.items()}
+
+
+def _number(value: float, decimals: int) -> str:
+    return f"{value:,.{decimals}f}".replace("-", "−")
+
+
+def _setting(value: Any) -> str:
+    """A value as TOML writes it, text without its quotes; of a path on this machine only the name."""
+    if isinstance(value, str):
+        return f"…/{Path(value).name}" if Path(value).is_absolute() else value
+    return to_toml({"key": value}).partition("=")[2].strip()
+
+
+def _machine() -> str:
+    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+    threads = torch.get_num_threads()
+    cores = f"{platform.machine()}, {os.cpu_count()} CPU cores{gpu}"
+    return f"{cores}; PyTorch {torch.__version__}, {threads} thread{'s' if threads > 1 else ''}"
+
+
+def _embedded(path: Path) -> dict[str, Any]:
+    """A picture as a data URI, its size, and whether it is a grid of images: a scatter plot has an alpha channel."""
+    content = path.read_bytes()
+    with Image.open(io.BytesIO(content)) as image:
+        (width, height), grid = image.size, image.mode != "RGBA"
+    uri = f"data:image/png;base64,{base64.b64encode(content).decode()}"
+    return {"uri": uri, "width": width, "height": height, "grid": grid}
+
+
+def _film(run: RunFolder) -> list[Path]:
+    """At most `FILM` of the pictures over time, evenly spaced, the first and the last among them."""
+    paths = sorted(path for path in run.picture("0").parent.glob("*.png") if path.stem.isdigit())
+    n = min(FILM, len(paths))
+    return [paths[round(i * (len(paths) - 1) / max(n - 1, 1))] for i in range(n)]
+
+
+def _learning_curve(milestones: Sequence[Record], figures: Record) -> str:
+    seconds = [record["seconds"] for record in milestones]
+    frechet = [record["quality"]["frechet"] for record in milestones]
+    low, high = ([f["mean"] + sign * f["std"] for f in frechet] for sign in (-1, 1))
+    figure, axes = _chart("seconds of training", log=True)
+    axes.fill_between(seconds, low, high, color=INK["student"], alpha=0.2, linewidth=0)
+    axes.plot(seconds, [f["mean"] for f in frechet], color=INK["student"], marker="o", markersize=3.5)
+    if figures:
+        axes.axhline(figures["teacher"]["frechet"]["mean"], color=INK["teacher"], linestyle="--")
+    if figures.get("floor"):
+        axes.axhline(figures["floor"]["frechet"], color=INK["floor"], linestyle=":")
+    return _svg(figure, axes, "learning")
+
+
+def _shares(milestones: Sequence[Record], figures: Record) -> str:
+    """Precision and recall over the training, and the teacher's."""
+    figure, axes = _chart("seconds of training")
+    axes.set_ylim(0, 1.03)
+    for name in ("precision", "recall"):
+        values = [record["quality"][name] for record in milestones]
+        axes.plot([record["seconds"] for record in milestones], values, color=INK[name], marker="o", markersize=3.5)
+        if figures:
+            axes.axhline(figures["teacher"][name], color=INK[name], linestyle="--", linewidth=1)
+    return _svg(figure, axes, "shares")
+
+
+def _profile(profiles: Sequence[Record], levels: Sequence[str]) -> str:
+    """‖y‖ over the iterations, a line for every noise level."""
+    figure, axes = _chart("iteration", log=True)
+    for level, colour in zip(levels, LEVELS, strict=False):
+        known = [record for record in profiles if level in record["y"]]
+        x, y = [record["iteration"] for record in known], [record["y"][level] for record in known]
+        axes.plot(x, y, color=INK[colour], marker="o" if len(x) < 20 else "", markersize=3.5)
+    return _svg(figure, axes, "profile")
+
+
+def _level_colours(n: int, mode: str) -> list[str]:
+    """Colours of `n` noise levels from low to high that stand out from a "light" or a "dark" page."""
+    first, last = {"light": (0.0, 0.68), "dark": (0.4, 1.0)}[mode]
+    return [to_hex(mpl.colormaps["plasma"](first + (last - first) * k / max(n - 1, 1))) for k in range(n)]
+
+
+def _chart(label: str, log: bool = False) -> tuple[Figure, Axes]:
+    """An empty chart, small enough that its text can be read on a telephone."""
+    figure = Figure(figsize=(5, 3.1), layout="constrained", facecolor="none")
+    axes = figure.add_subplot(facecolor="none", yscale="log" if log else "linear")
+    axes.set_xlabel(label, color=INK["muted"], fontsize=10.5)
+    axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+    axes.tick_params(color=INK["line"], labelcolor=INK["muted"], labelsize=10.5)
+    axes.tick_params("y", length=0)
+    axes.grid(axis="y", color=INK["line"])
+    axes.set_axisbelow(True)
+    axes.spines[["left", "top", "right"]].set_visible(False)
+    axes.spines["bottom"].set_color(INK["line"])
+    return figure, axes
+
+
+def _svg(figure: Figure, axes: Axes, salt: str) -> str:
+    """The chart as an element that takes colours and font from the page; `salt` keeps its ids from other charts'."""
+    if axes.get_yscale() == "log":
+        low, high = axes.get_ylim()
+        decades = LogLocator(subs=(1, 2, 5) if high < 1000 * low else (1,))
+        axes.yaxis.set_major_locator(MaxNLocator(5) if high < 5 * low else decades)
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.yaxis.set_minor_locator(NullLocator())
+    buffer = io.StringIO()
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": salt}):
+        figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+    drawing = buffer.getvalue().partition("</defs>")[2]  # before it are a header, and a style that is for a whole page
+    drawing = re.sub(r'(?<=<g) id="[^"]*"| font-family: [^;"]*;?', "", drawing)
+    drawing = re.sub("#fe00([0-9a-f]{2})", lambda found: f"var(--{COLOURS[int(found[1], 16)]})", drawing)
+    width, height = figure.get_size_inches() * 72
+    return f'<svg viewBox="0 0 {width:g} {height:g}" aria-hidden="true">{drawing}'

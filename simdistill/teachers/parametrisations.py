@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from simdistill.shapes import Condition, Data, Sigma, like
+from simdistill.validation import require
 
 Network: TypeAlias = Callable[[Tensor, Tensor, Condition], Tensor]
 """network(state, time, condition): `time` of shape `[batch]`, in the network's own unit."""
@@ -50,7 +51,7 @@ class EpsilonPrediction(nn.Module):
     def residual(self, x_t: Data, sigma: Sigma, condition: Condition = None) -> Data:
         """d(x, sigma) - x = -sigma eps."""
         state = x_t / like(torch.sqrt(1 + sigma**2), x_t)
-        return -like(sigma, x_t) * self.network(state, self.time(sigma), condition)
+        return -like(sigma, x_t) * _predict(self.network, state, self.time(sigma), condition)
 
 
 class VelocityPrediction(nn.Module):
@@ -70,7 +71,7 @@ class VelocityPrediction(nn.Module):
     def residual(self, x_t: Data, sigma: Sigma, condition: Condition = None) -> Data:
         """d(x, sigma) - x = -sigma²/(1+sigma²) x - sigma/√(1+sigma²) v."""
         scale = torch.sqrt(1 + sigma**2)
-        v = self.network(x_t / like(scale, x_t), self.time(sigma), condition)
+        v = _predict(self.network, x_t / like(scale, x_t), self.time(sigma), condition)
         return -like(sigma**2 / scale**2, x_t) * x_t - like(sigma / scale, x_t) * v
 
 
@@ -91,5 +92,12 @@ class FlowPrediction(nn.Module):
 
     def residual(self, x_t: Data, sigma: Sigma, condition: Condition = None) -> Data:
         """d(x, sigma) - x = -sigma/(1+sigma) (x + u)."""
-        u = self.network(x_t / like(1 + sigma, x_t), sigma / (1 + sigma), condition)
+        u = _predict(self.network, x_t / like(1 + sigma, x_t), sigma / (1 + sigma), condition)
         return -like(sigma / (1 + sigma), x_t) * (x_t + u)
+
+
+def _predict(network: Network, state: Data, time: Tensor, condition: Condition) -> Tensor:
+    prediction = network(state, time, condition)
+    shapes = f"of its input's shape, {list(state.shape)}; drop a learned variance"
+    require(prediction.shape == state.shape, "network output", list(prediction.shape), shapes)
+    return prediction

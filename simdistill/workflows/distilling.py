@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from simdistill.configuration import to_mapping
-from simdistill.evaluation.quality import REFERENCE_SEED, balanced_labels, draw, reference_for, teacher_sampler
+from simdistill.evaluation.quality import balanced_labels, draw, reference_for, teacher_sampler
 from simdistill.generator import Generator
 from simdistill.recipes import Recipe
 from simdistill.runs import RunFolder
@@ -20,6 +20,7 @@ from simdistill.workflows.measuring import Device, evaluate_run, milestone, reci
 
 IMITATION = Pretraining(width=128, iterations=3000, ema_half_life=50_000)
 IMITATION_SAMPLES = 20_000
+IMITATION_SEED = 3 * 2**30  # far from the seeds that are evaluated, and from the reference's
 
 
 def distill(
@@ -68,7 +69,7 @@ def _distill(run: RunFolder, teacher: Teacher, recipe: Recipe, device: Device) -
 
 def _imitate(teacher: Teacher, path: Path) -> None:
     """Fit a small network to samples of `teacher`, from its denoiser alone, and store it in `path`."""
-    seeds = range(REFERENCE_SEED * 2, REFERENCE_SEED * 2 + IMITATION_SAMPLES)
+    seeds = range(IMITATION_SEED, IMITATION_SEED + IMITATION_SAMPLES)
     labels = balanced_labels(len(seeds), teacher.classes)
     samples = draw(teacher_sampler(teacher), seeds, teacher.shape, labels)
     trainer = PretrainingTrainer(samples, labels, IMITATION)

@@ -1,0 +1,219 @@
+"""The command line as a user meets it: results, one-line errors with exit code 2, and nothing overwritten."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from simdistill.cli import main
+from simdistill.configuration import read_toml, to_toml
+from simdistill.recipes import RECIPES
+from simdistill.teachers.teacher import load_teacher
+from simdistill.teachers.weights import read_network
+from simdistill.training.trainer import DistillationTrainer
+from simdistill.workflows import measuring
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A short but real run, made by the command line; its output is in `stdout.json`."""
+    out = tmp_path_factory.mktemp("runs") / "digits"
+    done = subprocess.run(
+        [sys.executable, "-m", "simdistill", "distill", "digits", "--out", out, "--iterations", "64", "--json"],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        check=True,
+    )
+    (out / "stdout.json").write_text(done.stdout)
+    return out
+
+
+def error(capsys, *words):
+    """The one line that a bad request prints."""
+    assert main([str(word) for word in words]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    lines = shown.err.splitlines()
+    assert len(lines) == 1, shown.err
+    assert "Traceback" not in lines[0]
+    return lines[0]
+
+
+def test_distill_leaves_everything_a_run_should_hold(run):
+    names = {str(p.relative_to(run)) for p in run.rglob("*") if p.is_file()}
+    assert {
+        "config.toml",
+        "metrics.jsonl",
+        "checkpoint.safetensors",
+        "generator.safetensors",
+        "evaluation.json",
+        "report.html",
+        "images/teacher.png",
+        "images/student.png",
+        "images/undistilled.png",
+        "images/00000000.png",
+        "images/00000064.png",
+    } <= names
+    assert read_toml(run / "config.toml")["iterations"] == 64
+    figures = json.loads((run / "stdout.json").read_text())
+    assert figures == json.loads((run / "evaluation.json").read_text())
+    for name, evaluations in (("teacher", 35), ("student", 1), ("undistilled", 1)):
+        row = figures[name]
+        assert row["evaluations"] == evaluations
+        assert row["frechet"]["seeds"] == 5
+        assert row["frechet"]["mean"] == pytest.approx(np.mean(row["frechet"]["values"]))
+        assert row["frechet"]["std"] == pytest.approx(np.std(row["frechet"]["values"], ddof=1))
+        assert 0 <= row["recall"] <= 1
+        assert row["images_per_second"] > 0
+    assert figures["teacher"]["frechet"]["mean"] < 0.2
+    assert figures["student"]["frechet"]["mean"] < 0.5 * figures["undistilled"]["frechet"]["mean"]
+
+
+def test_the_stored_generator_is_the_trainers_average(run):
+    recipe = replace(RECIPES["digits"], iterations=64)
+    trainer = DistillationTrainer(load_teacher("digits"), recipe)
+    for _ in range(64):
+        trainer.step()
+    stored, facts = read_network(run / "generator.safetensors")
+    assert facts == {"sigma_init": 2.5, "shape": [1, 8, 8], "classes": 10}
+    for name, tensor in trainer.average.denoiser.state_dict().items():
+        torch.testing.assert_close(stored.state_dict()[name], tensor, rtol=0, atol=1e-4)
+
+
+def test_the_same_seed_and_label_give_the_same_image(run):
+    many = measuring.sample(run, range(100), [3])
+    one = measuring.sample(run, [41], [3])
+    other = measuring.sample(run, [41], [4])
+    torch.testing.assert_close(one[0], many[41], rtol=0, atol=1e-5)
+    assert (one - other).abs().max() > 0.1
+    in_turn = measuring.sample(run, [7, 41], [0, 3])
+    torch.testing.assert_close(in_turn[1], one[0], rtol=0, atol=1e-5)
+
+
+def test_sample_writes_pictures_and_numbers(run, tmp_path, capsys):
+    assert (
+        main(["sample", str(run), "--seeds", "0-7", "--labels", "3", "--out", str(tmp_path / "s.png"), "--json"]) == 0
+    )
+    assert json.loads(capsys.readouterr().out) == {"out": str(tmp_path / "s.png"), "samples": 8}
+    assert Image.open(tmp_path / "s.png").size == (3 * 34 - 2, 3 * 34 - 2)
+    assert main(["sample", str(run), "--seeds", "0-7", "--labels", "3", "--out", str(tmp_path / "s.npy")]) == 0
+    numbers = np.load(tmp_path / "s.npy")
+    np.testing.assert_array_equal(numbers, measuring.sample(run, range(8), [3]).numpy())
+    assert main(["sample", str(run), "--seeds", "2,5", "--labels", "3", "--out", str(tmp_path / "each")]) == 0
+    pixels = np.asarray(Image.open(tmp_path / "each" / "000005.png"))
+    np.testing.assert_array_equal(pixels, ((numbers[5, 0].clip(-1, 1) + 1) * 127.5).round())
+
+
+def test_evaluate_prints_only_json(run, capsys):
+    assert main(["evaluate", str(run), "--samples", "200", "--seeds", "2", "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["student"]["samples"] == 200
+    assert len(figures["student"]["frechet"]["values"]) == 2
+    assert figures["floor"]["samples"] == 449
+
+
+def test_dry_run_prints_the_settings_and_writes_nothing(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = tmp_path / "mine.toml"
+    config.write_text(to_toml({"batch": 32, "seed": 5, "objective": "ScoreIdentity(alpha=1.0)"}))
+    words = ["distill", "digits", "--config", "mine.toml", "--seed", "9", "--dry-run", "--json"]
+    assert main(words) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["recipe"]["batch"] == 32  # the file over the recipe
+    assert plan["recipe"]["seed"] == 9  # the command line over the file
+    assert plan["recipe"]["objective"] == "ScoreIdentity(alpha=1.0)"
+    assert plan["recipe"]["sigma_init"] == RECIPES["digits"].sigma_init
+    assert plan["parameters"] == 332_032
+    assert [p.name for p in tmp_path.iterdir()] == ["mine.toml"]
+
+
+def test_a_runs_configuration_repeats_it(run, capsys):
+    assert main(["distill", "cifar10-cond", "--config", str(run / "config.toml"), "--dry-run", "--json"]) == 0
+    repeated = json.loads(capsys.readouterr().out)["recipe"]
+    assert repeated == {k: v for k, v in read_toml(run / "config.toml").items() if k != "verb"}
+
+
+def test_bad_requests(capsys, tmp_path, run):
+    assert "RECIPE = 'nosuch': must be one of digits," in error(capsys, "distill", "nosuch")
+    assert "write `simdistill distill RECIPE …`" in error(capsys, "distill")
+    assert "batch = 0: must be at least 1" in error(capsys, "distill", "digits", "--batch", "0", "--dry-run")
+    assert "--bach" in error(capsys, "distill", "digits", "--bach", "3")
+    assert "--batch: invalid literal" in error(capsys, "distill", "digits", "--batch", "many")
+    alpha = error(capsys, "distill", "digits", "--objective", "ScoreIdentity(alpha=7)")
+    assert "--objective" in alpha
+    assert "alpha = 7.0: must be in 0 … 2" in alpha
+    sigma = error(capsys, "distill", "digits", "--sigma-init", "-1")
+    assert "sigma_init = -1.0: must be positive" in sigma
+    noise = error(capsys, "distill", "digits", "--generator-noise", "Karas()")
+    assert "--generator-noise" in noise
+    assert "did you mean Karras?" in noise
+    assert "--teacher" in error(capsys, "distill", "cifar10-cond")
+    assert "no.safetensors: no such file" in error(
+        capsys, "distill", "digits", "--teacher", tmp_path / "no.safetensors"
+    )
+    assert "not a run's folder" in error(capsys, "distill", "--resume", tmp_path)
+    assert "device = 'gpu'" in error(capsys, "distill", "digits", "--device", "gpu")
+    assert "RUN is missing" in error(capsys, "evaluate")
+    assert "not a run's folder" in error(capsys, "evaluate", tmp_path)
+    assert "samples = 1: must be" in error(capsys, "evaluate", run, "--samples", "1")
+    assert "labels = 12: must be in 0 … 9" in error(
+        capsys, "sample", run, "--labels", "12", "--out", tmp_path / "x.png"
+    )
+    assert "--seeds = '3-x'" in error(capsys, "sample", run, "--seeds", "3-x")
+    assert "--out = 'x.gif'" in error(capsys, "sample", run, "--out", "x.gif")
+    assert "DATA = 'cats'" in error(capsys, "pretrain", "cats")
+    assert "width = 0: must be at least 1" in error(capsys, "pretrain", "digits", "--width", "0")
+
+
+def test_a_bad_configuration_file_is_answered_with_every_bad_key(capsys, tmp_path):
+    config = tmp_path / "c.toml"
+    config.write_text('bach = 3\nbatch = "many"\nonline_noise = "Lognormal(1, 2)"\n')
+    line = error(capsys, "distill", "digits", "--config", config)
+    assert str(config) in line
+    for part in ("bach: unknown setting; did you mean batch?", "batch:", "online_noise:", "did you mean LogNormal?"):
+        assert part in line
+    config.write_text("not toml at all")
+    assert "cannot be read as TOML" in error(capsys, "distill", "digits", "--config", config)
+
+
+def test_an_existing_run_is_never_clobbered(run, capsys):
+    before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
+    line = error(capsys, "distill", "digits", "--out", run, "--iterations", "10")
+    assert f"--out = {run}: exists" in line
+    assert "--overwrite" in line
+    assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == before
+
+
+def test_damaged_runs(run, capsys, tmp_path):
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "config.toml").write_bytes((run / "config.toml").read_bytes())
+    assert "generator.safetensors: no such file" in error(capsys, "sample", broken)
+    (broken / "generator.safetensors").write_bytes((run / "generator.safetensors").read_bytes()[:999])
+    assert "not a sound safetensors file" in error(capsys, "sample", broken)
+    assert "not a sound safetensors file" in error(capsys, "evaluate", broken)
+    (broken / "config.toml").write_text('verb = "distill"\nbatch = -3\n')
+    assert "batch = -3" in error(capsys, "evaluate", broken)
+    (broken / "config.toml").write_text('verb = "distill"\nteacher = "os:getcwd"\n')
+    assert "name it again with --teacher" in error(capsys, "evaluate", broken)
+
+
+def test_help_teaches_and_is_quick(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["distill", "--help"])
+    shown = capsys.readouterr().out
+    for part in ("figure-2-sim-karras-none", "--objective", "--generator-noise", "Adam's rate for the generator"):
+        assert part in shown
+    started = time.perf_counter()
+    listing = subprocess.run([sys.executable, "-m", "simdistill", "--help"], capture_output=True, text=True, check=True)
+    assert time.perf_counter() - started < 5  # without torch; the import test says exactly that
+    for verb in ("distill", "sample", "evaluate", "pretrain", "features"):
+        assert verb in listing.stdout

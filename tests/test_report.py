@@ -1,0 +1,290 @@
+import base64
+import io
+import json
+import math
+import re
+from html.parser import HTMLParser
+
+import pytest
+import torch
+from PIL import Image
+
+from simdistill.evaluation.pictures import picture
+from simdistill.evaluation.report import write_report
+from simdistill.runs import RunFolder
+
+VOID = {"meta", "img", "br", "hr", "link", "input"}
+CONFIG = {"verb": "distill", "teacher": "digits", "objective": "DiffInstruct()", "betas": [0.0, 0.999]}
+CONFIG |= {"generator_lr": 0.0004, "batch": 64, "iterations": 200, "seed": 0}
+SVG_TAGS = {"svg", "g", "path", "use", "text", "defs", "clippath", "rect"}
+
+
+class Page(HTMLParser):
+    """Every element of a page as (tag, attributes, text), in the order of their starts; tags must be balanced."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.elements, self.open, self.html = [], [], html
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append([tag, dict(attrs), ""])
+        if tag not in VOID:
+            self.open.append(self.elements[-1])
+
+    def handle_startendtag(self, tag, attrs):
+        assert tag in SVG_TAGS, tag  # elsewhere HTML takes <i/> for <i>
+        self.elements.append([tag, dict(attrs), ""])
+
+    def handle_endtag(self, tag):
+        assert self.open.pop()[0] == tag
+
+    def handle_data(self, data):
+        for element in self.open:
+            element[2] += data
+
+    def texts(self, tag, cls=None):
+        """The texts of all elements of a tag, and of a class, white space made plain."""
+        found = [text for name, attrs, text in self.elements if name == tag and cls in (None, attrs.get("class"))]
+        return [" ".join(text.split()) for text in found]
+
+    def values(self, attribute):
+        return [attrs[attribute] for _, attrs, _ in self.elements if attribute in attrs]
+
+
+def figures(frechet, rate, evaluations, seeds=5):
+    mean, std = frechet
+    distance = {"mean": mean, "std": std, "seeds": seeds, "values": [mean] * seeds}
+    return {
+        "frechet": distance,
+        "kernel": {**distance, "mean": -mean / 100, "std": std / 10},
+        "energy": distance,
+        "sliced_wasserstein": distance,
+        "precision": 0.87741,
+        "recall": mean / 2,
+        "density": 1.01,
+        "coverage": 0.9,
+        "spread": dict.fromkeys(("precision", "recall", "density", "coverage"), 0.0123),
+        "evaluations": evaluations,
+        "images_per_second": rate,
+        "samples": 2000,
+    }
+
+
+def evaluation(student, teacher=(0.0956, 0.0123), speedup=31.4, seeds=5):
+    floor = dict.fromkeys(("kernel", "energy", "sliced_wasserstein", "precision", "recall", "density", "coverage"), 0.5)
+    return {
+        "teacher": figures(teacher, 28.04, 35, seeds),
+        "student": figures(student, 28.04 * speedup, 1, seeds),
+        "undistilled": figures((6.7365, 0.1397), 1096.5, 1, seeds),
+        "reference": "the <training> images",
+        "floor": {"samples": 449, "frechet": 0.13685, **floor},
+        "speedup": speedup,
+    }
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, rng):
+    """A run's folder with everything but the evaluation, named by a relative path as on the command line."""
+    monkeypatch.chdir(tmp_path)
+    run = RunFolder.create(tmp_path / "runs" / "mine", CONFIG)
+    run.picture("x").parent.mkdir()
+    for name in ("teacher", "student", "undistilled", *(f"{k:08d}" for k in range(0, 201, 10))):
+        run.picture(name).write_bytes(picture(torch.randn(20, 1, 2, 2, generator=rng), edge=4))
+    for k in range(0, 201, 50):
+        frechet = {"mean": 5 * math.exp(-k / 50), "std": 0.1, "seeds": 2, "values": []}
+        quality = {"frechet": frechet, "precision": 0.8, "recall": k / 300}
+        run.record({"iteration": k, "seconds": k / 2, "quality": quality})
+        y = {"0.00388": 0.01, "11": 0.3} | ({"2.92": 0.5} if k else {})
+        run.record({"iteration": k, "seconds": k / 2, "loss": 20.0, "generator_loss": -0.1, "y": y})
+    return RunFolder((tmp_path / "runs" / "mine").relative_to(tmp_path))
+
+
+def report(run, values=None):
+    if values is not None:
+        run.evaluation.write_text(json.dumps(values))
+    write_report(run)
+    return Page(run.report.read_text())
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        (
+            evaluation((0.6442, 0.0469)),
+            "One network evaluation instead of 35: 31× the images per second, Fréchet distance 0.644 ± 0.047 where the "
+            "teacher has 0.096 ± 0.012. Lower is better: the student is behind.",
+        ),
+        (
+            evaluation((0.0512, 0.0123), speedup=7.36),
+            "One network evaluation instead of 35: 7.4× the images per second, Fréchet distance 0.051 ± 0.012 where "
+            "the teacher has 0.096 ± 0.012. Lower is better: the student is ahead.",
+        ),
+        (
+            evaluation((0.0912, 0.0456), speedup=0.84),
+            "One network evaluation instead of 35: 0.8× the images per second, Fréchet distance 0.091 ± 0.046 where "
+            "the teacher has 0.096 ± 0.012. The two agree within their spread.",
+        ),
+        (
+            evaluation((0.6442, 0.0), (0.0956, 0.0), seeds=1),
+            "One network evaluation instead of 35: 31× the images per second, Fréchet distance 0.644 where the "
+            "teacher has 0.096.",
+        ),
+    ],
+    ids=["worse", "better", "alike", "one seed"],
+)
+def test_the_sentence_says_how_it_went(run, values, sentence):
+    assert report(run, values).texts("p", "lede") == [sentence]
+
+
+def test_the_tables_hold_the_figures(run):
+    page = report(run, evaluation((0.6442, 0.0469)))
+    rows = [row.split(" ", 1) for row in page.texts("tr")]
+    assert [name for name, _ in rows] == ["Samples", "Teacher", "Student", "Undistilled", "Held-out"] * 2
+    assert [rest for _, rest in rows[1:5]] == [
+        "0.096 ± 0.012 0.877 ± 0.012 0.048 ± 0.012 35 28",
+        "0.644 ± 0.047 0.877 ± 0.012 0.322 ± 0.012 1 880",
+        "start 6.737 ± 0.140 0.877 ± 0.012 3.368 ± 0.012 1 1,096",
+        "samples 0.137 0.500 0.500 – –",
+    ]
+    assert rows[6][1] == "1.010 ± 0.012 0.900 ± 0.012 −0.0010 ± 0.0012 0.096 ± 0.012 0.096 ± 0.012"
+    text = page.texts("main")[0]
+    assert "2,000 samples from each of 5 evaluation seeds" in text
+    assert f"PyTorch {torch.__version__}, 1 thread." in text
+    assert "449 of them, against 2,000" in text
+
+
+def test_without_held_out_samples_there_is_no_word_of_them(run):
+    values = evaluation((0.6442, 0.0469))
+    values["floor"] = None
+    page = report(run, values)
+    assert "Held-out" not in page.html
+    assert "held-out" not in page.html.replace("--floor", "")
+
+
+def test_the_page_loads_nothing_and_holds_every_picture(run):
+    page = report(run, evaluation((0.6442, 0.0469)))
+    assert not re.search(r"https?:|url\((?!#)|@import|<script|<link|<iframe", page.html)
+    embedded = [
+        base64.b64decode(uri.removeprefix("data:image/png;base64,"), validate=True) for uri in page.values("src")
+    ]
+    film = [0, 30, 60, 90, 110, 140, 170, 200]
+    names = ["teacher", "student", "undistilled", *(f"{k:08d}" for k in film)]
+    assert embedded == [run.picture(name).read_bytes() for name in names]
+    assert [text for text in page.texts("b") if "Iteration" in text] == [f"Iteration {k}" for k in film]
+    assert len(page.values("alt")) == len(embedded)
+    assert all(page.values("alt"))
+    width, height = Image.open(io.BytesIO(embedded[0])).size
+    assert (page.values("width")[0], page.values("height")[0]) == (str(width), str(height))
+    assert all(target.startswith("#") for target in page.values("href") + page.values("xlink:href"))
+
+
+def test_scatter_plots_are_not_pixelated(run):
+    assert page_classes(report(run, evaluation((0.6442, 0.0469)))) == {"grid"}
+    scatter = picture(torch.randn(10, 2))
+    for path in run.picture("x").parent.iterdir():
+        path.write_bytes(scatter)
+    assert page_classes(report(run)) == {None}
+
+
+def page_classes(page):
+    return {attrs.get("class") for tag, attrs, _ in page.elements if tag == "img"}
+
+
+def test_the_charts_take_their_colours_from_the_page(run):
+    page = report(run, evaluation((0.6442, 0.0469)))
+    charts = re.findall(r"<svg.*?</svg>", page.html, re.DOTALL)
+    assert len(charts) == 3
+    names = [set(re.findall(r"var\(--([\w-]+)\)", chart)) for chart in charts]
+    common = {"muted", "line"}
+    assert names[0] == common | {"student", "teacher", "floor"}
+    assert names[1] == common | {"precision", "recall"}
+    assert names[2] == common | {"level-0", "level-1", "level-2"}
+    assert not re.search(r"#[0-9a-f]{6}", "".join(charts))
+    for name in set.union(*names):  # defined for light and for dark
+        assert page.html.count(f"--{name}: #") == 2
+    assert page.texts("li")[6:9] == ["0.00388", "2.92", "11"]
+    marks = [len(re.findall(f"<use [^>]*{colour}", charts[0])) for colour in ("student", "teacher")]
+    assert marks == [5, 0]  # a mark for each milestone
+    ids = page.values("id")
+    assert len(ids) == len(set(ids)) > 0
+
+
+def test_the_configuration_and_the_command_repeat_the_run(run, tmp_path):
+    page = report(run, evaluation((0.6442, 0.0469)))
+    names = page.texts("dt")
+    settings = dict(zip(names, page.texts("dd"), strict=True))
+    shown = {name: settings[name] for name in names[names.index("verb") :]}
+    assert shown == {
+        "verb": "distill",
+        "teacher": "digits",
+        "objective": "DiffInstruct()",
+        "betas": "[0.0, 0.999]",
+        "generator_lr": "0.0004",
+        "batch": "64",
+        "iterations": "200",
+        "seed": "0",
+    }
+    assert page.texts("pre") == ["simdistill distill digits --config runs/mine/config.toml --out NEW_FOLDER"]
+    assert settings["Training time"] == "1 min 40 s"
+    assert settings["Iterations"] == "200"
+
+
+def test_no_path_of_the_machine_is_told(run, tmp_path):
+    write_config(run, teacher=f"{tmp_path}/secret/mine.safetensors")
+    page = report(RunFolder(run.path.resolve()))
+    assert page.texts("pre") == ["simdistill distill digits --config mine/config.toml --out NEW_FOLDER"]
+    assert "…/mine.safetensors" in page.texts("dd")
+    assert str(tmp_path) not in page.html
+    assert "secret" not in page.html
+
+
+def test_a_teacher_that_was_an_object_must_be_named(run):
+    write_config(run, teacher="teacher")
+    assert report(run).texts("pre")[0].endswith("--out NEW_FOLDER --teacher package.module:function")
+
+
+def write_config(run, **changes):
+    values = {**CONFIG, **changes}
+    run.config.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items()))
+
+
+def test_what_others_named_is_escaped(run):
+    write_config(run, teacher="a.b:<b>'x'</b>&amp;")
+    values = evaluation((0.6442, 0.0469))
+    page = report(run, values)
+    assert "a.b:<b>" not in page.html
+    assert "a.b:<b>'x'</b>&amp;" in page.texts("dd")
+    assert "the <training> images" in page.texts("main")[0]
+
+    weird = RunFolder(run.path.parent / "a <i>b & c")
+    run.path.rename(weird.path)
+    page = report(weird)
+    assert page.texts("h1") == ["a <i>b & c"]
+    command = "simdistill distill digits --config 'runs/a <i>b & c/config.toml' --out NEW_FOLDER"
+    assert page.texts("pre") == [command]
+
+
+def test_an_interrupted_run_shows_what_there_is(run):
+    run.metrics.write_text("".join(line + "\n" for line in run.metrics.read_text().splitlines()[:3]) + '{"iterat')
+    run.picture("teacher").unlink()
+    page = report(run)
+    lede = "Not evaluated yet: 50 of 200 iterations are recorded; at iteration 50 the Fréchet distance was 1.839."
+    assert page.texts("p", "lede") == [lede]
+    assert len(page.texts("p", "missing")) == 2
+    assert all("simdistill evaluate runs/mine" in text for text in page.texts("p", "missing"))
+    assert page.texts("table") == []
+    assert page.html.count("<svg") == 3
+    assert len(page.values("src")) == 8
+    assert "50 of 200" in page.texts("dd")
+
+
+def test_a_run_that_was_stopped_at_once_has_a_page(tmp_path):
+    run = RunFolder.create(tmp_path / "new", CONFIG)
+    page = report(run)
+    assert page.texts("p", "lede") == ["Not evaluated yet: 0 of 200 iterations are recorded."]
+    assert len(page.texts("p", "missing")) == 5
+    assert page.values("src") == []
+    assert "<svg" not in page.html
