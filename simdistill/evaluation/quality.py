@@ -167,7 +167,7 @@ def evaluate(
     }
 
 
-def _parts(z: Data, condition: Condition) -> list[tuple[Data, Condition]]:
+def _parts(z: Tensor, condition: Tensor | None) -> list[tuple[Tensor, Tensor | None]]:
     conditions = [None] * len(z.split(BATCH)) if condition is None else condition.split(BATCH)
     return list(zip(z.split(BATCH), conditions, strict=True))
 

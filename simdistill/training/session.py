@@ -82,6 +82,8 @@ def train(
 
         def milestone() -> None:
             clock.pause()
+            if not all_finite(trainer.state()):
+                raise _diverged("a weight is not finite", trainer, run)
             values, text = at_milestone()
             run.record({"iteration": trainer.iteration, "seconds": round(clock.seconds, 3), **values})
             progress.milestone(trainer.iteration, clock.seconds, text)

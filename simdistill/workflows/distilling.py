@@ -8,13 +8,14 @@ import torch
 
 from simdistill.configuration import to_mapping
 from simdistill.evaluation.quality import balanced_labels, draw, reference_for, teacher_sampler
+from simdistill.evaluation.report import write_report
 from simdistill.generator import Generator
 from simdistill.recipes import Recipe
 from simdistill.runs import RunFolder
 from simdistill.teachers.teacher import Teacher
 from simdistill.teachers.weights import write_network
 from simdistill.training.pretrain import Pretraining, PretrainingTrainer
-from simdistill.training.session import train
+from simdistill.training.session import Diverged, Interrupted, train
 from simdistill.training.trainer import DistillationTrainer
 from simdistill.workflows.measuring import Device, evaluate_run, milestone, recipe_of, starting_network, teacher_of
 
@@ -62,7 +63,11 @@ def _distill(run: RunFolder, teacher: Teacher, recipe: Recipe, device: Device) -
         student = torch.no_grad()(trainer.average)
         return milestone(run, trainer.iteration, student, teacher, reference, device)
 
-    train(trainer, run, at_milestone, keep)
+    try:
+        train(trainer, run, at_milestone, keep)
+    except (Interrupted, Diverged):
+        write_report(run)
+        raise
     evaluate_run(run.path, teacher, device=device)
     return trainer.average
 

@@ -33,6 +33,7 @@ from simdistill.validation import require
 
 Device: TypeAlias = torch.device | str
 
+MILESTONE_SAMPLES = 2000
 PICTURE_SEEDS = range(80)  # of the pictures over time and of the report
 
 
@@ -114,9 +115,11 @@ def milestone(
     teacher: Teacher,
     reference: Reference,
     device: Device,
+    seeds: int = 3,
 ) -> tuple[dict[str, Any], str]:
     """Measure and picture a sampler in the middle of a training: values for the metrics, and text for the progress."""
-    figures = evaluate({"": (sampler, 0)}, teacher, reference, seeds=3, thorough=False, device=device)[""]
+    samplers = {"": (sampler, 0)}
+    figures = evaluate(samplers, teacher, reference, MILESTONE_SAMPLES, seeds, thorough=False, device=device)[""]
     quality = {name: figures[name] for name in ("frechet", "precision", "recall")}
     show(run, f"{iteration:08d}", sampler, teacher, device)
     return {"quality": quality}, f"Fréchet {quality['frechet']['mean']:.3f}, recall {quality['recall']:.2f}"

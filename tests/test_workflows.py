@@ -1,0 +1,200 @@
+"""Workflows in Python: teachers of all kinds, pretraining and its resumption, interruption, divergence."""
+
+import json
+import math
+import os
+import signal
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import torch
+
+from simdistill.data.digits import load_digits
+from simdistill.denoisers import GaussianMixture, residual
+from simdistill.evaluation.metrics import Moments
+from simdistill.evaluation.quality import REFERENCE_SEED, balanced_labels, draw, evaluate, reference_for
+from simdistill.recipes import RECIPES
+from simdistill.runs import RunFolder
+from simdistill.sampling import noise_from_seeds
+from simdistill.teachers.teacher import Teacher, load_teacher
+from simdistill.training.pretrain import Pretraining, PretrainingTrainer
+from simdistill.training.session import Diverged, Interrupted
+from simdistill.workflows import distilling, measuring, pretraining
+from simdistill.workflows.pretraining import pretrain_digits, resume_pretraining
+
+SHORT = replace(RECIPES["digits"], teacher="", batch=16, iterations=40)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """Few samples: the figures are looked at for what they compare, not for their precision."""
+    monkeypatch.setattr(measuring, "MILESTONE_SAMPLES", 50)
+    monkeypatch.setattr(distilling, "evaluate_run", partial(measuring.evaluate_run, samples=100, seeds=2))
+    monkeypatch.setattr(pretraining, "evaluate", partial(evaluate, samples=100, seeds=2))
+    small = partial(reference_for, samples=200)
+    monkeypatch.setattr(measuring, "reference_for", small)
+    monkeypatch.setattr(distilling, "reference_for", small)
+
+
+class Affine(torch.nn.Module):
+    """The exact denoiser of N(mean, I) as a module with weights: a network of the user's own."""
+
+    def __init__(self, mean=(1.0, -2.0)):
+        super().__init__()
+        self.mean = torch.nn.Parameter(torch.tensor(mean))
+
+    def forward(self, x_t, sigma, condition=None):
+        share = sigma[:, None] ** 2 / (1 + sigma[:, None] ** 2)
+        return x_t + share * (self.mean - x_t)
+
+
+def test_a_module_of_ones_own(tmp_path):
+    teacher = Teacher(Affine(), shape=(2,))
+    generator = distilling.distill(teacher, SHORT, tmp_path / "run")
+    z = noise_from_seeds(range(5), (2,))
+    drawn = measuring.sample(tmp_path / "run", range(5), teacher=teacher)
+    torch.testing.assert_close(drawn, generator(z).detach(), rtol=0, atol=1e-6)
+    figures = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert figures["reference"] == "200 samples of the teacher"
+    assert figures["floor"] is None
+    with pytest.raises(ValueError, match="name it again with --teacher"):
+        measuring.evaluate_run(tmp_path / "run")
+    with pytest.raises(ValueError, match=r"labels = .*unconditional"):
+        measuring.sample(tmp_path / "run", [0], [1], teacher)
+
+
+def test_an_exact_density_is_imitated_first(tmp_path, monkeypatch):
+    monkeypatch.setattr(distilling, "IMITATION", Pretraining(width=32, depth=1, iterations=300, batch=128))
+    monkeypatch.setattr(distilling, "IMITATION_SAMPLES", 2000)
+    teacher = Teacher(GaussianMixture(torch.tensor([[1.0, 0.0]]), 0.25 * torch.eye(2)[None]), (2,), name="gaussian")
+    distilling.distill(teacher, replace(SHORT, iterations=60), tmp_path / "run")
+    start = measuring.starting_network(RunFolder.open(tmp_path / "run"), teacher)
+    x, sigma = torch.tensor([[1.5, 0.5], [0.0, 0.0]]), torch.tensor([0.5, 1.0])
+    # E[x_0 | x_t] = m + s² / (s² + sigma²) (x_t - m)
+    exact = teacher.denoiser.means + (0.25 / (0.25 + sigma**2))[:, None] * (x - teacher.denoiser.means)
+    torch.testing.assert_close(start(x, sigma), exact, rtol=0, atol=0.1)
+    drawn = measuring.sample(tmp_path / "run", range(500))
+    assert (drawn.mean(0) - torch.tensor([1.0, 0.0])).abs().max() < 0.15
+
+
+def test_an_interrupted_run_is_usable_and_goes_on_to_the_same_bits(tmp_path, monkeypatch):
+    teacher = load_teacher("digits")
+    monkeypatch.setattr(distilling, "evaluate_run", lambda *_, **__: {})
+    distilling.distill(teacher, SHORT, tmp_path / "straight")
+
+    step = distilling.DistillationTrainer.step
+
+    def interrupted(self):
+        step(self)
+        if self.iteration == 17:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(distilling.DistillationTrainer, "step", interrupted)
+    with pytest.raises(Interrupted, match="iteration 17"):
+        distilling.distill(teacher, SHORT, tmp_path / "stopped")
+    assert measuring.sample(tmp_path / "stopped", range(3)).shape == (3, 1, 8, 8)
+    distilling.resume(tmp_path / "stopped")
+    for name in ("checkpoint.safetensors", "generator.safetensors"):
+        a, b = ((tmp_path / run / name).read_bytes() for run in ("straight", "stopped"))
+        header = 8 + int.from_bytes(a[:8], "little")
+        assert a[header:] == b[8 + int.from_bytes(b[:8], "little") :]
+
+
+def test_a_learning_rate_that_explodes_stops_the_run(tmp_path):
+    wild = replace(SHORT, online_lr=1e30, generator_lr=1e30, iterations=100, warmup=0)
+    with pytest.raises(Diverged, match=r"not finite|loss is (nan|inf)"):
+        distilling.distill(load_teacher("digits"), wild, tmp_path / "run")
+
+
+def test_a_teacher_of_the_wrong_shape_writes_nothing(tmp_path):
+    teacher = Teacher(lambda x_t, sigma, condition=None: torch.zeros(len(x_t), 3), (2,))
+    with pytest.raises(ValueError, match=r"denoiser output = \[2, 3\]"):
+        distilling.distill(teacher, SHORT, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("network", ["mlp", "unet"])
+def test_pretraining_learns_and_resumes(tmp_path, network):
+    settings = Pretraining(network=network, width=16, depth=1, batch=32, iterations=60, ema_half_life=100)
+    figures = pretrain_digits(settings, tmp_path / "a")
+    losses = [record["loss"] for record in RunFolder.open(tmp_path / "a").records() if "loss" in record]
+    # the preconditioned network starts as the best linear denoiser, at a loss of about one a pixel
+    assert losses[-1] < 0.97 * 64
+    assert math.isfinite(figures["frechet"]["mean"])
+    teacher = load_teacher(str(tmp_path / "a" / "generator.safetensors"))
+    assert (teacher.shape, teacher.classes, teacher.data) == ((1, 8, 8), 10, "digits")
+    assert resume_pretraining(tmp_path / "a")["frechet"]["values"] == figures["frechet"]["values"]
+
+
+def test_pretraining_resumes_to_the_same_bits():
+    data, _ = load_digits()
+    settings = Pretraining(width=16, depth=1, batch=8, iterations=20)
+    straight, first, second = (PretrainingTrainer(data.images, data.labels, settings) for _ in range(3))
+    for _ in range(6):
+        straight.step()
+    for _ in range(2):
+        first.step()
+    second.restore(first.state())
+    for _ in range(4):
+        second.step()
+    for name, tensor in straight.state().items():
+        assert torch.equal(tensor, second.state()[name]), name
+    assert straight.sigma_data == pytest.approx(float(data.images.std()), abs=1e-3)
+
+
+def test_digits_are_split_and_scaled():
+    training, held_out = load_digits()
+    assert (len(training.images), len(held_out.images)) == (1348, 449)
+    everything = torch.cat([training.images, held_out.images])
+    assert (float(everything.min()), float(everything.max())) == (-1.0, 1.0)
+    assert torch.cat([training.labels, held_out.labels]).bincount().tolist() == [
+        178, 182, 177, 183, 181, 182, 181, 179, 174, 180,
+    ]  # fmt: skip
+    # scikit-learn's own first image: a zero
+    assert (training.images[0, 0, 0] * 8 + 8).tolist() == [0, 0, 5, 13, 9, 1, 0, 0]
+    assert int(training.labels[0]) == 0
+
+
+def test_features_are_standardised_on_the_training_images():
+    reference = reference_for(load_teacher("digits"))
+    moments = Moments.of(reference.features)
+    # running statistics of the last batches of augmented images: near 0 and 1
+    assert moments.mean.abs().max() < 0.3
+    assert moments.covariance.diagonal().sub(1).abs().max() < 0.5
+    floor = reference.floor()
+    assert floor is not None
+    assert 0.05 < floor["frechet"] < 0.3
+
+
+def test_evaluation_of_the_teachers_own_samples(tmp_path):
+    teacher = Teacher(Affine(), shape=(2,))
+    reference = reference_for(teacher, samples=2000)
+    first = noise_from_seeds(range(REFERENCE_SEED, REFERENCE_SEED + 500), (2,))
+    assert not torch.equal(first, noise_from_seeds(range(500), (2,)))
+    # the exact generator of N(mean, I), beside one that has lost half of its spread
+    figures = evaluate(
+        {
+            "exact": (lambda z, c: z + torch.tensor([1.0, -2.0]), 1),
+            "narrow": (lambda z, c: z / 2 + torch.tensor([1.0, -2.0]), 1),
+        },
+        teacher,
+        reference,
+        samples=500,
+        seeds=3,
+    )
+    assert figures["exact"]["frechet"]["mean"] < 0.05
+    assert figures["narrow"]["frechet"]["mean"] == pytest.approx(2 * 0.5**2, abs=0.1)  # Σ (1 - 1/2)²
+    assert figures["narrow"]["recall"] < figures["exact"]["recall"] - 0.2
+
+
+def test_draw_is_the_same_in_any_batch(monkeypatch):
+    teacher = load_teacher("digits")
+    labels = balanced_labels(12, 10)
+
+    def sampler(z, c):
+        return z + residual(teacher.denoiser, z, torch.ones(len(z)), c)
+
+    whole = draw(sampler, range(12), teacher.shape, labels)
+    monkeypatch.setattr("simdistill.evaluation.quality.BATCH", 5)
+    torch.testing.assert_close(draw(sampler, range(12), teacher.shape, labels), whole, rtol=0, atol=1e-6)
