@@ -1,0 +1,19 @@
+"""The README's Python example runs as it stands."""
+
+import re
+from pathlib import Path
+
+from simdistill.runs import RunFolder
+from simdistill.workflows import measuring
+
+
+def test_the_python_example(tmp_path, monkeypatch):
+    readme = (Path(__file__).parent.parent / "README.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    assert len([line for line in example.splitlines() if line.strip()]) <= 20
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(measuring, "MILESTONE_SAMPLES", 50)  # the example's figures are not the point
+    names: dict[str, object] = {}
+    exec(compile(example, "README.md", "exec"), names)
+    assert RunFolder.open(tmp_path / "runs" / "mine").report.exists()
+    assert names["images"].shape == (64, 2)
