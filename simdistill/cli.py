@@ -46,6 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     try:
         getattr(commands, verb)(words[1:])
+    except BrokenPipeError:  # | head
+        return 0
     except (ValueError, OSError) as error:
         return _complain(verb, f"error: {error}", 2)
     except Diverged as error:

@@ -4,31 +4,33 @@ import io
 import json
 import os
 import sys
+import textwrap
 from collections.abc import Sequence
-from contextlib import redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_args
+from typing import Annotated, Any
 
 import numpy as np
 import torch
-import tyro
 from rich.console import Console
 from rich.table import Table
-from tyro.conf import FlagCreatePairsOff, Positional, arg
-from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
+from tyro.conf import Positional, arg
 
-from simdistill.configuration import convert, is_choice, read_toml, settings_from_mapping, to_mapping, to_toml
+from simdistill.configuration import (
+    read_toml,
+    settings_from_mapping,
+    to_mapping,
+    to_toml,
+)
 from simdistill.evaluation.pictures import picture
 from simdistill.files import write_atomically
+from simdistill.options import building_blocks, first_word, parse_numbers, parse_options
 from simdistill.recipes import RECIPES, Recipe
 from simdistill.runs import RunFolder
 from simdistill.teachers.teacher import Teacher, load_teacher
 from simdistill.training.pretrain import Pretraining
 from simdistill.validation import require
 from simdistill.workflows import distilling, measuring, pretraining
-
-Options = TypeVar("Options")
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class _Distill(_Common):
 
 @dataclass(frozen=True)
 class _Resume(_Common):
-    resume: Path | None = None
+    resume: Path = Path()
     """Folder of the run to go on with."""
     teacher: str | None = None
     """Its teacher, package.module:function, if it is code of your own."""
@@ -109,20 +111,16 @@ class _Features(_Common):
 
 def distill(words: Sequence[str]) -> None:
     """`simdistill distill RECIPE …` or `simdistill distill --resume RUN`."""
-    if any(word.split("=")[0] == "--resume" for word in words):
-        asked = _parse(_Resume(), words, "distill", "Go on with an interrupted run, to the same weights bit by bit.")
-        require(asked.resume is not None, "--resume", asked.resume, "the folder of a run")
-        out = Path(asked.resume or "")
-        teacher = _own(asked.teacher) or measuring.teacher_of(RunFolder.open(out))
+    if asked := _resume_request(words, "distill"):
+        teacher = _own(asked.teacher) or measuring.teacher_of(RunFolder.open(asked.resume))
         _spare_threads(_parameters(teacher))
-        distilling.resume(out, teacher, asked.device)
-        return _report_run(out, asked.json)
-    name, rest = _first(words, "distill", "RECIPE", RECIPES)
-    about = f"Distil a teacher by Algorithm 2. `simdistill distill RECIPE …`, RECIPE one of {', '.join(RECIPES)}."
-    options = _parse(_Distill(settings=RECIPES[name]), rest, f"distill {name}", about)
+        distilling.resume(asked.resume, teacher, asked.device)
+        return _report_run(asked.resume, asked.json)
+    name, rest = first_word(words, "distill", "RECIPE", RECIPES)
+    options = parse_options(_Distill(settings=RECIPES[name]), rest, f"distill {name}", _about_distill())
     if options.config is not None:
         base = _configured(RECIPES[name], options.config)
-        options = _parse(_Distill(settings=base), rest, f"distill {name}", about)
+        options = parse_options(_Distill(settings=base), rest, f"distill {name}", _about_distill())
     recipe, out = options.settings, options.out or Path("runs") / name
     require(recipe.teacher != "", "--teacher", recipe.teacher, f"given for {name}: FILE.safetensors or module:function")
     teacher = load_teacher(recipe.teacher)
@@ -136,10 +134,10 @@ def distill(words: Sequence[str]) -> None:
 
 def sample(words: Sequence[str]) -> None:
     """`simdistill sample RUN …`."""
-    run, rest = _first(words, "sample", "RUN")
-    options = _parse(_Sample(), [run, *rest], "sample", "Draw samples from a run's one-step generator.")
-    seeds = _numbers("--seeds", options.seeds)
-    labels = None if options.labels is None else _numbers("--labels", options.labels)
+    run, rest = first_word(words, "sample", "RUN")
+    options = parse_options(_Sample(), [run, *rest], "sample", "Draw samples from a run's one-step generator.")
+    seeds = parse_numbers("--seeds", options.seeds)
+    labels = None if options.labels is None else parse_numbers("--labels", options.labels)
     drawn = measuring.sample(options.run, seeds, labels, _own(options.teacher), options.device)
     out = options.out or options.run / "samples.png"
     if out.suffix == ".npy":
@@ -158,90 +156,55 @@ def sample(words: Sequence[str]) -> None:
 
 def evaluate(words: Sequence[str]) -> None:
     """`simdistill evaluate RUN …`."""
-    run, rest = _first(words, "evaluate", "RUN")
-    options = _parse(_Evaluate(), [run, *rest], "evaluate", "Measure a run's teacher, student and undistilled start.")
+    run, rest = first_word(words, "evaluate", "RUN")
+    about = "Measure a run's teacher, student and undistilled start side by side."
+    options = parse_options(_Evaluate(), [run, *rest], "evaluate", about)
     measuring.evaluate_run(options.run, _own(options.teacher), options.samples, options.seeds, options.device)
     _report_run(options.run, options.json)
 
 
 def pretrain(words: Sequence[str]) -> None:
     """`simdistill pretrain digits …` or `simdistill pretrain --resume RUN`."""
-    if any(word.split("=")[0] == "--resume" for word in words):
-        asked = _parse(_Resume(), words, "pretrain", "Go on with an interrupted run, to the same weights bit by bit.")
-        figures = pretraining.resume_pretraining(Path(asked.resume or ""), asked.device)
+    if asked := _resume_request(words, "pretrain"):
+        figures = pretraining.resume_pretraining(asked.resume, asked.device)
         return print(json.dumps(figures)) if asked.json else _print_table({"teacher": figures})
-    name, rest = _first(words, "pretrain", "DATA", ["digits"])
+    name, rest = first_word(words, "pretrain", "DATA", ["digits"])
     about = "Train a class-conditional teacher by EDM's denoising loss. `simdistill pretrain digits …`."
-    options = _parse(_Pretrain(), rest, f"pretrain {name}", about)
+    options = parse_options(_Pretrain(), rest, f"pretrain {name}", about)
     figures = pretraining.pretrain_digits(options.settings, options.out, options.overwrite, options.device)
     return print(json.dumps(figures)) if options.json else _print_table({"teacher": figures})
 
 
 def features(words: Sequence[str]) -> None:
     """`simdistill features digits …`."""
-    name, rest = _first(words, "features", "DATA", ["digits"])
-    options = _parse(_Features(), rest, f"features {name}", "Train the classifier whose features the metrics use.")
+    name, rest = first_word(words, "features", "DATA", ["digits"])
+    about = "Train the classifier whose features the metrics use."
+    options = parse_options(_Features(), rest, f"features {name}", about)
     accuracy = pretraining.train_features(options.out)
     shares = ", ".join(f"{part} {share:.4f}" for part, share in accuracy.items())
     print(json.dumps(accuracy) if options.json else f"{options.out}: accuracy {shares}")
 
 
-def _first(words: Sequence[str], verb: str, what: str, known: Sequence[str] | dict[str, Any] = ()) -> tuple[str, Any]:
-    """The word that must come first, and the rest; a request for help may leave it out."""
-    choices = f": {', '.join(known)}" if known else ""
-    if not words or (words[0].startswith("-") and "--help" not in words and "-h" not in words):
-        raise ValueError(f"{what} is missing; write `simdistill {verb} {what} …`{choices}")
-    if words[0].startswith("-"):
-        return next(iter(known), "."), words
-    if known and words[0] not in known:
-        raise ValueError(f"{what} = {words[0]!r}: must be one of {', '.join(known)}")
-    return words[0], words[1:]
+def _resume_request(words: Sequence[str], verb: str) -> _Resume | None:
+    """The options of `--resume RUN`, if that is what was asked for."""
+    if not any(word.split("=")[0] == "--resume" for word in words):
+        return None
+    about = "Go on with an interrupted run, to the same weights bit by bit."
+    return parse_options(_Resume(), words, verb, about)
 
 
-def _parse(default: Options, words: Sequence[str], verb: str, about: str) -> Options:
-    """The options of a verb; a `ValueError` of one line for what cannot be understood."""
-    registry = ConstructorRegistry()
+def _about_distill() -> str:
+    return f"""Distil a teacher into a one-step generator by Algorithm 2: a folder with weights, metrics, report.
 
-    @registry.primitive_rule
-    def building_block(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
-        kind: Any = info.type
-        if not is_choice(kind):
-            return None
-        return PrimitiveConstructorSpec(
-            nargs=1,
-            metavar="|".join(option.__name__ for option in get_args(kind)),
-            instance_from_str=lambda words: convert(words[0], kind),
-            is_instance=lambda value: isinstance(value, get_args(kind)),
-            str_from_instance=lambda value: [repr(value)],
-        )
+  simdistill distill RECIPE [options]    RECIPE is one of
+{textwrap.fill(", ".join(RECIPES), 76, initial_indent="    ", subsequent_indent="    ", break_on_hyphens=False)}
+  simdistill distill --resume RUN        goes on with an interrupted run, to the same weights bit by bit
 
-    complaint = io.StringIO()
-    try:
-        with redirect_stderr(complaint):
-            return tyro.cli(
-                type(default),
-                args=list(words),
-                default=default,
-                prog=f"simdistill {verb}",
-                description=about,
-                registry=registry,
-                config=(FlagCreatePairsOff,),
-            )
-    except SystemExit as stop:
-        if not stop.code:
-            raise
-        raise ValueError(f"{_first_paragraph(complaint.getvalue())}; see simdistill {verb} --help") from None
-
-
-def _first_paragraph(box: str) -> str:
-    """What tyro's framed message says before its first rule."""
-    lines = [line.strip("│╭╮╰╯ ") for line in box.splitlines()[1:]]
-    said: list[str] = []
-    for line in lines:
-        if line.startswith("─"):
-            break
-        said.append(line)
-    return " ".join(said)
+The defaults below are the recipe's. Objectives, distances, noise levels and weights are written as
+  --objective "ScoreImplicitMatching(PseudoHuber(c=0.1))" --generator-noise "Truncated(LogNormal(-1, 2), 0.01, 50)"
+from these building blocks:
+{building_blocks()}
+"""
 
 
 def _configured(recipe: Recipe, path: Path) -> Recipe:
@@ -256,17 +219,6 @@ def _configured(recipe: Recipe, path: Path) -> Recipe:
 
 def _own(name: str | None) -> Teacher | None:
     return None if name is None else load_teacher(name)
-
-
-def _numbers(option: str, text: str) -> list[int]:
-    """The numbers that "0-3,8" says."""
-    numbers: list[int] = []
-    for part in text.split(","):
-        first, dash, last = part.strip().partition("-")
-        digits = first.isdigit() and (last.isdigit() if dash else True)
-        require(digits and int(first) <= int(last or first), option, text, "numbers and ranges, as 0-63 or 1,5,8-11")
-        numbers.extend(range(int(first), int(last or first) + 1))
-    return numbers
 
 
 def _parameters(teacher: Teacher) -> int:

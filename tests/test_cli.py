@@ -217,3 +217,19 @@ def test_help_teaches_and_is_quick(capsys):
     assert time.perf_counter() - started < 5  # without torch; the import test says exactly that
     for verb in ("distill", "sample", "evaluate", "pretrain", "features"):
         assert verb in listing.stdout
+
+
+def test_a_teacher_that_cannot_be_one(capsys, tmp_path, monkeypatch):
+    (tmp_path / "theirs.py").write_text(
+        "import torch\n"
+        "from simdistill.teachers.teacher import Teacher\n"
+        "def narrow(): return Teacher(lambda x_t, sigma, condition=None: x_t[:, :1], (2,))\n"
+        "def crooked(): return Teacher(torch.nn.Linear(3, 3), (2,))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    narrow = error(capsys, "distill", "cifar10-uncond", "--teacher", "theirs:narrow")
+    assert "denoiser output = [2, 1]: must be of its input's shape, [2, 2]" in narrow
+    crooked = error(capsys, "distill", "cifar10-uncond", "--teacher", "theirs:crooked")
+    assert "fails on x_t of shape [2, 2]" in crooked
+    assert not (tmp_path / "runs").exists()

@@ -18,7 +18,7 @@ LAYERS = [
     {"generator", "objectives"},
     {"distill"},
     {"recipes", "sampling", "configuration"},
-    {"runs"},
+    {"runs", "options"},
     {"networks", "data"},
     {"teachers"},
     {"training", "evaluation", "study"},

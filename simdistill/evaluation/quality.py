@@ -68,7 +68,7 @@ class Reference:
         return None if self.held_out is None else {"samples": len(self.held_out), **self.measure(self.held_out)}
 
 
-def reference_for(teacher: Teacher, samples: int = 2000) -> Reference:
+def reference_for(teacher: Teacher, samples: int = 2000, device: torch.device | str = "cpu") -> Reference:
     """What a student of `teacher` is judged against.
 
     For the digits, the training images in the features of the shipped classifier; for a teacher without a data set,
@@ -78,7 +78,7 @@ def reference_for(teacher: Teacher, samples: int = 2000) -> Reference:
         return digits_reference(digits_classifier())
     require(teacher.data is None, "data", teacher.data, "digits, or absent: no other reference is known")
     seeds = range(REFERENCE_SEED, REFERENCE_SEED + samples)
-    own = draw(teacher_sampler(teacher), seeds, teacher.shape, balanced_labels(samples, teacher.classes))
+    own = draw(teacher_sampler(teacher), seeds, teacher.shape, balanced_labels(samples, teacher.classes), device)
     return Reference(f"{samples} samples of the teacher", lambda x: x.flatten(1), own.flatten(1))
 
 

@@ -45,10 +45,19 @@ class Teacher:
         return module if module is not None and any(True for _ in module.parameters()) else None
 
     def check(self) -> None:
-        """Call the denoiser once; `ValueError` if it returns another shape than it is given."""
-        labels = torch.zeros(2, dtype=torch.int64) if self.classes else None
-        with torch.no_grad():
-            residual(self.denoiser, torch.zeros(2, *self.shape), torch.tensor([0.5, 1.0]), labels)
+        """Call the denoiser once; `ValueError` if it cannot take its shape, or returns another."""
+        device = next((p.device for p in self.trainable.parameters()), None) if self.trainable else None
+        x_t, sigma = torch.zeros(2, *self.shape, device=device), torch.tensor([0.5, 1.0], device=device)
+        labels = torch.zeros(2, dtype=torch.int64, device=device) if self.classes else None
+        try:
+            with torch.no_grad():
+                residual(self.denoiser, x_t, sigma, labels)
+        except (RuntimeError, TypeError) as error:
+            raise ValueError(
+                f"teacher {self.name!r}: fails on x_t of shape {list(x_t.shape)}, sigma of shape [2] and "
+                f"{'labels of shape [2]' if self.classes else 'no labels'} ({str(error).splitlines()[0]}); "
+                "check its shape and classes"
+            ) from error
 
 
 def load_teacher(name: str) -> Teacher:

@@ -53,7 +53,7 @@ def _distill(run: RunFolder, teacher: Teacher, recipe: Recipe, device: Device) -
     if teacher.trainable is None and not run.start.exists():
         _imitate(teacher, run.start)
     trainer = DistillationTrainer(teacher, recipe, starting_network(run, teacher), device)
-    reference = reference_for(teacher)
+    reference = reference_for(teacher, device=device)
 
     def keep() -> None:
         facts = {"sigma_init": recipe.sigma_init, "shape": teacher.shape, "classes": teacher.classes}

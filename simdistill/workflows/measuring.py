@@ -97,7 +97,7 @@ def evaluate_run(
         "student": (_quiet(student), 1),
         "undistilled": (_quiet(Generator(start, student.sigma_init)), 1),
     }
-    reference = reference_for(teacher)
+    reference = reference_for(teacher, device=device)
     figures: dict[str, Any] = dict(evaluate(samplers, teacher, reference, samples, seeds, device=device))
     ratio = figures["student"]["images_per_second"] / figures["teacher"]["images_per_second"]
     figures |= {"reference": reference.name, "floor": reference.floor(), "speedup": round(ratio, 1)}

@@ -1,0 +1,96 @@
+"""Command-line options from dataclasses: tyro's parsing, with building blocks as expressions and errors of one line."""
+
+import io
+from collections.abc import Collection, Sequence
+from contextlib import redirect_stderr
+from dataclasses import MISSING, fields
+from typing import Any, TypeVar, get_args
+
+import tyro
+from tyro.conf import FlagCreatePairsOff
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
+
+from simdistill.configuration import VOCABULARY, convert, is_choice
+from simdistill.validation import require
+
+Options = TypeVar("Options")
+
+
+def parse_options(default: Options, words: Sequence[str], verb: str, about: str) -> Options:
+    """The options of a verb; a `ValueError` of one line for what cannot be understood."""
+    registry = ConstructorRegistry()
+
+    @registry.primitive_rule
+    def building_block(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+        kind: Any = info.type
+        if not is_choice(kind):
+            return None
+        return PrimitiveConstructorSpec(
+            nargs=1,
+            metavar="|".join(option.__name__ for option in get_args(kind)),
+            instance_from_str=lambda words: convert(words[0], kind),
+            is_instance=lambda value: isinstance(value, get_args(kind)),
+            str_from_instance=lambda value: [repr(value)],
+        )
+
+    complaint = io.StringIO()
+    try:
+        with redirect_stderr(complaint):
+            return tyro.cli(
+                type(default),
+                args=list(words),
+                default=default,
+                prog=f"simdistill {verb}",
+                description=about,
+                registry=registry,
+                config=(FlagCreatePairsOff,),
+            )
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise ValueError(f"{_first_paragraph(complaint.getvalue())}; see simdistill {verb} --help") from None
+
+
+def _first_paragraph(box: str) -> str:
+    """What tyro's framed message says before its first rule."""
+    lines = [line.strip("│╭╮╰╯ ") for line in box.splitlines()[1:]]
+    said: list[str] = []
+    for line in lines:
+        if line.startswith("─"):
+            break
+        said.append(line)
+    return " ".join(said)
+
+
+def first_word(words: Sequence[str], verb: str, what: str, known: Collection[str] = ()) -> tuple[str, Sequence[str]]:
+    """The word that must come first, and the rest; a request for help may leave it out."""
+    choices = f": {', '.join(known)}" if known else ""
+    if not words or (words[0].startswith("-") and "--help" not in words and "-h" not in words):
+        raise ValueError(f"{what} is missing; write `simdistill {verb} {what} …`{choices}")
+    if words[0].startswith("-"):
+        return next(iter(known), "."), words
+    if known and words[0] not in known:
+        raise ValueError(f"{what} = {words[0]!r}: must be one of {', '.join(known)}")
+    return words[0], words[1:]
+
+
+def parse_numbers(option: str, text: str) -> list[int]:
+    """The numbers that "0-3,8" says."""
+    numbers: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        digits = first.isdigit() and (last.isdigit() if dash else True)
+        require(digits and int(first) <= int(last or first), option, text, "numbers and ranges, as 0-63 or 1,5,8-11")
+        numbers.extend(range(int(first), int(last or first) + 1))
+    return numbers
+
+
+def building_blocks() -> str:
+    """Every name that an option's expression may use, with its arguments and their defaults, a line each."""
+    return "\n".join(f"  {name}{_arguments(kind)}" for name, kind in VOCABULARY.items())
+
+
+def _arguments(kind: type) -> str:
+    """The arguments of a building block with their defaults, as text."""
+    given = [f.name if f.default is MISSING else f"{f.name}={f.default!r}" for f in fields(kind)]
+    return f"({', '.join(given)})"

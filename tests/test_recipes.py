@@ -1,0 +1,86 @@
+"""The recipes are the paper's tables."""
+
+import itertools
+from dataclasses import replace
+
+import pytest
+import torch
+
+from simdistill.distances import PseudoHuber
+from simdistill.noise import Clamped, DiscreteVP, Karras, LogNormal, Truncated
+from simdistill.objectives import DiffInstruct, ScoreIdentity, ScoreImplicitMatching
+from simdistill.recipes import RECIPES, Recipe
+from simdistill.weightings import EDM, InverseError, Uniform, VPScore
+
+
+@pytest.mark.parametrize("column", ["cifar10-uncond", "cifar10-cond"])
+def test_table_5(column):
+    recipe = RECIPES[column]
+    assert (recipe.generator_lr, recipe.online_lr) == (1e-5, 1e-5)
+    assert (recipe.batch, recipe.betas, recipe.sigma_init) == (256, (0.0, 0.999), 2.5)
+    assert (recipe.online_noise, recipe.online_weighting) == (LogNormal(-1.2, 1.2), EDM(0.5))
+    assert recipe.generator_noise == Truncated(LogNormal(-3.5, 2.5), 0.002, 80.0)
+    assert recipe.generator_weighting == Uniform()
+    assert isinstance(recipe.objective, ScoreImplicitMatching)
+    assert isinstance(recipe.objective.distance, PseudoHuber)
+    assert (recipe.online_steps, recipe.accumulation, recipe.decay, recipe.warmup) == (1, 1, "none", 0)
+
+
+def test_b_3():
+    recipe = RECIPES["pixart-512"]
+    assert recipe.generator_noise == recipe.online_noise == Clamped(LogNormal(-2.0, 2.0), 0.01, 156.6155)
+    assert recipe.generator_weighting == recipe.online_weighting == Uniform()
+    assert (recipe.generator_lr, recipe.online_lr, recipe.betas) == (5e-6, 5e-6, (0.0, 0.999))
+    assert (recipe.batch, recipe.accumulation, recipe.sigma_init, recipe.iterations) == (1024, 8, 2.5, 16_000)
+
+
+def test_listing_1():
+    recipe = RECIPES["listing-1"]
+    assert recipe.generator_noise == recipe.online_noise == DiscreteVP(1000)
+    assert recipe.online_weighting == VPScore(DiscreteVP(1000))
+    assert (recipe.online_steps, recipe.batch) == (2, 2000)
+    assert (recipe.generator_lr, recipe.online_lr, recipe.betas) == (1e-3, 1e-3, (0.0, 0.999))
+
+
+def test_figure_2_is_the_whole_grid_and_nothing_else_differs():
+    methods = {"sim": ScoreImplicitMatching(PseudoHuber(0.03)), "sid": ScoreIdentity(1.2)}
+    times = {"lognormal": Truncated(LogNormal(-3.5, 2.5), 0.002, 80.0), "karras": Karras()}
+    weights = {"none": Uniform(), "sid": InverseError()}
+    cells = {name for name in RECIPES if name.startswith("figure-2")} - {"figure-2-diff-instruct"}
+    assert cells == {"figure-2-" + "-".join(names) for names in itertools.product(methods, times, weights)}
+    for m, t, w in itertools.product(methods, times, weights):
+        expected = replace(
+            RECIPES["digits"], objective=methods[m], generator_noise=times[t], generator_weighting=weights[w]
+        )
+        assert RECIPES[f"figure-2-{m}-{t}-{w}"] == expected
+    assert RECIPES["figure-2-diff-instruct"].objective == DiffInstruct()
+
+
+def test_no_recipe_asks_a_teacher_outside_its_range():
+    u = torch.linspace(1e-9, 1 - 1e-9, 10_001, dtype=torch.float64)
+    for name, recipe in RECIPES.items():
+        drawn = recipe.generator_noise.quantile(u)
+        assert torch.isfinite(drawn).all()
+        if name.startswith("cifar10"):
+            assert drawn.min() >= 0.002
+            assert drawn.max() <= 80.0
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("batch", 0),
+        ("accumulation", 3),
+        ("iterations", 0),
+        ("online_steps", 0),
+        ("sigma_init", -2.5),
+        ("generator_lr", 0.0),
+        ("online_lr", -1.0),
+        ("warmup", -1),
+        ("ema_half_life", -1.0),
+        ("betas", (0.0, 1.0)),
+    ],
+)
+def test_nonsense_is_refused_by_name(setting, value):
+    with pytest.raises(ValueError, match=rf"{setting} = .*: must be"):
+        Recipe(**{setting: value})
