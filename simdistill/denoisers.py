@@ -7,7 +7,7 @@ cancellation.
 """
 
 import math
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -139,15 +139,12 @@ class GaussianMixture:
 
     def residual(self, x_t: Data, sigma: Sigma, condition: Condition = None) -> Data:
         """-sigma² Σ_k r_k (C_k + sigma² I)⁻¹ (x_t - m_k)."""
-        offset, whitened, log_share = self._components(x_t, sigma)
-        del offset
-        share = log_share.softmax(1)
-        return -(like(sigma, x_t) ** 2) * (share[..., None] * whitened).sum(1)
+        whitened, log_share = self._components(x_t, sigma)
+        return -(like(sigma, x_t) ** 2) * (log_share.softmax(1)[..., None] * whitened).sum(1)
 
     def log_density(self, x_t: Data, sigma: Sigma) -> Float[Tensor, " batch"]:
         """The log density of x_t at level sigma, in nats; its gradient in x_t is the score."""
-        _, _, log_share = self._components(x_t, sigma)
-        return log_share.logsumexp(1)
+        return self._components(x_t, sigma)[1].logsumexp(1)
 
     def sample(self, n: int, rng: torch.Generator) -> Float[Tensor, "n dim"]:
         """`n` independent draws of x_0."""
@@ -155,8 +152,10 @@ class GaussianMixture:
         eps = torch.randn(n, self.means.shape[1], generator=rng, dtype=self.means.dtype)
         return self.means[k] + (torch.linalg.cholesky(self.covariances)[k] @ eps[..., None])[..., 0]
 
-    def _components(self, x_t: Data, sigma: Sigma) -> tuple[Any, Any, Any]:
-        """x_t - m_k, (C_k + sigma² I)⁻¹ (x_t - m_k), both `[batch, components, dim]`, and ln w_k N(x_t; k)."""
+    def _components(
+        self, x_t: Data, sigma: Sigma
+    ) -> tuple[Float[Tensor, "batch components dim"], Float[Tensor, "batch components"]]:
+        """(C_k + sigma² I)⁻¹ (x_t - m_k) and ln w_k N(x_t; m_k, C_k + sigma² I)."""
         dim = self.means.shape[1]
         identity = torch.eye(dim, dtype=x_t.dtype, device=x_t.device)
         covariance = self.covariances.to(x_t) + (sigma**2)[:, None, None, None] * identity
@@ -165,4 +164,4 @@ class GaussianMixture:
         whitened = torch.cholesky_solve(offset[..., None], factor)[..., 0]
         log_det = 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         square = (offset * whitened).sum(-1) + log_det + dim * math.log(2 * math.pi)
-        return offset, whitened, self.weights.to(x_t).log() - square / 2
+        return whitened, self.weights.to(x_t).log() - square / 2

@@ -33,10 +33,10 @@ class NoiseLaw(Protocol):
         ...
 
 
-def sample(law: NoiseLaw, n: int, rng: torch.Generator, device: torch.device | str = "cpu") -> Sigma:
-    """`n` independent noise levels of `law`, float32 `[n]`; drawn on the CPU in float64, so alike on every device."""
+def sample(law: NoiseLaw, n: int, rng: torch.Generator) -> Sigma:
+    """`n` independent noise levels of `law`, float32 `[n]` on the CPU, so that a seed draws alike for all devices."""
     u = torch.rand(n, generator=rng, dtype=torch.float64).clamp(min=2**-54)  # rand includes 0, whose quantile may be 0
-    return law.quantile(u).to(device, torch.float32)
+    return law.quantile(u).to(torch.float32)
 
 
 @dataclass(frozen=True)

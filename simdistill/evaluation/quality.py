@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from simdistill.data.digits import load_digits
+from simdistill.denoisers import GaussianMixture
 from simdistill.evaluation.features import DigitsClassifier
 from simdistill.evaluation.metrics import (
     Features,
@@ -72,11 +73,15 @@ def reference_for(teacher: Teacher, samples: int = 2000, device: torch.device | 
     """What a student of `teacher` is judged against.
 
     For the digits, the training images in the features of the shipped classifier; for a teacher without a data set,
-    `samples` of its own by the reference sampler, as they are: the distance then measures distillation alone.
+    `samples` of its own by the reference sampler (of an exact mixture, exact ones), as they are: the distance then
+    measures distillation alone.
     """
     if teacher.data == "digits":
         return digits_reference(digits_classifier())
     require(teacher.data is None, "data", teacher.data, "digits, or absent: no other reference is known")
+    if isinstance(teacher.denoiser, GaussianMixture):
+        exact = teacher.denoiser.sample(samples, torch.Generator().manual_seed(REFERENCE_SEED))
+        return Reference(f"{samples} exact samples", lambda x: x, exact)
     seeds = range(REFERENCE_SEED, REFERENCE_SEED + samples)
     own = draw(teacher_sampler(teacher), seeds, teacher.shape, balanced_labels(samples, teacher.classes), device)
     return Reference(f"{samples} samples of the teacher", lambda x: x.flatten(1), own.flatten(1))

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
+from rich.progress import track
 
 from simdistill.configuration import to_mapping
 from simdistill.evaluation.quality import balanced_labels, draw, reference_for, teacher_sampler
@@ -78,6 +80,7 @@ def _imitate(teacher: Teacher, path: Path) -> None:
     labels = balanced_labels(len(seeds), teacher.classes)
     samples = draw(teacher_sampler(teacher), seeds, teacher.shape, labels)
     trainer = PretrainingTrainer(samples, labels, IMITATION)
-    while trainer.iteration < trainer.iterations:
+    what = "fitting a network to the teacher"
+    for _ in track(range(trainer.iterations), what, console=Console(stderr=True), transient=True):
         trainer.step()
     write_network(path, trainer.average)
