@@ -53,7 +53,7 @@ class RunFolder:
         return self.path / "report.html"
 
     def picture(self, name: str) -> Path:
-        """PNG: samples of "teacher", "student", "undistilled", or of the average after an iteration, as "00000250"."""
+        """PNG: samples of "teacher", "student", "undistilled", the first two "side-by-side", or of an iteration."""
         return self.path / "images" / f"{name}.png"
 
     @classmethod

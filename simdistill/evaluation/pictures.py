@@ -15,6 +15,18 @@ def picture(samples: Data, columns: int = 10, edge: int = 32) -> bytes:
     return _grid(samples, columns, edge) if samples.ndim == 4 and samples.shape[1] in (1, 3) else _scatter(samples)
 
 
+def side_by_side(left: bytes, right: bytes, gap: int = 24) -> bytes:
+    """Two PNGs as one, the tops aligned, on white."""
+    images = [Image.open(io.BytesIO(png)).convert("RGB") for png in (left, right)]
+    width, height = sum(image.width for image in images) + gap, max(image.height for image in images)
+    sheet = Image.new("RGB", (width, height), "white")
+    sheet.paste(images[0], (0, 0))
+    sheet.paste(images[1], (images[0].width + gap, 0))
+    buffer = io.BytesIO()
+    sheet.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
 def _grid(images: Tensor, columns: int, edge: int) -> bytes:
     """`columns` images a row, pixels enlarged until an image is at least `edge` pixels wide, a gap between them."""
     n, channels, height, width = images.shape

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from simdistill.configuration import settings_from_mapping
-from simdistill.evaluation.pictures import picture
+from simdistill.evaluation.pictures import picture, side_by_side
 from simdistill.evaluation.quality import (
     TEACHER_STEPS,
     Reference,
@@ -103,6 +103,8 @@ def evaluate_run(
     figures |= {"reference": reference.name, "floor": reference.floor(), "speedup": round(ratio, 1)}
     for name, (sampler, _) in samplers.items():
         show(run, name, sampler, teacher, device)
+    both = side_by_side(run.picture("teacher").read_bytes(), run.picture("student").read_bytes())
+    write_atomically(run.picture("side-by-side"), both)
     write_atomically(run.evaluation, json.dumps(figures, indent=2).encode())
     write_report(run)
     return figures

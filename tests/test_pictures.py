@@ -1,0 +1,42 @@
+"""Pictures, pixel by pixel."""
+
+import io
+
+import numpy as np
+import torch
+from PIL import Image
+
+from simdistill.evaluation.pictures import picture, side_by_side
+
+
+def pixels(png):
+    return np.asarray(Image.open(io.BytesIO(png)))
+
+
+def test_a_grid_of_grey_images():
+    images = torch.tensor([-1.0, 0.0, 1.0, 7.0]).reshape(4, 1, 1, 1).expand(4, 1, 2, 2)
+    sheet = pixels(picture(images, columns=3, edge=4))  # every pixel twice, a gap of 1
+    assert sheet.shape == (2 * 4 + 1, 3 * 4 + 2)
+    assert [sheet[0, 0], sheet[3, 5], sheet[0, 13]] == [0, 128, 255]
+    assert sheet[5, 0] == 255  # 7 is clamped to 1
+    assert (sheet[4] == 255).all()  # the gap
+    assert (sheet[5:, 5:] == 255).all()  # no image here
+
+
+def test_colours_keep_their_channels():
+    image = torch.tensor([1.0, -1.0, 0.0]).reshape(1, 3, 1, 1).expand(1, 3, 4, 4)
+    assert pixels(picture(image, columns=1, edge=4))[2, 1].tolist() == [255, 0, 128]
+
+
+def test_vectors_become_a_scatter_plot():
+    assert Image.open(io.BytesIO(picture(torch.randn(50, 2)))).size == (480, 480)
+    assert Image.open(io.BytesIO(picture(torch.randn(50, 1)))).format == "PNG"
+
+
+def test_side_by_side():
+    black = picture(-torch.ones(1, 1, 4, 4), columns=1, edge=4)
+    grey = picture(torch.zeros(1, 1, 8, 8), columns=1, edge=8)
+    both = pixels(side_by_side(black, grey, gap=2))
+    assert both.shape == (8, 4 + 2 + 8, 3)
+    assert both[0, :, 0].tolist() == [0] * 4 + [255] * 2 + [128] * 8
+    assert both[7, 0].tolist() == [255] * 3
