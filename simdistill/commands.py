@@ -135,7 +135,7 @@ def distill(words: Sequence[str]) -> None:
 def sample(words: Sequence[str]) -> None:
     """`simdistill sample RUN …`."""
     run, rest = first_word(words, "sample", "RUN")
-    options = parse_options(_Sample(), [run, *rest], "sample", "Draw samples from a run's one-step generator.")
+    options = parse_options(_Sample(), [run, *rest], "sample RUN", "Draw samples from a run's one-step generator.")
     seeds = parse_numbers("--seeds", options.seeds)
     labels = None if options.labels is None else parse_numbers("--labels", options.labels)
     drawn = measuring.sample(options.run, seeds, labels, _own(options.teacher), options.device)
@@ -145,22 +145,26 @@ def sample(words: Sequence[str]) -> None:
         np.save(buffer, drawn.numpy())
         write_atomically(out, buffer.getvalue())
     elif out.suffix == ".png":
-        write_atomically(out, picture(drawn, columns=min(10, round(len(drawn) ** 0.5 + 0.499))))
+        write_atomically(out, picture(drawn, columns=10 if len(drawn) % 10 == 0 else round(len(drawn) ** 0.5 + 0.499)))
     else:
         require(out.suffix == "", "--out", str(out), "a .png, a .npy, or a folder")
         for seed, one in zip(seeds, drawn, strict=True):
             write_atomically(out / f"{seed:06d}.png", picture(one[None], columns=1, edge=1))
     result = {"out": str(out), "samples": len(drawn)}
-    print(json.dumps(result) if options.json else f"{len(drawn)} samples in {out}")
+    print(json.dumps(result) if options.json else f"{len(drawn)} sample{'s' if len(drawn) > 1 else ''} in {out}")
 
 
 def evaluate(words: Sequence[str]) -> None:
     """`simdistill evaluate RUN …`."""
     run, rest = first_word(words, "evaluate", "RUN")
-    about = "Measure a run's teacher, student and undistilled start side by side."
-    options = parse_options(_Evaluate(), [run, *rest], "evaluate", about)
-    measuring.evaluate_run(options.run, _own(options.teacher), options.samples, options.seeds, options.device)
-    _report_run(options.run, options.json)
+    about = (
+        "Measure a run's teacher, student and undistilled start side by side, and renew its evaluation.json, "
+        "pictures and report, unless those rest on more samples."
+    )
+    options = parse_options(_Evaluate(), [run, *rest], "evaluate RUN", about)
+    teacher = _own(options.teacher)
+    figures = measuring.evaluate_run(options.run, teacher, options.samples, options.seeds, options.device)
+    _print_figures(figures, options.run, options.json)
 
 
 def pretrain(words: Sequence[str]) -> None:
@@ -240,7 +244,10 @@ def _plan_as_text(plan: dict[str, Any]) -> str:
 
 
 def _report_run(out: Path, as_json: bool) -> None:
-    figures = json.loads((out / "evaluation.json").read_text())
+    _print_figures(json.loads(RunFolder(out).evaluation.read_text()), out, as_json)
+
+
+def _print_figures(figures: dict[str, Any], out: Path, as_json: bool) -> None:
     if as_json:
         return print(json.dumps(figures))
     _print_table({name: figures[name] for name in ("teacher", "student", "undistilled")})

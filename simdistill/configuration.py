@@ -103,6 +103,8 @@ def to_toml(values: Mapping[str, Any]) -> str:
 
 def read_toml(path: Path) -> dict[str, Any]:
     """The values of a TOML file; `ValueError` if it is missing or not TOML."""
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file")
     try:
         return tomlkit.parse(path.read_text()).unwrap()
     except (OSError, UnicodeDecodeError, tomlkit.exceptions.TOMLKitError) as error:

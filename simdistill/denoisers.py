@@ -45,6 +45,8 @@ def residual(denoiser: Denoiser, x_t: Data, sigma: Sigma, condition: Condition =
         shape = difference.shape
     else:
         x_0 = denoiser(x_t, sigma, condition)
+        if not isinstance(x_0, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]  (a user's own code)
+            raise ValueError(f"denoiser output = a {type(x_0).__name__}: must be one tensor, the denoised x_0")  # noqa: TRY004
         shape, difference = x_0.shape, (x_0 - x_t if x_0.shape == x_t.shape else x_0)
     require(shape == x_t.shape, "denoiser output", list(shape), f"of its input's shape, {list(x_t.shape)}")
     return difference

@@ -1,6 +1,7 @@
 """Command-line options from dataclasses: tyro's parsing, with building blocks as expressions and errors of one line."""
 
 import io
+import re
 from collections.abc import Collection, Sequence
 from contextlib import redirect_stderr
 from dataclasses import MISSING, fields
@@ -59,7 +60,7 @@ def _first_paragraph(box: str) -> str:
         if line.startswith("─"):
             break
         said.append(line)
-    return " ".join(said)
+    return re.sub(r"Error parsing _\w+: ", "", " ".join(said))  # a class of ours, not an option
 
 
 def first_word(words: Sequence[str], verb: str, what: str, known: Collection[str] = ()) -> tuple[str, Sequence[str]]:
@@ -81,6 +82,8 @@ def parse_numbers(option: str, text: str) -> list[int]:
         first, dash, last = part.strip().partition("-")
         digits = first.isdigit() and (last.isdigit() if dash else True)
         require(digits and int(first) <= int(last or first), option, text, "numbers and ranges, as 0-63 or 1,5,8-11")
+        few = int(last or first) < 2**32 and int(last or first) - int(first) < 1_000_000
+        require(few, option, text, "below 2³², and at most a million at a time")
         numbers.extend(range(int(first), int(last or first) + 1))
     return numbers
 

@@ -1,5 +1,6 @@
 """Recipes: every choice of a distillation as one value, and the paper's tables as values of it."""
 
+import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -58,6 +59,8 @@ class Recipe:
             require(getattr(self, name) > 0, name, getattr(self, name), "positive")
         for name in ("warmup", "ema_half_life"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "at least 0")
+        for name in ("sigma_init", "generator_lr", "online_lr", "ema_half_life"):
+            require(math.isfinite(getattr(self, name)), name, getattr(self, name), "finite")
         require(all(0 <= beta < 1 for beta in self.betas), "betas", self.betas, "both in [0, 1)")
         divides = self.batch % self.accumulation == 0
         require(divides, "accumulation", self.accumulation, f"a divisor of batch = {self.batch}")

@@ -78,7 +78,9 @@ class RunFolder:
             raise ValueError(
                 f"{path}: not a run's folder (no config.toml in it); runs are made by `simdistill distill`"
             )
-        return cls(path)
+        run = cls(path)
+        run.configuration()
+        return run
 
     def configuration(self) -> dict[str, Any]:
         """The values of `config`."""

@@ -118,6 +118,8 @@ def test_evaluate_prints_only_json(run, capsys):
     assert figures["student"]["samples"] == 200
     assert len(figures["student"]["frechet"]["values"]) == 2
     assert figures["floor"]["samples"] == 449
+    kept = json.loads((run / "evaluation.json").read_text())
+    assert kept["student"]["samples"] == 2000  # the better figures stay
 
 
 def test_dry_run_prints_the_settings_and_writes_nothing(tmp_path, capsys, monkeypatch):
@@ -168,6 +170,8 @@ def test_bad_requests(capsys, tmp_path, run):
         capsys, "sample", run, "--labels", "12", "--out", tmp_path / "x.png"
     )
     assert "--seeds = '3-x'" in error(capsys, "sample", run, "--seeds", "3-x")
+    assert "at most a million" in error(capsys, "sample", run, "--seeds", "0-99999999999")
+    assert "generator_lr = inf: must be finite" in error(capsys, "distill", "digits", "--generator-lr", "1e400")
     assert "--out = 'x.gif'" in error(capsys, "sample", run, "--out", "x.gif")
     assert "DATA = 'cats'" in error(capsys, "pretrain", "cats")
     assert "width = 0: must be at least 1" in error(capsys, "pretrain", "digits", "--width", "0")
@@ -196,7 +200,7 @@ def test_damaged_runs(run, capsys, tmp_path):
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "config.toml").write_bytes((run / "config.toml").read_bytes())
-    assert "generator.safetensors: no such file" in error(capsys, "sample", broken)
+    assert "generator.safetensors: no such file yet; go on with" in error(capsys, "sample", broken)
     (broken / "generator.safetensors").write_bytes((run / "generator.safetensors").read_bytes()[:999])
     assert "not a sound safetensors file" in error(capsys, "sample", broken)
     assert "not a sound safetensors file" in error(capsys, "evaluate", broken)
@@ -219,17 +223,38 @@ def test_help_teaches_and_is_quick(capsys):
         assert verb in listing.stdout
 
 
-def test_a_teacher_that_cannot_be_one(capsys, tmp_path, monkeypatch):
-    (tmp_path / "theirs.py").write_text(
-        "import torch\n"
-        "from simdistill.teachers.teacher import Teacher\n"
-        "def narrow(): return Teacher(lambda x_t, sigma, condition=None: x_t[:, :1], (2,))\n"
-        "def crooked(): return Teacher(torch.nn.Linear(3, 3), (2,))\n"
-    )
+THEIRS = """
+import torch
+from simdistill.teachers.teacher import Teacher
+def _teacher(f): return lambda: Teacher(f, (2,))
+narrow = _teacher(lambda x_t, sigma, condition=None: x_t[:, :1])
+crooked = _teacher(torch.nn.Linear(3, 3))
+double = _teacher(lambda x_t, sigma, condition=None: x_t.double())
+nan = _teacher(lambda x_t, sigma, condition=None: x_t / 0)
+two = _teacher(lambda x_t, sigma, condition=None: (x_t, x_t))
+def failing(): raise RuntimeError("the weights went away")
+def number(): return Teacher(lambda x_t, sigma, condition=None: x_t, 2)
+three = 3
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("narrow", "denoiser output = [2, 1]: must be of its input's shape, [2, 2]"),
+        ("crooked", "fails on x_t of shape [2, 2]"),
+        ("double", "denoiser output = torch.float64: must be float32"),
+        ("nan", "denoiser output = 'not finite'"),
+        ("two", "denoiser output = a tuple: must be one tensor"),
+        ("failing", "RuntimeError: the weights went away"),
+        ("number", "calling it failed"),
+        ("three", "calling it failed"),
+    ],
+)
+def test_a_teacher_that_cannot_be_one(capsys, tmp_path, monkeypatch, name, message):
+    (tmp_path / "theirs.py").write_text(THEIRS)
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "theirs", raising=False)
     monkeypatch.chdir(tmp_path)
-    narrow = error(capsys, "distill", "cifar10-uncond", "--teacher", "theirs:narrow")
-    assert "denoiser output = [2, 1]: must be of its input's shape, [2, 2]" in narrow
-    crooked = error(capsys, "distill", "cifar10-uncond", "--teacher", "theirs:crooked")
-    assert "fails on x_t of shape [2, 2]" in crooked
+    assert message in error(capsys, "distill", "cifar10-uncond", "--teacher", f"theirs:{name}")
     assert not (tmp_path / "runs").exists()

@@ -1,5 +1,6 @@
 """How good a sampler is: every metric against a reference, over several evaluation seeds, and its speed."""
 
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -146,6 +147,8 @@ def evaluate(
     """
     require(samples >= 10, "samples", samples, "at least 10")
     require(seeds >= 1, "seeds", seeds, "at least 1")
+    if thorough:
+        print(f"evaluating {seeds} × {samples} samples of {', '.join(samplers)}", file=sys.stderr, flush=True)
     condition = balanced_labels(samples, teacher.classes)
     condition = None if condition is None else condition.to(device)
     measured: dict[str, list[dict[str, float]]] = {name: [] for name in samplers}

@@ -34,7 +34,13 @@ class Teacher:
     data: str | None = None
 
     def __post_init__(self) -> None:
-        require(bool(self.shape) and min(self.shape) > 0, "shape", self.shape, "a sample's shape, as (3, 32, 32)")
+        listed = isinstance(self.shape, (tuple, list))  # pyright: ignore[reportUnnecessaryIsInstance]
+        require(
+            listed and len(self.shape) > 0 and min(self.shape) > 0,
+            "shape",
+            self.shape,
+            "a sample's shape, as (3, 32, 32)",
+        )
         require(self.classes >= 0, "classes", self.classes, "0 (unconditional) or the number of class labels")
         require(0 < self.sigma_min < self.sigma_max, "sigma_min", self.sigma_min, "above 0 and below sigma_max")
 
@@ -45,19 +51,26 @@ class Teacher:
         return module if module is not None and any(True for _ in module.parameters()) else None
 
     def check(self) -> None:
-        """Call the denoiser once; `ValueError` if it cannot take its shape, or returns another."""
+        """Call the denoiser once; `ValueError` unless it takes its shape and returns it, float32 and finite."""
         device = next((p.device for p in self.trainable.parameters()), None) if self.trainable else None
         x_t, sigma = torch.zeros(2, *self.shape, device=device), torch.tensor([0.5, 1.0], device=device)
         labels = torch.zeros(2, dtype=torch.int64, device=device) if self.classes else None
         try:
             with torch.no_grad():
-                residual(self.denoiser, x_t, sigma, labels)
-        except (RuntimeError, TypeError) as error:
+                difference = residual(self.denoiser, x_t, sigma, labels)
+        except ValueError:
+            raise
+        except Exception as error:  # whatever the user's own code raises
             raise ValueError(
                 f"teacher {self.name!r}: fails on x_t of shape {list(x_t.shape)}, sigma of shape [2] and "
-                f"{'labels of shape [2]' if self.classes else 'no labels'} ({str(error).splitlines()[0]}); "
+                f"{'labels of shape [2]' if self.classes else 'no labels'} ({type(error).__name__}: {error}); "
                 "check its shape and classes"
             ) from error
+        finite = bool(torch.isfinite(difference).all())
+        require(finite, "denoiser output", "not finite", "finite; is the network loaded?")
+        require(
+            difference.dtype == torch.float32, "denoiser output", difference.dtype, "float32; convert it with .float()"
+        )
 
 
 def load_teacher(name: str) -> Teacher:
@@ -97,7 +110,10 @@ def _from_function(name: str) -> Teacher:
         found: Any = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:
         raise ValueError(f"teacher = {name!r}: {error}; is the module on PYTHONPATH?") from error
-    teacher = found()
+    try:
+        teacher = found()
+    except Exception as error:  # whatever the user's own code raises
+        raise ValueError(f"teacher = {name!r}: calling it failed ({type(error).__name__}: {error})") from error
     if not isinstance(teacher, Teacher):
         raise ValueError(  # noqa: TRY004  (what the user named is wrong)
             f"teacher = {name!r}: must return a simdistill.Teacher, not {type(teacher).__name__}"

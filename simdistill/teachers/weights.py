@@ -63,7 +63,9 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path}: not a sound safetensors file ({_first_line(error)})") from error
+        raise ValueError(
+            f"{path}: not a sound safetensors file ({_first_line(error)}); delete it and resume or repeat the run"
+        ) from error
 
 
 def _describe(denoiser: nn.Module) -> dict[str, Any] | None:
@@ -91,7 +93,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def _build(about: dict[str, Any] | None) -> Preconditioned:
     if about is None:
-        raise ValueError("only weights: the network is not one of this package")
+        raise ValueError("only weights, of a network of your own: name its teacher again with --teacher")
     network = {c.__name__: c for c in NETWORKS}[about["network"]](**about["arguments"])
     names = ("classes", "sigma_data", "sigma_min", "sigma_max")
     return Preconditioned(network, tuple(about["shape"]), **{name: about[name] for name in names})

@@ -1,5 +1,6 @@
 """Training a teacher by EDM's denoising loss (Karras et al. 2022): on images, or on samples of an exact teacher."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -48,6 +49,8 @@ class Pretraining:
         for name in ("width", "depth", "batch", "iterations"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         require(self.lr > 0, "lr", self.lr, "positive")
+        for name in ("lr", "ema_half_life"):
+            require(math.isfinite(getattr(self, name)), name, getattr(self, name), "finite")
         require(self.ema_half_life >= 0, "ema_half_life", self.ema_half_life, "at least 0")
 
     def build(self, shape: tuple[int, ...], classes: int, sigma_data: float) -> Preconditioned:

@@ -70,6 +70,7 @@ def _distill(run: RunFolder, teacher: Teacher, recipe: Recipe, device: Device) -
     except (Interrupted, Diverged):
         write_report(run)
         raise
+    run.evaluation.unlink(missing_ok=True)  # it may stem from before an interruption
     evaluate_run(run.path, teacher, device=device)
     return trainer.average
 

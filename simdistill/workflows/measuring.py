@@ -65,6 +65,8 @@ def load_generator(out: str | Path, teacher: Teacher | None = None) -> tuple[Gen
     Raises `ValueError` if there is no such run, or its weights are missing or damaged.
     """
     path = RunFolder.open(Path(out)).network
+    if not path.exists():
+        raise ValueError(f"{path}: no such file yet; go on with `simdistill distill --resume {out}`")
     own = None if teacher is None else teacher.trainable
     denoiser, facts = read_network(path) if own is None else read_into(copy.deepcopy(own), path)
     if "sigma_init" not in facts:
@@ -81,7 +83,8 @@ def evaluate_run(
 ) -> dict[str, Any]:
     """Measure a run's teacher, student and undistilled generator side by side, and renew its pictures and report.
 
-    Returns what it writes to `evaluation.json`: the figures that `simdistill.evaluation.quality.evaluate` describes,
+    They are left as they are if they rest on more samples than this evaluation. Returns what it writes to
+    `evaluation.json`: the figures that `simdistill.evaluation.quality.evaluate` describes,
     `floor`, those of held-out real samples where there are any, and `speedup`, the student's images per second over
     the teacher's. Raises `ValueError` if there is no such run.
     """
@@ -101,6 +104,8 @@ def evaluate_run(
     figures: dict[str, Any] = dict(evaluate(samplers, teacher, reference, samples, seeds, device=device))
     ratio = figures["student"]["images_per_second"] / figures["teacher"]["images_per_second"]
     figures |= {"reference": reference.name, "floor": reference.floor(), "speedup": round(ratio, 1)}
+    if _samples(run) > samples * seeds:
+        return figures
     for name, (sampler, _) in samplers.items():
         show(run, name, sampler, teacher, device)
     both = side_by_side(run.picture("teacher").read_bytes(), run.picture("student").read_bytes())
@@ -146,7 +151,8 @@ def teacher_of(run: RunFolder) -> Teacher:
     """The teacher that a run's configuration names; `ValueError` if that is code, which only the user may name."""
     name = recipe_of(run).teacher
     if ":" in name or name == "teacher":
-        raise ValueError(f"{run.path}: its teacher, {name}, is code of your own: name it again with --teacher")
+        what = "an object in Python" if name == "teacher" else f"{name}, code of your own"
+        raise ValueError(f"{run.path}: its teacher is {what}: name it again with --teacher package.module:function")
     return load_teacher(name)
 
 
@@ -159,6 +165,14 @@ def recipe_of(run: RunFolder) -> Recipe:
         return settings_from_mapping(Recipe(), values)
     except ValueError as error:
         raise ValueError(f"{run.config}: {error}") from error
+
+
+def _samples(run: RunFolder) -> int:
+    """How many samples the run's stored figures rest on; 0 if there are none."""
+    if not run.evaluation.exists():
+        return 0
+    student = json.loads(run.evaluation.read_text())["student"]
+    return student["samples"] * student["frechet"]["seeds"]
 
 
 def _quiet(generator: Generator) -> Sampler:
