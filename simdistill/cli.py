@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # a busy neighbour slows spinning threads manyfold; to be set before torch starts
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     from simdistill import commands
-    from simdistill.training.session import Diverged, Interrupted
+    from simdistill.training.loop import Diverged, Interrupted
 
     try:
         getattr(commands, verb)(words[1:])

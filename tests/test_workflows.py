@@ -18,8 +18,8 @@ from simdistill.recipes import RECIPES
 from simdistill.runs import RunFolder
 from simdistill.sampling import noise_from_seeds
 from simdistill.teachers.teacher import Teacher, load_teacher
+from simdistill.training.loop import Diverged, Interrupted
 from simdistill.training.pretrain import Pretraining, PretrainingTrainer
-from simdistill.training.session import Diverged, Interrupted
 from simdistill.workflows import distilling, measuring, pretraining
 from simdistill.workflows.pretraining import pretrain_digits, resume_pretraining
 

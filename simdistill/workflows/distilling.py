@@ -16,8 +16,8 @@ from simdistill.recipes import Recipe
 from simdistill.runs import RunFolder
 from simdistill.teachers.teacher import Teacher
 from simdistill.teachers.weights import write_network
+from simdistill.training.loop import Diverged, Interrupted, train
 from simdistill.training.pretrain import Pretraining, PretrainingTrainer
-from simdistill.training.session import Diverged, Interrupted, train
 from simdistill.training.trainer import DistillationTrainer
 from simdistill.workflows.measuring import Device, evaluate_run, milestone, recipe_of, starting_network, teacher_of
 

@@ -12,8 +12,8 @@ from simdistill.evaluation.quality import TEACHER_STEPS, evaluate, reference_for
 from simdistill.runs import RunFolder
 from simdistill.teachers.teacher import Teacher
 from simdistill.teachers.weights import write_network
+from simdistill.training.loop import train
 from simdistill.training.pretrain import Pretraining, PretrainingTrainer
-from simdistill.training.session import train
 from simdistill.workflows.measuring import Device, milestone
 
 EVALUATIONS = 2 * TEACHER_STEPS - 1

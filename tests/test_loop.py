@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from simdistill.runs import RunFolder
-from simdistill.training import session
-from simdistill.training.session import Diverged, Interrupted, train
+from simdistill.training import loop
+from simdistill.training.loop import Diverged, Interrupted, train
 
 
 class Counting:
@@ -83,7 +83,7 @@ def test_a_signal_stops_after_the_iteration_with_everything_saved(run, number):
 
 
 def test_a_crash_costs_only_what_came_after_the_checkpoint(run, monkeypatch):
-    monkeypatch.setattr(session, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
 
     def crash(iteration):
         if iteration == 130:
@@ -100,7 +100,7 @@ def test_a_crash_costs_only_what_came_after_the_checkpoint(run, monkeypatch):
 
 
 def test_a_non_finite_loss_stops_and_names_the_checkpoint(run, monkeypatch):
-    monkeypatch.setattr(session, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
 
     class Exploding(Counting):
         def readings(self):
@@ -109,7 +109,7 @@ def test_a_non_finite_loss_stops_and_names_the_checkpoint(run, monkeypatch):
     with pytest.raises(Diverged, match=rf"loss is nan at iteration 150; .*{run.checkpoint}.*learning rates"):
         go(Exploding(), run)
     rescued = Counting()
-    session.resume(rescued, run)
+    loop.resume(rescued, run)
     assert rescued.iteration == 100
 
 
