@@ -75,7 +75,7 @@ class _Sample(_Common):
     seeds: str = "0-79"
     """Seeds of the samples, as 0-63 or 1,5,8-11; each gives the same sample in whatever company."""
     labels: str | None = None
-    """Class labels, as 3 or 0-9, that go round the seeds in turn; all classes if not given."""
+    """Class labels, as 3 or 0-9: seed s has the (s mod their number)-th of them; all classes if not given."""
     out: Path | None = None
     """A .png with all samples, a .npy with the numbers, or a folder for a .png each; RUN/samples.png if not given."""
     teacher: str | None = None
@@ -104,7 +104,9 @@ class _Pretrain(_Common):
 
 
 @dataclass(frozen=True)
-class _Features(_Common):
+class _Features:
+    json: bool = False
+    """Print the results as JSON, and nothing else, on stdout."""
     out: Path = Path("runs/digits-classifier.safetensors")
     """The file to write."""
 
@@ -162,7 +164,8 @@ def evaluate(words: Sequence[str]) -> None:
         "pictures and report, unless those rest on more samples."
     )
     options = parse_options(_Evaluate(), [run, *rest], "evaluate RUN", about)
-    teacher = _own(options.teacher)
+    teacher = _own(options.teacher) or measuring.teacher_of(RunFolder.open(options.run))
+    _spare_threads(_parameters(teacher))
     figures = measuring.evaluate_run(options.run, teacher, options.samples, options.seeds, options.device)
     _print_figures(figures, options.run, options.json)
 
@@ -175,6 +178,7 @@ def pretrain(words: Sequence[str]) -> None:
     name, rest = first_word(words, "pretrain", "DATA", ["digits"])
     about = "Train a class-conditional teacher by EDM's denoising loss. `simdistill pretrain digits …`."
     options = parse_options(_Pretrain(), rest, f"pretrain {name}", about)
+    _spare_threads(sum(p.numel() for p in options.settings.build((1, 8, 8), 10, 1.0).parameters()))
     figures = pretraining.pretrain_digits(options.settings, options.out, options.overwrite, options.device)
     return print(json.dumps(figures)) if options.json else _print_table({"teacher": figures})
 

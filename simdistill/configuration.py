@@ -106,7 +106,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
     try:
-        return tomlkit.parse(path.read_text()).unwrap()
+        return tomlkit.parse(path.read_text(encoding="utf-8")).unwrap()
     except (OSError, UnicodeDecodeError, tomlkit.exceptions.TOMLKitError) as error:
         raise ValueError(f"{path}: cannot be read as TOML ({error})") from error
 

@@ -40,7 +40,7 @@ class Recipe:
     warmup: int = 0
     """Iterations over which both rates rise linearly."""
     decay: Literal["none", "linear"] = "none"
-    """The generator's rate after warm-up: constant, or falling linearly to zero at the last iteration."""
+    """The generator's rate after warm-up: constant, or falling linearly towards zero at the end."""
     batch: int = 256
     """Samples a generator update, and an online update."""
     accumulation: int = 1

@@ -64,11 +64,12 @@ class RunFolder:
         if path.exists() and any(path.iterdir()):
             if not overwrite:
                 raise ValueError(f"--out = {path}: exists; give another --out, --overwrite it, or go on with --resume")
-            if not (path / "config.toml").is_file():
+            if not _is_run(path):
                 raise ValueError(f"--out = {path}: is not a run's folder, so it is not overwritten; give another --out")
             shutil.rmtree(path)
         run = cls(path)
-        write_atomically(run.config, to_toml(config).encode())
+        repeat = f"# repeated by: simdistill distill digits --config {run.config} --out NEW_FOLDER\n"
+        write_atomically(run.config, ((repeat if config["verb"] == "distill" else "") + to_toml(config)).encode())
         return run
 
     @classmethod
@@ -88,22 +89,33 @@ class RunFolder:
 
     def record(self, values: Mapping[str, Any]) -> None:
         """Append one line to the metrics."""
-        with self.metrics.open("a") as file:
+        with self.metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(values) + "\n")
 
     def records(self) -> list[dict[str, Any]]:
-        """All whole lines of the metrics; a last line that a crash cut short is left out."""
+        """All whole lines of the metrics; what follows a damaged one is left out."""
         if not self.metrics.exists():
             return []
         found: list[dict[str, Any]] = []
-        for line in self.metrics.read_text().splitlines():
+        for line in self.metrics.read_text(encoding="utf-8").splitlines():
             try:
-                found.append(json.loads(line))
+                record = json.loads(line)
             except ValueError:
                 break
+            if not isinstance(record, dict) or "iteration" not in record:
+                break
+            found.append(record)
         return found
 
     def forget_after(self, iteration: int) -> None:
         """Drop the metrics of iterations that a resumed run will do again."""
         kept = [record for record in self.records() if record["iteration"] <= iteration]
         write_atomically(self.metrics, "".join(json.dumps(record) + "\n" for record in kept).encode())
+
+
+def _is_run(path: Path) -> bool:
+    """Whether a folder is a run's, so that it may be overwritten: other programs have a config.toml too."""
+    try:
+        return read_toml(path / "config.toml").get("verb") in ("distill", "pretrain")
+    except ValueError:
+        return False

@@ -58,8 +58,8 @@ class VPScore:
     def __call__(self, sigma: Sigma, error: Data) -> PerSample:
         """w(sigma), shape `[batch]`; `error` is not looked at."""
         table = self.times.table().to(sigma.device, sigma.dtype)
-        nearest = torch.searchsorted(table, sigma * (1 - 1e-6)).clamp(max=len(table) - 1)
-        beta = self.times.betas().to(sigma.device, sigma.dtype)[nearest]
+        upper = torch.searchsorted(table, sigma * (1 - 1e-6)).clamp(max=len(table) - 1)
+        beta = self.times.betas().to(sigma.device, sigma.dtype)[upper]
         return self.times.steps * beta * (1 + sigma**2) / sigma**4
 
 

@@ -94,7 +94,7 @@ def test_the_same_seed_and_label_give_the_same_image(run):
     other = measuring.sample(run, [41], [4])
     torch.testing.assert_close(one[0], many[41], rtol=0, atol=1e-5)
     assert (one - other).abs().max() > 0.1
-    in_turn = measuring.sample(run, [7, 41], [0, 3])
+    in_turn = measuring.sample(run, [8, 41], [0, 3])  # 41 mod 2 = 1: the second label
     torch.testing.assert_close(in_turn[1], one[0], rtol=0, atol=1e-5)
 
 
@@ -218,7 +218,7 @@ def test_help_teaches_and_is_quick(capsys):
         assert part in shown
     started = time.perf_counter()
     listing = subprocess.run([sys.executable, "-m", "simdistill", "--help"], capture_output=True, text=True, check=True)
-    assert time.perf_counter() - started < 5  # without torch; the import test says exactly that
+    assert time.perf_counter() - started < 1.5  # without torch, which alone takes longer
     for verb in ("distill", "sample", "evaluate", "pretrain", "features"):
         assert verb in listing.stdout
 
@@ -231,6 +231,7 @@ narrow = _teacher(lambda x_t, sigma, condition=None: x_t[:, :1])
 crooked = _teacher(torch.nn.Linear(3, 3))
 double = _teacher(lambda x_t, sigma, condition=None: x_t.double())
 nan = _teacher(lambda x_t, sigma, condition=None: x_t / 0)
+blind = _teacher(torch.no_grad()(lambda x_t, sigma, condition=None: x_t / 2))
 two = _teacher(lambda x_t, sigma, condition=None: (x_t, x_t))
 def failing(): raise RuntimeError("the weights went away")
 def number(): return Teacher(lambda x_t, sigma, condition=None: x_t, 2)
@@ -245,6 +246,7 @@ three = 3
         ("crooked", "fails on x_t of shape [2, 2]"),
         ("double", "denoiser output = torch.float64: must be float32"),
         ("nan", "denoiser output = 'not finite'"),
+        ("blind", "denoiser output = 'cut off from x_t'"),
         ("two", "denoiser output = a tuple: must be one tensor"),
         ("failing", "RuntimeError: the weights went away"),
         ("number", "calling it failed"),

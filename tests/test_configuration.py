@@ -326,7 +326,7 @@ def test_a_file_that_is_not_toml_is_named(content, tmp_path):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(ValueError, match=r"absent\.toml: cannot be read as TOML \(.*No such file"):
+    with pytest.raises(ValueError, match=r"absent\.toml: no such file"):
         read_toml(tmp_path / "absent.toml")
 
 

@@ -123,6 +123,21 @@ def test_non_finite_weights_never_reach_a_checkpoint(run):
     assert not run.checkpoint.exists()
 
 
+def test_a_crash_between_the_last_weights_and_the_checkpoint_keeps_again(run, monkeypatch):
+    def crash(*_):
+        raise MemoryError
+
+    kept = []
+    monkeypatch.setattr(loop, "_save", crash)
+    with pytest.raises(MemoryError):
+        go(Counting(), run, kept=kept)
+    assert kept == [200]
+    monkeypatch.undo()
+    go(Counting(), run, kept=kept)
+    assert kept[-1] == 200
+    assert run.checkpoint.exists()
+
+
 def test_a_checkpoint_of_another_network_is_refused(run):
     go(Counting(), run)
 
@@ -139,21 +154,22 @@ def test_run_folders_are_not_clobbered(tmp_path):
     assert run.configuration() == {"verb": "distill", "seed": 1}
     (run.path / "precious").write_text("x")
     with pytest.raises(ValueError, match=r"--out = .*: exists; give another --out, --overwrite it"):
-        RunFolder.create(run.path, {"seed": 2})
+        RunFolder.create(run.path, {"verb": "distill", "seed": 2})
     assert (run.path / "precious").exists()
     assert run.configuration()["seed"] == 1
-    RunFolder.create(run.path, {"seed": 2}, overwrite=True)
+    RunFolder.create(run.path, {"verb": "distill", "seed": 2}, overwrite=True)
     assert not (run.path / "precious").exists()
 
     (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "config.toml").write_text('title = "somebody else\'s"')
     (tmp_path / "home" / "thesis.tex").write_text("x")
     with pytest.raises(ValueError, match="is not a run's folder, so it is not overwritten"):
-        RunFolder.create(tmp_path / "home", {}, overwrite=True)
+        RunFolder.create(tmp_path / "home", {"verb": "distill"}, overwrite=True)
     assert (tmp_path / "home" / "thesis.tex").exists()
     with pytest.raises(ValueError, match="is a file"):
-        RunFolder.create(tmp_path / "home" / "thesis.tex", {}, overwrite=True)
+        RunFolder.create(tmp_path / "home" / "thesis.tex", {"verb": "distill"}, overwrite=True)
     with pytest.raises(ValueError, match="not a run's folder"):
-        RunFolder.open(tmp_path / "home")
+        RunFolder.open(tmp_path / "nowhere")
 
 
 def test_a_metrics_line_that_a_crash_cut_short_is_left_out(run):

@@ -10,7 +10,7 @@ from simdistill.workflows import measuring
 def test_the_python_example(tmp_path, monkeypatch):
     readme = (Path(__file__).parent.parent / "README.md").read_text()
     (example,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
-    assert len([line for line in example.splitlines() if line.strip()]) <= 20
+    assert len([line for line in example.splitlines() if line.strip()]) <= 10
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(measuring, "MILESTONE_SAMPLES", 50)  # the example's figures are not the point
     names: dict[str, object] = {}

@@ -150,7 +150,7 @@ def test_teachers_by_name(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     assert load_teacher("mymodule:good").name == "mymodule:good"
     for name, message in [
-        ("mymodule:bad", "must return a simdistill.Teacher, not int"),
+        ("mymodule:bad", "must return a simdistill.teachers.teacher.Teacher, not int"),
         ("mymodule:none", "no attribute 'none'"),
         ("nosuchmodule:f", "is the module on PYTHONPATH"),
         ("cifar", "must be digits, gaussians-25"),

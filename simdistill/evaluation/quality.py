@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib.resources import as_file, files
+from statistics import median
 from typing import Any, TypeAlias
 
 import torch
@@ -157,10 +158,10 @@ def evaluate(
         z = noise_from_seeds(range(seed * samples, (seed + 1) * samples), teacher.shape).to(device)
         for name, (sampler, _) in samplers.items():
             sampler(z[:BATCH], None if condition is None else condition[:BATCH])  # warm up
+            _wait(z)
             started = time.perf_counter()
             drawn = [sampler(*part) for part in _parts(z, condition)]
-            if z.is_cuda:
-                torch.cuda.synchronize()
+            _wait(z)
             rates[name].append(samples / (time.perf_counter() - started))
             features = reference.extract(torch.cat(drawn).cpu())
             measured[name].append(reference.measure(features) if thorough else reference.glance(features))
@@ -168,11 +169,17 @@ def evaluate(
         name: {
             **_summary(measured[name]),
             "evaluations": evaluations,
-            "images_per_second": round(sorted(rates[name])[seeds // 2], 1),
+            "images_per_second": round(median(rates[name]), 1),
             "samples": samples,
         }
         for name, (_, evaluations) in samplers.items()
     }
+
+
+def _wait(z: Tensor) -> None:
+    """Until a GPU has done what it was asked to: calls return before."""
+    if z.is_cuda:
+        torch.cuda.synchronize(z.device)
 
 
 def _parts(z: Tensor, condition: Tensor | None) -> list[tuple[Tensor, Tensor | None]]:

@@ -50,14 +50,19 @@ class Teacher:
         module = self.denoiser if isinstance(self.denoiser, nn.Module) else None
         return module if module is not None and any(True for _ in module.parameters()) else None
 
-    def check(self) -> None:
-        """Call the denoiser once; `ValueError` unless it takes its shape and returns it, float32 and finite."""
-        device = next((p.device for p in self.trainable.parameters()), None) if self.trainable else None
-        x_t, sigma = torch.zeros(2, *self.shape, device=device), torch.tensor([0.5, 1.0], device=device)
+    def check(self, device: torch.device | str = "cpu") -> None:
+        """Put the denoiser on `device`, in eval mode and frozen, and call it once.
+
+        Raises `ValueError` unless it takes its shape and returns it, float32, finite, and open to gradients.
+        """
+        if isinstance(self.denoiser, nn.Module):  # eval: without dropout
+            self.denoiser.to(device).eval().requires_grad_(False)
+        x_t = torch.zeros(2, *self.shape, device=device, requires_grad=True)
+        sigma = torch.tensor([0.5, 1.0], device=device)
         labels = torch.zeros(2, dtype=torch.int64, device=device) if self.classes else None
         try:
-            with torch.no_grad():
-                difference = residual(self.denoiser, x_t, sigma, labels)
+            difference = residual(self.denoiser, x_t, sigma, labels)
+            open_to_gradients = self.denoiser(x_t, sigma, labels).requires_grad
         except ValueError:
             raise
         except Exception as error:  # whatever the user's own code raises
@@ -66,6 +71,7 @@ class Teacher:
                 f"{'labels of shape [2]' if self.classes else 'no labels'} ({type(error).__name__}: {error}); "
                 "check its shape and classes"
             ) from error
+        require(open_to_gradients, "denoiser output", "cut off from x_t", "differentiable: no no_grad(), no detach()")
         finite = bool(torch.isfinite(difference).all())
         require(finite, "denoiser output", "not finite", "finite; is the network loaded?")
         require(
@@ -99,7 +105,7 @@ def _from_file(path: Path) -> Teacher:
         denoiser.classes,
         denoiser.sigma_min,
         denoiser.sigma_max,
-        name=str(path),
+        name=str(path.resolve()),
         data=facts.get("data"),
     )
 
@@ -116,6 +122,6 @@ def _from_function(name: str) -> Teacher:
         raise ValueError(f"teacher = {name!r}: calling it failed ({type(error).__name__}: {error})") from error
     if not isinstance(teacher, Teacher):
         raise ValueError(  # noqa: TRY004  (what the user named is wrong)
-            f"teacher = {name!r}: must return a simdistill.Teacher, not {type(teacher).__name__}"
+            f"teacher = {name!r}: must return a simdistill.teachers.teacher.Teacher, not {type(teacher).__name__}"
         )
     return replace(teacher, name=name)

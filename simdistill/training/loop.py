@@ -40,7 +40,7 @@ class Trainer(Protocol):
         ...
 
     def readings(self) -> dict[str, Any]:
-        """Means since the last reading, JSON values; among them "loss", which must be finite."""
+        """Means since the last reading, JSON values; of which the numbers must be finite."""
         ...
 
     def state(self) -> dict[str, Tensor]:
@@ -96,15 +96,16 @@ def train(
             stopping, end = bool(stop), trainer.iteration == trainer.iterations
             if trainer.iteration % LOG_EVERY == 0 or stopping or end:
                 readings = trainer.readings()
-                if not math.isfinite(readings["loss"]):
-                    raise _diverged(f"the loss is {readings['loss']}", trainer, run)
+                for name, mean in readings.items():
+                    if isinstance(mean, float) and not math.isfinite(mean):
+                        raise _diverged(f"the {name} is {mean}", trainer, run)
                 run.record({"iteration": trainer.iteration, "seconds": round(clock.seconds, 3), **readings})
                 progress.advance(trainer.iteration, (trainer.images - first_image) / (clock.seconds - seconds))
                 if trainer.iteration in due:
                     milestone()
                 if stopping or end or time.monotonic() - saved > CHECKPOINT_SECONDS:
+                    keep()  # first: a run that ends between the two is resumed, and keeps again
                     _save(trainer, run, clock.seconds)
-                    keep()
                     saved = time.monotonic()
                 if stopping and not end:
                     raise Interrupted(
@@ -123,10 +124,11 @@ def resume(trainer: Trainer, run: RunFolder) -> float:
     state, facts = read_checkpoint(run.checkpoint)
     try:
         trainer.restore(state)
+        seconds = float(facts["seconds"])
     except (KeyError, RuntimeError) as error:
         raise ValueError(f"{run.checkpoint}: does not fit this run's configuration ({error})") from error
     run.forget_after(trainer.iteration)
-    return float(facts["seconds"])
+    return seconds
 
 
 def _save(trainer: Trainer, run: RunFolder, seconds: float) -> None:
@@ -138,7 +140,7 @@ def _save(trainer: Trainer, run: RunFolder, seconds: float) -> None:
 
 def _diverged(what: str, trainer: Trainer, run: RunFolder) -> Diverged:
     kept = f"the last good checkpoint is {run.checkpoint}" if run.checkpoint.exists() else "before any checkpoint"
-    return Diverged(f"{what} at iteration {trainer.iteration}; {kept}; lower the learning rates")
+    return Diverged(f"{what} at iteration {trainer.iteration}; {kept}; start again with lower learning rates")
 
 
 class _Stopwatch:

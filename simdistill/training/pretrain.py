@@ -48,6 +48,8 @@ class Pretraining:
     def __post_init__(self) -> None:
         for name in ("width", "depth", "batch", "iterations"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        grouped = self.network == "mlp" or self.width % (4 if self.width < 128 else 32) == 0
+        require(grouped, "width", self.width, "a multiple of 4 for the U-Net, from 128 on of 32")
         require(self.lr > 0, "lr", self.lr, "positive")
         for name in ("lr", "ema_half_life"):
             require(math.isfinite(getattr(self, name)), name, getattr(self, name), "finite")

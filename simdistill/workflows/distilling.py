@@ -32,11 +32,12 @@ def distill(
     """Distil `teacher` by Algorithm 2 into a one-step generator, with everything about it in the folder `out`.
 
     A teacher without weights of its own (an exact density, a function) is first imitated by a small network that is
-    fitted to its samples, from which generator and online network start. Raises `ValueError` for bad settings, a
+    fitted to its samples, from which generator and online network start. A module is moved to `device`, put in eval
+    mode and frozen. Raises `ValueError` for bad settings, a
     denoiser that returns another shape, or an existing folder; `Interrupted` after Ctrl-C with everything saved;
     `Diverged` where a number is not finite.
     """
-    teacher.check()
+    teacher.check(device)
     asked = {"verb": "distill", **to_mapping(replace(recipe, teacher=teacher.name))}
     return _distill(RunFolder.create(Path(out), asked, overwrite), teacher, recipe, device)
 
@@ -47,13 +48,14 @@ def resume(out: str | Path, teacher: Teacher | None = None, device: Device = "cp
     Raises as `distill` does, and `ValueError` if there is no such run.
     """
     run = RunFolder.open(Path(out))
-    recipe = recipe_of(run)
-    return _distill(run, teacher or teacher_of(run), recipe, device)
+    recipe, teacher = recipe_of(run), teacher or teacher_of(run)
+    teacher.check(device)
+    return _distill(run, teacher, recipe, device)
 
 
 def _distill(run: RunFolder, teacher: Teacher, recipe: Recipe, device: Device) -> Generator:
     if teacher.trainable is None and not run.start.exists():
-        _imitate(teacher, run.start)
+        _imitate(teacher, run.start, device)
     trainer = DistillationTrainer(teacher, recipe, starting_network(run, teacher), device)
     reference = reference_for(teacher, device=device)
 
@@ -75,12 +77,12 @@ def _distill(run: RunFolder, teacher: Teacher, recipe: Recipe, device: Device) -
     return trainer.average
 
 
-def _imitate(teacher: Teacher, path: Path) -> None:
+def _imitate(teacher: Teacher, path: Path, device: Device) -> None:
     """Fit a small network to samples of `teacher`, from its denoiser alone, and store it in `path`."""
     seeds = range(IMITATION_SEED, IMITATION_SEED + IMITATION_SAMPLES)
     labels = balanced_labels(len(seeds), teacher.classes)
-    samples = draw(teacher_sampler(teacher), seeds, teacher.shape, labels)
-    trainer = PretrainingTrainer(samples, labels, IMITATION)
+    samples = draw(teacher_sampler(teacher), seeds, teacher.shape, labels, device)
+    trainer = PretrainingTrainer(samples, labels, IMITATION, device)
     what = "fitting a network to the teacher"
     for _ in track(range(trainer.iterations), what, console=Console(stderr=True), transient=True):
         trainer.step()

@@ -44,7 +44,7 @@ def sample(
     teacher: Teacher | None = None,
     device: Device = "cpu",
 ) -> Data:
-    """One sample a seed from the run `out`, on the CPU; `labels` (all of them if None) go round the seeds in turn.
+    """One sample a seed from the run `out`, on the CPU; seed s has the label `labels[s % len(labels)]` (None: all).
 
     The same seed and label give the same sample whatever the other seeds. `teacher` is needed if the network is one of
     your own. Raises `ValueError` for a label that the generator does not know, or if there is no such run.
@@ -55,7 +55,7 @@ def sample(
     for label in labels or ():
         require(0 <= label < classes, "labels", label, f"in 0 … {classes - 1}")
     chosen = list(range(classes)) if labels is None else labels
-    condition = torch.tensor([chosen[i % len(chosen)] for i in range(len(seeds))]) if chosen else None
+    condition = torch.tensor([chosen[seed % len(chosen)] for seed in seeds]) if chosen else None
     return draw(_quiet(generator.to(device)), seeds, facts["shape"], condition, device)
 
 
@@ -90,11 +90,11 @@ def evaluate_run(
     """
     run = RunFolder.open(Path(out))
     teacher = teacher or teacher_of(run)
+    teacher.check(device)
     start = starting_network(run, teacher)
     student, _ = load_generator(out, Teacher(start, teacher.shape))
-    for module in (teacher.denoiser, start, student):
-        if isinstance(module, nn.Module):
-            module.to(device)
+    for module in (start, student):
+        module.to(device)
     samplers: dict[str, tuple[Sampler, int]] = {
         "teacher": (teacher_sampler(teacher), 2 * TEACHER_STEPS - 1),
         "student": (_quiet(student), 1),
@@ -150,7 +150,7 @@ def starting_network(run: RunFolder, teacher: Teacher) -> nn.Module:
 def teacher_of(run: RunFolder) -> Teacher:
     """The teacher that a run's configuration names; `ValueError` if that is code, which only the user may name."""
     name = recipe_of(run).teacher
-    if ":" in name or name == "teacher":
+    if name == "teacher" or (":" in name and not name.endswith(".safetensors")):
         what = "an object in Python" if name == "teacher" else f"{name}, code of your own"
         raise ValueError(f"{run.path}: its teacher is {what}: name it again with --teacher package.module:function")
     return load_teacher(name)
@@ -171,8 +171,11 @@ def _samples(run: RunFolder) -> int:
     """How many samples the run's stored figures rest on; 0 if there are none."""
     if not run.evaluation.exists():
         return 0
-    student = json.loads(run.evaluation.read_text())["student"]
-    return student["samples"] * student["frechet"]["seeds"]
+    try:
+        student = json.loads(run.evaluation.read_text(encoding="utf-8"))["student"]
+        return student["samples"] * student["frechet"]["seeds"]
+    except (ValueError, KeyError, TypeError):  # damaged: to be written anew
+        return 0
 
 
 def _quiet(generator: Generator) -> Sampler:

@@ -24,7 +24,7 @@ def pretrain_digits(
 ) -> dict[str, Any]:
     """Train a class-conditional teacher of the digits into the folder `out`, and return its figures.
 
-    The file `network.safetensors` there is a teacher for `distill`. Raises as `distill` does.
+    The file `generator.safetensors` there is a teacher for `distill`. Raises as `distill` does.
     """
     run = RunFolder.create(Path(out), {"verb": "pretrain", **to_mapping(settings)}, overwrite)
     return _pretrain(run, settings, device)
@@ -61,7 +61,7 @@ def _pretrain(run: RunFolder, settings: Pretraining, device: Device) -> dict[str
     def at_milestone() -> tuple[dict[str, Any], str]:
         return milestone(run, trainer.iteration, sampler, teacher, reference, device, seeds=1)
 
-    train(trainer, run, at_milestone, keep, milestones=8)  # each costs 35 evaluations a sample
+    train(trainer, run, at_milestone, keep, milestones=4)  # each costs 35 evaluations a sample
     return evaluate({"teacher": (sampler, EVALUATIONS)}, teacher, reference, device=device)["teacher"]
 
 
