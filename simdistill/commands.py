@@ -197,7 +197,7 @@ def _resume_request(words: Sequence[str], verb: str) -> _Resume | None:
     """The options of `--resume RUN`, if that is what was asked for."""
     if not any(word.split("=")[0] == "--resume" for word in words):
         return None
-    about = "Go on with an interrupted run, to the same weights bit by bit."
+    about = "Go on with an interrupted run, with its own settings; on a CPU to the same weights bit by bit."
     return parse_options(_Resume(), words, verb, about)
 
 

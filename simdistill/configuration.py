@@ -22,9 +22,15 @@ from simdistill.weightings import Weighting
 
 Settings = TypeVar("Settings")
 
-VOCABULARY: dict[str, type] = {
-    kind.__name__: kind for union in (Distance, Law, Weighting, Objective) for kind in get_args(union)
+BLOCKS: dict[str, tuple[type, ...]] = {
+    "objectives": get_args(Objective),
+    "distances": get_args(Distance),
+    "noise levels": get_args(Law),
+    "weights": get_args(Weighting),
 }
+"""The building blocks of a recipe, by what they are for."""
+
+VOCABULARY: dict[str, type] = {kind.__name__: kind for kinds in BLOCKS.values() for kind in kinds}
 """Every name that an expression may use."""
 
 

@@ -11,7 +11,7 @@ import tyro
 from tyro.conf import FlagCreatePairsOff
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
-from simdistill.configuration import VOCABULARY, convert, is_choice
+from simdistill.configuration import BLOCKS, convert, is_choice
 from simdistill.validation import require
 
 Options = TypeVar("Options")
@@ -89,11 +89,12 @@ def parse_numbers(option: str, text: str) -> list[int]:
 
 
 def building_blocks() -> str:
-    """Every name that an option's expression may use, with its arguments and their defaults, a line each."""
-    return "\n".join(f"  {name}{_arguments(kind)}" for name, kind in VOCABULARY.items())
+    """Every name that an option's expression may use, with its arguments and their defaults, by what it is for."""
+    groups = (f"  {group}\n" + "\n".join(map(_signature, kinds)) for group, kinds in BLOCKS.items())
+    return "\n".join(groups)
 
 
-def _arguments(kind: type) -> str:
-    """The arguments of a building block with their defaults, as text."""
+def _signature(kind: type) -> str:
+    """A building block with its arguments and their defaults, as text."""
     given = [f.name if f.default is MISSING else f"{f.name}={f.default!r}" for f in fields(kind)]
-    return f"({', '.join(given)})"
+    return f"    {kind.__name__}({', '.join(given)})"

@@ -43,7 +43,10 @@ def distill(
 
 
 def resume(out: str | Path, teacher: Teacher | None = None, device: Device = "cpu") -> Generator:
-    """Go on with an interrupted distillation, to bit-identical weights; give the `teacher` if it is one of your own.
+    """Go on with an interrupted distillation; give the `teacher` if it is one of your own.
+
+    On a CPU, with as many threads as before, the weights end bit-identical to those of a run left alone; on a GPU as
+    nearly as its kernels repeat themselves.
 
     Raises as `distill` does, and `ValueError` if there is no such run.
     """

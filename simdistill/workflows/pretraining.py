@@ -31,7 +31,7 @@ def pretrain_digits(
 
 
 def resume_pretraining(out: str | Path, device: Device = "cpu") -> dict[str, Any]:
-    """Go on with an interrupted `pretrain_digits`, to bit-identical weights; `ValueError` if there is no such run."""
+    """Go on with an interrupted `pretrain_digits`, exactly as `distilling.resume`; `ValueError` for no such run."""
     run = RunFolder.open(Path(out))
     values = run.configuration()
     if values.pop("verb", None) != "pretrain":
