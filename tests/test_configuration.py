@@ -151,7 +151,7 @@ def test_nothing_is_evaluated_on_the_way_to_a_refusal(tmp_path):
     ("text", "message"),
     [
         ("Karas()", r"'Karas\(\)': unknown name Karas; did you mean Karras\?"),
-        ("Foo", r"'Foo': unknown name Foo; known: SquaredL2, .*LogNormal.*DiffInstruct"),
+        ("Foo", r"'Foo': unknown name Foo; known: ScoreImplicitMatching, .*SquaredL2.*LogNormal"),
         ("Karras(sigma_mx=20)", r"Karras: no argument sigma_mx; did you mean sigma_max\?"),
         ("Karras(foo=20)", "Karras: no argument foo; known: sigma_min, sigma_max, rho, levels, highest"),
         ("Karras(rho='steep')", "Karras: rho = 'steep': input should be a valid number"),
