@@ -32,6 +32,8 @@ from simdistill.training.pretrain import Pretraining
 from simdistill.validation import require
 from simdistill.workflows import distilling, measuring, pretraining
 
+ABOUT_RESUMING = "Go on with an interrupted run, with its own settings; on a CPU to the same weights bit by bit."
+
 
 @dataclass(frozen=True)
 class _Common:
@@ -64,6 +66,10 @@ class _Distill(_Common):
 class _Resume(_Common):
     resume: Path = Path()
     """Folder of the run to go on with."""
+
+
+@dataclass(frozen=True)
+class _ResumeDistillation(_Resume):
     teacher: str | None = None
     """Its teacher, package.module:function, if it is code of your own."""
 
@@ -113,7 +119,8 @@ class _Features:
 
 def distill(words: Sequence[str]) -> None:
     """`simdistill distill RECIPE …` or `simdistill distill --resume RUN`."""
-    if asked := _resume_request(words, "distill"):
+    if _asks_to_resume(words):
+        asked = parse_options(_ResumeDistillation(), words, "distill", ABOUT_RESUMING)
         teacher = _own(asked.teacher) or measuring.teacher_of(RunFolder.open(asked.resume))
         _spare_threads(_parameters(teacher))
         distilling.resume(asked.resume, teacher, asked.device)
@@ -172,13 +179,15 @@ def evaluate(words: Sequence[str]) -> None:
 
 def pretrain(words: Sequence[str]) -> None:
     """`simdistill pretrain digits …` or `simdistill pretrain --resume RUN`."""
-    if asked := _resume_request(words, "pretrain"):
+    if _asks_to_resume(words):
+        asked = parse_options(_Resume(), words, "pretrain", ABOUT_RESUMING)
+        _spare_threads_for(pretraining.settings_of(RunFolder.open(asked.resume)))
         figures = pretraining.resume_pretraining(asked.resume, asked.device)
         return print(json.dumps(figures)) if asked.json else _print_table({"teacher": figures})
     name, rest = first_word(words, "pretrain", "DATA", ["digits"])
     about = "Train a class-conditional teacher by EDM's denoising loss. `simdistill pretrain digits …`."
     options = parse_options(_Pretrain(), rest, f"pretrain {name}", about)
-    _spare_threads(sum(p.numel() for p in options.settings.build((1, 8, 8), 10, 1.0).parameters()))
+    _spare_threads_for(options.settings)
     figures = pretraining.pretrain_digits(options.settings, options.out, options.overwrite, options.device)
     return print(json.dumps(figures)) if options.json else _print_table({"teacher": figures})
 
@@ -193,12 +202,8 @@ def features(words: Sequence[str]) -> None:
     print(json.dumps(accuracy) if options.json else f"{options.out}: accuracy {shares}")
 
 
-def _resume_request(words: Sequence[str], verb: str) -> _Resume | None:
-    """The options of `--resume RUN`, if that is what was asked for."""
-    if not any(word.split("=")[0] == "--resume" for word in words):
-        return None
-    about = "Go on with an interrupted run, with its own settings; on a CPU to the same weights bit by bit."
-    return parse_options(_Resume(), words, verb, about)
+def _asks_to_resume(words: Sequence[str]) -> bool:
+    return any(word.split("=")[0] == "--resume" for word in words)
 
 
 def _about_distill() -> str:
@@ -241,6 +246,10 @@ def _spare_threads(parameters: int) -> None:
     """
     if parameters < 1_000_000 and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)
+
+
+def _spare_threads_for(settings: Pretraining) -> None:
+    _spare_threads(sum(p.numel() for p in settings.build((1, 8, 8), 10, 1.0).parameters()))
 
 
 def _plan_as_text(plan: dict[str, Any]) -> str:

@@ -33,10 +33,15 @@ def pretrain_digits(
 def resume_pretraining(out: str | Path, device: Device = "cpu") -> dict[str, Any]:
     """Go on with an interrupted `pretrain_digits`, exactly as `distilling.resume`; `ValueError` for no such run."""
     run = RunFolder.open(Path(out))
+    return _pretrain(run, settings_of(run), device)
+
+
+def settings_of(run: RunFolder) -> Pretraining:
+    """The settings in a run's folder; `ValueError` if its configuration is not one of a pretraining."""
     values = run.configuration()
     if values.pop("verb", None) != "pretrain":
         raise ValueError(f"{run.path}: is not the run of a pretraining")
-    return _pretrain(run, settings_from_mapping(Pretraining(), values), device)
+    return settings_from_mapping(Pretraining(), values)
 
 
 def train_features(out: str | Path) -> dict[str, float]:
