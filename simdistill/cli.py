@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     verb: str = parser.parse_args(words[:1]).verb
 
-    # a busy neighbour slows spinning threads manyfold; to be set before torch starts
+    # threads that spin while they wait suffer most from a busy neighbour; to be set before torch starts
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     from simdistill import commands
     from simdistill.training.loop import Diverged, Interrupted

@@ -241,8 +241,8 @@ def _parameters(teacher: Teacher) -> int:
 def _spare_threads(parameters: int) -> None:
     """Compute on one thread for a network too small to gain from more; OMP_NUM_THREADS overrides it.
 
-    On one thread the digits' iteration takes as long as on two of an idle machine, and half as long if a neighbour
-    keeps one of them busy. The weights that a seed gives then do not depend on the number of cores either.
+    With the passive waiting that `cli` sets, the digits' iteration takes half as long on one thread as on two, on idle
+    cores and on busy ones. The weights that a seed gives then do not depend on the number of cores either.
     """
     if parameters < 1_000_000 and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)

@@ -136,13 +136,13 @@ def _evaluate(node: ast.expr, text: str) -> Any:
     if len(dict(written)) < len(written):
         raise ValueError(f"{text!r}: {name} is given an argument twice")
     try:
-        arguments = settings_arguments(kinds, {key: _evaluate(value, text) for key, value in written})
+        arguments = _converted(kinds, {key: _evaluate(value, text) for key, value in written})
         return kind(**arguments)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name}: {error}") from error
 
 
-def settings_arguments(kinds: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+def _converted(kinds: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
     """`values` converted to the types `kinds`; `ValueError` for an unknown name or a value that does not fit."""
     unknown = [key for key in values if key not in kinds]
     if unknown:
