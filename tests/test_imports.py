@@ -12,13 +12,14 @@ PACKAGE = Path(__file__).parents[1] / "simdistill"
 # A module, or a package with all it holds, may import from its own layer and from those above it in this list.
 LAYERS = [
     {"validation", "files"},
-    {"shapes"},
+    {"shapes", "averages"},
     {"distances", "noise"},
     {"weightings", "denoisers"},
     {"generator", "objectives"},
     {"distill"},
     {"recipes", "sampling", "configuration"},
     {"runs", "options"},
+    {"logs"},
     {"networks", "data"},
     {"teachers"},
     {"training", "evaluation", "study"},

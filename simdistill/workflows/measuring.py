@@ -43,13 +43,14 @@ def sample(
     labels: Sequence[int] | None = None,
     teacher: Teacher | None = None,
     device: Device = "cpu",
+    average: int = 0,
 ) -> Data:
     """One sample a seed from the run `out`, on the CPU; seed s has the label `labels[s % len(labels)]` (None: all).
 
     The same seed and label give the same sample whatever the other seeds. `teacher` is needed if the network is one of
     your own. Raises `ValueError` for a label that the generator does not know, or if there is no such run.
     """
-    generator, facts = load_generator(out, teacher)
+    generator, facts = load_generator(out, teacher, average)
     classes: int = facts["classes"]
     require(labels is None or classes > 0, "labels", labels, "left out: the generator is unconditional")
     for label in labels or ():
@@ -59,12 +60,19 @@ def sample(
     return draw(_quiet(generator.to(device)), seeds, facts["shape"], condition, device)
 
 
-def load_generator(out: str | Path, teacher: Teacher | None = None) -> tuple[Generator, dict[str, Any]]:
+def load_generator(
+    out: str | Path, teacher: Teacher | None = None, average: int = 0
+) -> tuple[Generator, dict[str, Any]]:
     """The generator of a run, in eval mode, and its facts; give the `teacher` if its network is one of your own.
+
+    `average` counts through the recipe's averages.
 
     Raises `ValueError` if there is no such run, or its weights are missing or damaged.
     """
-    path = RunFolder.open(Path(out)).network
+    run = RunFolder.open(Path(out))
+    last = len(run.configuration().get("averages", [0])) - 1
+    require(0 <= average <= last, "average", average, f"in 0 … {last}, one of the run's averages")
+    path = run.average(average)
     if not path.exists():
         raise ValueError(f"{path}: no such file yet; go on with `simdistill distill --resume {out}`")
     own = None if teacher is None else teacher.trainable
@@ -92,18 +100,20 @@ def evaluate_run(
     teacher = teacher or teacher_of(run)
     teacher.check(device)
     start = starting_network(run, teacher)
-    student, _ = load_generator(out, Teacher(start, teacher.shape))
-    for module in (start, student):
-        module.to(device)
+    averages = recipe_of(run).averages
+    students = [load_generator(out, Teacher(start, teacher.shape), k)[0].to(device) for k in range(len(averages))]
+    start.to(device)
     samplers: dict[str, tuple[Sampler, int]] = {
         "teacher": (teacher_sampler(teacher), 2 * TEACHER_STEPS - 1),
-        "student": (_quiet(student), 1),
-        "undistilled": (_quiet(Generator(start, student.sigma_init)), 1),
+        "student": (_quiet(students[0]), 1),
+        "undistilled": (_quiet(Generator(start, students[0].sigma_init)), 1),
     }
+    others = {f"average-{k}": repr(average) for k, average in enumerate(averages) if k > 0}
+    samplers |= {name: (_quiet(student), 1) for name, student in zip(others, students[1:], strict=True)}
     reference = reference_for(teacher, device=device)
     figures: dict[str, Any] = dict(evaluate(samplers, teacher, reference, samples, seeds, device=device))
     ratio = figures["student"]["images_per_second"] / figures["teacher"]["images_per_second"]
-    figures |= {"reference": reference.name, "floor": reference.floor(), "speedup": round(ratio, 1)}
+    figures |= {"averages": others, "reference": reference.name, "floor": reference.floor(), "speedup": round(ratio, 1)}
     if _samples(run) > samples * seeds:
         return figures
     for name, (sampler, _) in samplers.items():
