@@ -18,8 +18,7 @@ LAYERS = [
     {"generator", "objectives"},
     {"distill"},
     {"recipes", "sampling", "configuration"},
-    {"runs", "options"},
-    {"logs"},
+    {"runs", "options", "logs"},
     {"networks", "data"},
     {"teachers"},
     {"training", "evaluation", "study"},
@@ -33,8 +32,8 @@ STRANGERS = {
     "training": {"evaluation", "study"},
     "evaluation": {"training", "study"},
     "study": {"training"},
-    "networks": {"generator", "objectives", "distill", "recipes", "sampling", "configuration", "runs", "data"},
-    "data": {"generator", "objectives", "distill", "recipes", "sampling", "configuration", "runs", "networks"},
+    "networks": {"generator", "objectives", "distill", "recipes", "sampling", "configuration", "runs", "logs", "data"},
+    "data": {"generator", "objectives", "distill", "recipes", "sampling", "configuration", "runs", "logs", "networks"},
 }
 LAYER = {name: depth for depth, names in enumerate(LAYERS) for name in names}
 
