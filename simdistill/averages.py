@@ -17,7 +17,7 @@ class HalfLife:
     forgotten soon. Until it reaches `images`, this is a power-function average of exponent ln 2 / ramp_up - 1.
     """
 
-    images: float = 500_000
+    images: float = 500_000.0
     ramp_up: float = 0.05
 
     def __post_init__(self) -> None:

@@ -50,7 +50,7 @@ class Recipe:
     """Let both updates use the same samples of the generator: 10 instead of 11 forward passes' worth an iteration."""
     iterations: int = 400_000
     """Generator updates."""
-    averages: tuple[Average, ...] = (HalfLife(500_000),)
+    averages: tuple[Average, ...] = (HalfLife(500_000.0),)
     """Averages of the generator's weights; the first is the one to keep, all are evaluated."""
     seed: int = 0
     """Of all random numbers of the training."""
@@ -69,8 +69,7 @@ class Recipe:
         for name in ("online_steps", "batch", "accumulation", "iterations"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         for name in ("sigma_init", "generator_lr", "online_lr"):
-            positive = 0 < getattr(self, name) < math.inf
-            require(positive, name, getattr(self, name), "positive and finite")
+            require(0 < getattr(self, name) < math.inf, name, getattr(self, name), "positive and finite")
         for name in ("warmup", "checkpoint_minutes"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "at least 0")
         require(all(0 <= beta < 1 for beta in self.betas), "betas", self.betas, "both in [0, 1)")
@@ -115,7 +114,7 @@ DIGITS = replace(
     decay="linear",
     batch=64,
     iterations=8000,
-    averages=(HalfLife(22_000),),
+    averages=(HalfLife(22_000.0),),
 )
 
 # fmt: off

@@ -63,6 +63,6 @@ def test_few_readings_say_nothing():
 
 
 def test_records_of_other_things_between_are_passed_over():
-    before = course(40) + [{"iteration": 2000, "quality": {}}, {"iteration": 2000, "rollback": "the loss is nan"}]
+    before = [*course(40), {"iteration": 2000, "quality": {}}, {"iteration": 2000, "rollback": "the loss is nan"}]
     assert trouble({"gradient_norm": 1.0, "y": {"0.1": 3.0}}, before) is None
     assert trouble({"gradient_norm": 99.0}, before) is not None

@@ -220,7 +220,10 @@ def test_learning_rates_rise_and_fall():
     for _ in range(20):
         trainer.step()
         rates.append(
-            (trainer.update_online.optimizer.param_groups[0]["lr"], trainer.update_generator.optimizer.param_groups[0]["lr"])
+            (
+                trainer.update_online.optimizer.param_groups[0]["lr"],
+                trainer.update_generator.optimizer.param_groups[0]["lr"],
+            )
         )
     online, generator = zip(*rates, strict=True)
     assert online == pytest.approx([RECIPE.online_lr * min(1, (i + 1) / 4) for i in range(20)])

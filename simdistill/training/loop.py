@@ -101,10 +101,11 @@ class Loop:
         checkpoint, with those before intact; `Diverged` after `SETBACKS` roll-backs.
         """
         trainer, vote = self.trainer, Vote(self.processes)
-        self._watch = Stopwatch(self._resume())
+        seconds = self._resume()
+        self._watch = Stopwatch(seconds or 0.0)
         self._bar = Bar(trainer.iteration, trainer.iterations, self.processes.leads)
         with closing(self._bar), ThreadPoolExecutor(1) as self._thread, stop_requests() as stop:
-            if trainer.iteration == 0:
+            if seconds is None:
                 self._measure()
                 self._save()  # what a roll-back in the first minutes goes back to; and does the disk take it?
             saved = logged = time.monotonic()
@@ -172,8 +173,8 @@ class Loop:
         )
         return None
 
-    def _resume(self) -> float:
-        """Bring the trainer to the newest sound checkpoint; returns the seconds trained until then."""
+    def _resume(self) -> float | None:
+        """Bring the trainer to the newest sound checkpoint; returns the seconds trained until then, None for none."""
         found = newest_checkpoint(self.run.checkpoints)
         if found is not None:
             try:
@@ -182,8 +183,8 @@ class Loop:
                 raise ValueError(f"{self.run.checkpoints}: do not fit this run's configuration ({error})") from error
         iteration = self.trainer.iteration if found is not None else -1
         self._history = self.processes.lead(lambda: self.run.forget_after(iteration))
-        seconds = float(found[1]["seconds"]) if found is not None else 0.0
-        self._logged = (self.trainer.images, seconds)
+        seconds = float(found[1]["seconds"]) if found is not None else None
+        self._logged = (self.trainer.images, seconds or 0.0)
         return seconds
 
     def _roll_back(self, wrong: str) -> None:

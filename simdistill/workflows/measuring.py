@@ -135,18 +135,18 @@ def milestone(
     seeds: int = 3,
 ) -> tuple[dict[str, Any], str]:
     """Measure and picture a sampler in the middle of a training: values for the metrics, and text for the progress."""
-    samplers = {"": (sampler, 0)}
-    figures = evaluate(samplers, teacher, reference, MILESTONE_SAMPLES, seeds, thorough=False, device=device)[""]
-    quality = {name: figures[name] for name in ("frechet", "precision", "recall")}
-    show(run, f"{iteration:08d}", sampler, teacher, device)
+    drawn = _first_samples(sampler, teacher, device)
+    if not bool(drawn.isfinite().all()):
+        return {}, "samples are not finite"  # the training will see for itself that it has diverged
+    write_atomically(run.picture(f"{iteration:08d}"), picture(drawn))
+    figures = evaluate({"it": (sampler, 1)}, teacher, reference, MILESTONE_SAMPLES, seeds, thorough=False, device=device)
+    quality = {name: figures["it"][name] for name in ("frechet", "precision", "recall")}
     return {"quality": quality}, f"Fréchet {quality['frechet']['mean']:.3f}, recall {quality['recall']:.2f}"
 
 
 def show(run: RunFolder, name: str, sampler: Sampler, teacher: Teacher, device: Device) -> None:
     """Store a picture of the sampler's first samples; of vectors, of more of them."""
-    seeds = PICTURE_SEEDS if len(teacher.shape) == 3 else range(2000)
-    labels = balanced_labels(len(seeds), teacher.classes)
-    write_atomically(run.picture(name), picture(draw(sampler, seeds, teacher.shape, labels, device)))
+    write_atomically(run.picture(name), picture(_first_samples(sampler, teacher, device)))
 
 
 def starting_network(run: RunFolder, teacher: Teacher) -> nn.Module:
@@ -175,6 +175,11 @@ def recipe_of(run: RunFolder) -> Recipe:
         return settings_from_mapping(Recipe(), values)
     except ValueError as error:
         raise ValueError(f"{run.config}: {error}") from error
+
+
+def _first_samples(sampler: Sampler, teacher: Teacher, device: Device) -> Data:
+    seeds = PICTURE_SEEDS if len(teacher.shape) == 3 else range(2000)
+    return draw(sampler, seeds, teacher.shape, balanced_labels(len(seeds), teacher.classes), device)
 
 
 def _samples(run: RunFolder) -> int:
