@@ -13,20 +13,20 @@ from simdistill.training.processes import ALONE, Processes, joined
 from simdistill.training.sharding import whole
 from simdistill.training.trainer import DistillationTrainer
 
-BASE = replace(RECIPES["digits"], batch=12, online_lr=1e-3, generator_lr=1e-3, warmup=0)
+# psi moves by next to nothing before theta does: rounding that turns the sign of Adam's first step shows as nothing else
+BASE = replace(RECIPES["digits"], batch=65, online_lr=1e-8, warmup=0)  # 65: processes get unequal parts
 KINDS = {
     "plain": BASE,
-    "accumulated": replace(BASE, accumulation=3),
+    "accumulated": replace(BASE, batch=66, accumulation=3),
     "shared": replace(BASE, share_samples=True),
     "recomputed": replace(BASE, gradient_checkpointing=True),
+    "several": replace(BASE, online_steps=2, online_lr=1e-4),
 }
 
 
 def gradients(recipe: Recipe, processes: Processes = ALONE) -> dict[str, torch.Tensor]:
-    """Whole gradients of the second iteration's two updates, its readings, and the average after it."""
-    trainer = DistillationTrainer(load_teacher("digits"), recipe, processes=processes)
-    trainer.step()
-    trainer.readings()
+    """Whole gradients of the last update of either kind in one step, the readings, and the generator after it."""
+    trainer = DistillationTrainer(load_teacher("digits"), recipe, start=moved_teacher(), processes=processes)
     found: dict[str, torch.Tensor] = {}
     for name, update in {"online": trainer.update_online, "generator": trainer.update_generator}.items():
 
@@ -41,6 +41,15 @@ def gradients(recipe: Recipe, processes: Processes = ALONE) -> dict[str, torch.T
     found["readings"] = torch.tensor([*readings.values(), *y], dtype=torch.float64)
     found["average"] = torch.cat([p.flatten() for p in trainer.snapshot().parameters()])
     return found
+
+
+def moved_teacher() -> torch.nn.Module:
+    """A start beside the teacher, so that y is not zero to the last bit."""
+    start, rng = load_teacher("digits").denoiser, torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for p in start.parameters():
+            p.add_(0.01 * torch.randn(p.shape, generator=rng))
+    return start
 
 
 if __name__ == "__main__":
