@@ -25,7 +25,11 @@ examples:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one verb and return the exit code: 0, 1 diverged, 2 not understood, 130 stopped."""
+    """Run one verb and return the exit code.
+
+    0; 1 diverged; 2 not understood, or the machine refused; 75 stopped by a scheduler's SIGTERM or SIGUSR1, to be
+    queued again (EX_TEMPFAIL of sysexits.h); 130 stopped by Ctrl-C.
+    """
     parser = argparse.ArgumentParser(
         prog="simdistill",
         description="Distil a diffusion model into a one-step generator by Score Implicit Matching, without data.",
@@ -54,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Diverged as error:
         return _complain(verb, f"diverged: {error}", 1)
     except Interrupted as error:
-        return _complain(verb, str(error), 130)
+        return _complain(verb, str(error), 130 if error.by == "SIGINT" else 75)
     except KeyboardInterrupt:
         return 130
     return 0

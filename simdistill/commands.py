@@ -58,6 +58,8 @@ class _Distill(_Common):
     """TOML file with settings of the recipe, as in a run's config.toml; the command line overrides it."""
     overwrite: bool = False
     """Delete a run that is in the folder already."""
+    log: tuple[str, ...] = ()
+    """Services that get the metrics besides the run's folder: tensorboard, wandb, trackio."""
     dry_run: bool = False
     """Print the resolved settings and stop."""
 
@@ -66,6 +68,8 @@ class _Distill(_Common):
 class _Resume(_Common):
     resume: Path = Path()
     """Folder of the run to go on with."""
+    log: tuple[str, ...] = ()
+    """Services that get the metrics besides the run's folder: tensorboard, wandb, trackio."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,8 @@ class _Sample(_Common):
     """Class labels, as 3 or 0-9: seed s has the (s mod their number)-th of them; all classes if not given."""
     out: Path | None = None
     """A .png with all samples, a .npy with the numbers, or a folder for a .png each; RUN/samples.png if not given."""
+    average: int = 0
+    """Which of the recipe's averages of the generator, counted from 0."""
     teacher: str | None = None
     """The run's teacher, package.module:function, if its network is code of your own."""
 
@@ -117,6 +123,8 @@ class _Pretrain(_Common):
     """Folder of the run; its generator.safetensors is a --teacher for distill."""
     overwrite: bool = False
     """Delete a run that is in the folder already."""
+    log: tuple[str, ...] = ()
+    """Services that get the metrics besides the run's folder: tensorboard, wandb, trackio."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +141,7 @@ def distill(words: Sequence[str]) -> None:
         asked = parse_options(_ResumeDistillation(), words, "distill", ABOUT_RESUMING)
         teacher = _own(asked.teacher) or measuring.teacher_of(RunFolder.open(asked.resume))
         _spare_threads(_parameters(teacher))
-        distilling.resume(asked.resume, teacher, asked.device)
+        distilling.resume(asked.resume, teacher, asked.device, asked.log)
         return _report_run(asked.resume, asked.json)
     name, rest = first_word(words, "distill", "RECIPE", RECIPES)
     options = parse_options(_Distill(settings=RECIPES[name]), rest, f"distill {name}", _about_distill())
@@ -147,7 +155,7 @@ def distill(words: Sequence[str]) -> None:
         plan = {"out": str(out), "parameters": _parameters(teacher), "recipe": to_mapping(recipe)}
         return print(json.dumps(plan) if options.json else _plan_as_text(plan))
     _spare_threads(_parameters(teacher))
-    distilling.distill(teacher, recipe, out, options.overwrite, options.device)
+    distilling.distill(teacher, recipe, out, options.overwrite, options.device, options.log)
     return _report_run(out, options.json)
 
 
@@ -157,7 +165,7 @@ def sample(words: Sequence[str]) -> None:
     options = parse_options(_Sample(), [run, *rest], "sample RUN", "Draw samples from a run's one-step generator.")
     seeds = parse_numbers("--seeds", options.seeds)
     labels = None if options.labels is None else parse_numbers("--labels", options.labels)
-    drawn = measuring.sample(options.run, seeds, labels, _own(options.teacher), options.device)
+    drawn = measuring.sample(options.run, seeds, labels, _own(options.teacher), options.device, options.average)
     out = options.out or options.run / "samples.png"
     if out.suffix == ".npy":
         buffer = io.BytesIO()
@@ -200,13 +208,13 @@ def pretrain(words: Sequence[str]) -> None:
     if _asks_to_resume(words):
         asked = parse_options(_Resume(), words, "pretrain", ABOUT_RESUMING)
         _spare_threads_for(pretraining.settings_of(RunFolder.open(asked.resume)))
-        figures = pretraining.resume_pretraining(asked.resume, asked.device)
+        figures = pretraining.resume_pretraining(asked.resume, asked.device, asked.log)
         return print(json.dumps(figures)) if asked.json else _print_table({"teacher": figures})
     name, rest = first_word(words, "pretrain", "DATA", ["digits"])
     about = "Train a class-conditional teacher by EDM's denoising loss. `simdistill pretrain digits …`."
     options = parse_options(_Pretrain(), rest, f"pretrain {name}", about)
     _spare_threads_for(options.settings)
-    figures = pretraining.pretrain_digits(options.settings, options.out, options.overwrite, options.device)
+    figures = pretraining.pretrain_digits(options.settings, options.out, options.overwrite, options.device, options.log)
     return print(json.dumps(figures)) if options.json else _print_table({"teacher": figures})
 
 
@@ -275,13 +283,16 @@ def _plan_as_text(plan: dict[str, Any]) -> str:
 
 
 def _report_run(out: Path, as_json: bool) -> None:
+    if os.environ.get("RANK", "0") != "0":  # of a run in several processes the first one reports
+        return
     _print_figures(json.loads(RunFolder(out).evaluation.read_text()), out, as_json)
 
 
 def _print_figures(figures: dict[str, Any], out: Path, as_json: bool) -> None:
     if as_json:
         return print(json.dumps(figures))
-    _print_table({name: figures[name] for name in ("teacher", "student", "undistilled")})
+    rows = {"teacher": "teacher", "student": "student", **figures["averages"], "undistilled": "undistilled"}
+    _print_table({title: figures[name] for name, title in rows.items()})
     floor = figures["floor"]
     if floor:
         print(f"held-out real samples ({floor['samples']}): Fréchet {floor['frechet']:.3f}")

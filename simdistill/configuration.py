@@ -9,12 +9,13 @@ import difflib
 import types
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import pydantic
 import tomlkit
 import tomlkit.exceptions
 
+from simdistill.averages import Average
 from simdistill.distances import Distance
 from simdistill.noise import Law
 from simdistill.objectives import Objective
@@ -27,6 +28,7 @@ BLOCKS: dict[str, tuple[type, ...]] = {
     "distances": get_args(Distance),
     "noise levels": get_args(Law),
     "weights": get_args(Weighting),
+    "averages": get_args(Average),
 }
 """The building blocks of a recipe, by what they are for."""
 
@@ -76,6 +78,8 @@ def convert(value: Any, kind: Any) -> Any:
         if not isinstance(found, get_args(kind)):
             raise ValueError(f"{found!r} is not one of {choices(kind)}")
         return found
+    if is_list_of_choices(kind):
+        return tuple(convert(one, get_args(kind)[0]) for one in ([value] if isinstance(value, str) else value))
     try:
         return pydantic.TypeAdapter(kind).validate_python(value)
     except pydantic.ValidationError as error:
@@ -87,6 +91,11 @@ def is_choice(kind: Any) -> bool:
     return isinstance(kind, types.UnionType) and set(get_args(kind)) <= set(VOCABULARY.values())
 
 
+def is_list_of_choices(kind: Any) -> bool:
+    """Whether a field's type is any number of building blocks."""
+    return get_origin(kind) is tuple and is_choice(get_args(kind)[0])
+
+
 def choices(kind: Any) -> str:
     """The building blocks that a field takes, as text."""
     return ", ".join(option.__name__ for option in get_args(kind))
@@ -95,11 +104,13 @@ def choices(kind: Any) -> str:
 def to_mapping(settings: Any) -> dict[str, Any]:
     """A dataclass as TOML values: numbers, strings and lists as they are, building blocks as expressions."""
     values = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
-    return {
-        name: repr(value) if dataclasses.is_dataclass(value) else list(value) if isinstance(value, tuple) else value
-        for name, value in values.items()
-        if value is not None
-    }
+    return {name: _plain(value) for name, value in values.items() if value is not None}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(one) for one in value]
+    return repr(value) if dataclasses.is_dataclass(value) else value
 
 
 def to_toml(values: Mapping[str, Any]) -> str:

@@ -106,7 +106,8 @@ class Preconditioned(nn.Module):
             return None
         if condition is None:
             raise ValueError(f"condition = None: must be class labels 0 … {self.classes - 1}; the network expects them")
-        return nn.functional.one_hot(condition, self.classes).to(x_t.dtype)
+        # not one_hot, which fetches the labels' range from the device
+        return torch.eye(self.classes, dtype=x_t.dtype, device=x_t.device)[condition]
 
 
 class GaussianMixture:

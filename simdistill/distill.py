@@ -39,11 +39,15 @@ class Distillation:
     def generator_loss(
         self, z: Data, sigma: Sigma, eps: Data, condition: Condition = None
     ) -> tuple[PerSample, PerSample]:
-        """Update theta: w(sigma) times the objective, and ‖y‖₂, the honest signal of convergence (detached)."""
-        x_0 = self.generator(z, condition)
+        """Update theta: the matching loss of fresh samples. The caller keeps psi `frozen` until after the gradient."""
+        return self.matching_loss(self.generator(z, condition), sigma, eps, condition)
+
+    def matching_loss(
+        self, x_0: Data, sigma: Sigma, eps: Data, condition: Condition = None
+    ) -> tuple[PerSample, PerSample]:
+        """w(sigma) times the objective, and ‖y‖₂, the honest signal of convergence (detached)."""
         x_t = diffuse(x_0, sigma, eps)  # gradients flow through x_t …
-        with frozen(self.online):
-            r_psi = residual(self.online, x_t, sigma, condition)  # … and through both networks' inputs
+        r_psi = residual(self.online, x_t, sigma, condition)  # … and through both networks' inputs
         r_q = residual(self.teacher, x_t, sigma, condition)
         y = r_psi - r_q  # d_psi - d_q
         error = r_psi + like(sigma, eps) * eps  # d_psi - x_0

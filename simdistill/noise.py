@@ -35,7 +35,16 @@ class NoiseLaw(Protocol):
 
 def sample(law: NoiseLaw, n: int, rng: torch.Generator) -> Sigma:
     """`n` independent noise levels of `law`, float32 `[n]` on the CPU, so that a seed draws alike for all devices."""
-    u = torch.rand(n, generator=rng, dtype=torch.float64).clamp(min=2**-54)  # rand includes 0, whose quantile may be 0
+    return law.quantile(_uniform(n, rng)).to(torch.float32)
+
+
+def stratified(law: NoiseLaw, n: int, rng: torch.Generator) -> Sigma:
+    """`n` noise levels, one from each n-th of `law` in ascending order: u_i = (i + U_i)/n, U_i ~ Unif(0, 1).
+
+    Each row by itself, taken at random, has the law `law`, so that a batch's mean keeps its expectation; its variance
+    loses all that the noise level's own n-th contributes, and never grows (Cochran 1977, stratified sampling).
+    """
+    u = (torch.arange(n, dtype=torch.float64) + _uniform(n, rng)) / n
     return law.quantile(u).to(torch.float32)
 
 
@@ -182,6 +191,11 @@ class Truncated:
 
 Law: TypeAlias = LogNormal | Karras | DiscreteVP | Clamped | Truncated
 """The laws that a recipe, a configuration file or the command line can name."""
+
+
+def _uniform(n: int, rng: torch.Generator) -> PerSample:
+    """Uniform numbers in (0, 1): torch's include 0, whose quantile may be no noise level."""
+    return torch.rand(n, generator=rng, dtype=torch.float64).clamp(min=2**-54)
 
 
 def _quantile_of(table: Tensor, u: PerSample) -> Sigma:

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from simdistill.averages import Average, HalfLife
 from simdistill.distances import PseudoHuber
 from simdistill.noise import Clamped, DiscreteVP, Karras, Law, LogNormal, Truncated
 from simdistill.objectives import DiffInstruct, Objective, ScoreIdentity, ScoreImplicitMatching
@@ -45,25 +46,40 @@ class Recipe:
     """Samples a generator update, and an online update."""
     accumulation: int = 1
     """Parts that a batch is computed in, for less memory; the result is the same."""
+    share_samples: bool = False
+    """Let both updates use the same samples of the generator: 10 instead of 11 forward passes' worth an iteration."""
     iterations: int = 400_000
     """Generator updates."""
-    ema_half_life: float = 500_000
-    """Images over which the memory of the averaged generator halves; 0 keeps no average."""
+    averages: tuple[Average, ...] = (HalfLife(500_000.0),)
+    """Averages of the generator's weights; the first is the one to keep, all are evaluated."""
     seed: int = 0
     """Of all random numbers of the training."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """What the networks compute in, by autocast; bf16 and fp16 pay on GPUs. Weights and optimizers stay in fp32."""
+    compile: bool = False
+    """Compile both losses (torch.compile): pays from some minutes of training on."""
+    gradient_checkpointing: bool = False
+    """Compute the networks' blocks twice to store only their inputs: a third more work, much less memory."""
+    shard: bool = False
+    """Under torchrun, spread every network over the processes (FSDP2), for those that outgrow one device."""
+    checkpoint_minutes: float = 1.0
+    """Minutes between two checkpoints: what a crash can cost."""
 
     def __post_init__(self) -> None:
         for name in ("online_steps", "batch", "accumulation", "iterations"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         for name in ("sigma_init", "generator_lr", "online_lr"):
-            require(getattr(self, name) > 0, name, getattr(self, name), "positive")
-        for name in ("warmup", "ema_half_life"):
+            require(0 < getattr(self, name) < math.inf, name, getattr(self, name), "positive and finite")
+        for name in ("warmup", "checkpoint_minutes"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "at least 0")
-        for name in ("sigma_init", "generator_lr", "online_lr", "ema_half_life"):
-            require(math.isfinite(getattr(self, name)), name, getattr(self, name), "finite")
         require(all(0 <= beta < 1 for beta in self.betas), "betas", self.betas, "both in [0, 1)")
         divides = self.batch % self.accumulation == 0
         require(divides, "accumulation", self.accumulation, f"a divisor of batch = {self.batch}")
+        whole = not self.share_samples or self.accumulation == 1
+        require(whole, "accumulation", self.accumulation, "1 with share_samples, which keeps a whole batch in memory")
+        require(len(self.averages) > 0, "averages", self.averages, 'at least one, as "HalfLife(0)" for none')
+        scalable = self.precision != "fp16" or not self.shard
+        require(scalable, "precision", self.precision, "bf16 or fp32 with shard: torch scales no sharded gradients")
 
 
 EDM_TIMES = LogNormal(-1.2, 1.2)  # [B.5]
@@ -98,7 +114,7 @@ DIGITS = replace(
     decay="linear",
     batch=64,
     iterations=8000,
-    ema_half_life=22_000,
+    averages=(HalfLife(22_000.0),),
 )
 
 # fmt: off
@@ -108,7 +124,8 @@ RECIPES: dict[str, Recipe] = {
     "cifar10-cond":   TABLE_5,                                                                      # Table 5, right
     "pixart-512":     replace(TABLE_5, generator_noise=PIXART_TIMES, online_noise=PIXART_TIMES,     # B.3
                               online_weighting=Uniform(), generator_lr=5e-6, online_lr=5e-6,
-                              batch=1024, accumulation=8, iterations=16_000),
+                              batch=1024, accumulation=8, iterations=16_000, precision="bf16",
+                              gradient_checkpointing=True, checkpoint_minutes=15),
     "listing-1":      replace(TABLE_5, teacher="gaussians-25",                                      # Listing 1
                               generator_noise=DiscreteVP(), online_noise=DiscreteVP(), online_weighting=VPScore(),
                               online_steps=2, generator_lr=1e-3, online_lr=1e-3, batch=2000, iterations=2000),

@@ -28,14 +28,18 @@ class RunFolder:
         return self.path / "metrics.jsonl"
 
     @property
-    def checkpoint(self) -> Path:
-        """Safetensors: all that resuming needs."""
-        return self.path / "checkpoint.safetensors"
+    def checkpoints(self) -> Path:
+        """A folder of safetensors with their SHA-256: all that resuming needs, of the last few times it was saved."""
+        return self.path / "checkpoints"
 
     @property
     def network(self) -> Path:
         """Safetensors: the averaged network, of the generator (of a distillation) or of the teacher (pretraining)."""
         return self.path / "generator.safetensors"
+
+    def average(self, k: int) -> Path:
+        """Safetensors: the k-th of the generator's averages; the first, 0, is `network`."""
+        return self.network if k == 0 else self.path / f"generator-{k}.safetensors"
 
     @property
     def start(self) -> Path:
@@ -107,10 +111,11 @@ class RunFolder:
             found.append(record)
         return found
 
-    def forget_after(self, iteration: int) -> None:
-        """Drop the metrics of iterations that a resumed run will do again."""
+    def forget_after(self, iteration: int) -> list[dict[str, Any]]:
+        """Drop the metrics of iterations that a resumed run will do again; returns those that are left."""
         kept = [record for record in self.records() if record["iteration"] <= iteration]
         write_atomically(self.metrics, "".join(json.dumps(record) + "\n" for record in kept).encode())
+        return kept
 
 
 def _is_run(path: Path) -> bool:

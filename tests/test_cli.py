@@ -52,7 +52,8 @@ def test_distill_leaves_everything_a_run_should_hold(run):
     assert {
         "config.toml",
         "metrics.jsonl",
-        "checkpoint.safetensors",
+        "checkpoints/000000064.safetensors",
+        "checkpoints/000000064.sha256",
         "generator.safetensors",
         "evaluation.json",
         "report.html",
@@ -84,8 +85,13 @@ def test_the_stored_generator_is_the_trainers_average(run):
     for _ in range(64):
         trainer.step()
     stored, facts = read_network(run / "generator.safetensors")
-    assert facts == {"sigma_init": 2.5, "shape": [1, 8, 8], "classes": 10}
-    for name, tensor in trainer.average.denoiser.state_dict().items():
+    assert facts == {
+        "average": "HalfLife(images=22000.0, ramp_up=0.05)",
+        "sigma_init": 2.5,
+        "shape": [1, 8, 8],
+        "classes": 10,
+    }
+    for name, tensor in trainer.snapshot().denoiser.state_dict().items():
         torch.testing.assert_close(stored.state_dict()[name], tensor, rtol=0, atol=1e-4)
 
 
@@ -172,7 +178,9 @@ def test_bad_requests(capsys, tmp_path, run):
     )
     assert "--seeds = '3-x'" in error(capsys, "sample", run, "--seeds", "3-x")
     assert "at most a million" in error(capsys, "sample", run, "--seeds", "0-99999999999")
-    assert "generator_lr = inf: must be finite" in error(capsys, "distill", "digits", "--generator-lr", "1e400")
+    assert "generator_lr = inf: must be positive and finite" in error(
+        capsys, "distill", "digits", "--generator-lr", "1e400"
+    )
     assert "--out = 'x.gif'" in error(capsys, "sample", run, "--out", "x.gif")
     assert "DATA = 'cats'" in error(capsys, "pretrain", "cats")
     assert "width = 0: must be at least 1" in error(capsys, "pretrain", "digits", "--width", "0")

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from simdistill.averages import Average
 from simdistill.configuration import (
     VOCABULARY,
     choices,
@@ -24,7 +25,7 @@ from simdistill.objectives import DiffInstruct, Objective, ScoreIdentity, ScoreI
 from simdistill.recipes import RECIPES, Recipe
 from simdistill.weightings import EDM, InverseError, Uniform, VPScore, Weighting
 
-KINDS = {kind for union in (Distance, Law, Weighting, Objective) for kind in get_args(union)}
+KINDS = {kind for union in (Distance, Law, Weighting, Objective, Average) for kind in get_args(union)}
 
 
 def blocks(kind):
@@ -237,7 +238,7 @@ def test_every_wrong_key_is_listed_at_once_and_a_right_one_is_not():
         ({"generator_lr": math.nan}, "generator_lr = nan: must be positive"),
         ({"online_lr": -1.0}, "online_lr = -1.0: must be positive"),
         ({"warmup": -1}, "warmup = -1: must be at least 0"),
-        ({"ema_half_life": -1.0}, "ema_half_life = -1.0: must be at least 0"),
+        ({"averages": []}, r'averages = \(\): must be at least one, as "HalfLife\(0\)" for none'),
         ({"betas": (0.0, 1.0)}, r"betas = \(0.0, 1.0\): must be both in \[0, 1\)"),
         ({"accumulation": 3}, "accumulation = 3: must be a divisor of batch = 256"),
     ],

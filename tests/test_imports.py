@@ -12,13 +12,13 @@ PACKAGE = Path(__file__).parents[1] / "simdistill"
 # A module, or a package with all it holds, may import from its own layer and from those above it in this list.
 LAYERS = [
     {"validation", "files"},
-    {"shapes"},
+    {"shapes", "averages"},
     {"distances", "noise"},
     {"weightings", "denoisers"},
     {"generator", "objectives"},
     {"distill"},
     {"recipes", "sampling", "configuration"},
-    {"runs", "options"},
+    {"runs", "options", "logs"},
     {"networks", "data"},
     {"teachers"},
     {"training", "evaluation", "study"},
@@ -32,8 +32,8 @@ STRANGERS = {
     "training": {"evaluation", "study"},
     "evaluation": {"training", "study"},
     "study": {"training"},
-    "networks": {"generator", "objectives", "distill", "recipes", "sampling", "configuration", "runs", "data"},
-    "data": {"generator", "objectives", "distill", "recipes", "sampling", "configuration", "runs", "networks"},
+    "networks": {"generator", "objectives", "distill", "recipes", "sampling", "configuration", "runs", "logs", "data"},
+    "data": {"generator", "objectives", "distill", "recipes", "sampling", "configuration", "runs", "logs", "networks"},
 }
 LAYER = {name: depth for depth, names in enumerate(LAYERS) for name in names}
 

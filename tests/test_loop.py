@@ -1,14 +1,18 @@
-"""The loop: milestones, checkpoints, interruption, divergence; on a toy trainer whose answer is known."""
+"""The loop: milestones, checkpoints, interruption, roll-back; on a toy trainer whose answer is known."""
 
+import errno
 import os
 import signal
+import subprocess
+import threading
 
 import pytest
 import torch
 
 from simdistill.runs import RunFolder
-from simdistill.training import loop
-from simdistill.training.loop import Diverged, Interrupted, train
+from simdistill.training import checkpoints, loop
+from simdistill.training.checkpoints import newest_checkpoint
+from simdistill.training.loop import Diverged, Interrupted, Loop
 
 
 class Counting:
@@ -16,8 +20,8 @@ class Counting:
 
     iterations = 200
 
-    def __init__(self, at_step=lambda iteration: None):
-        self.iteration, self.sum, self.at_step = 0, torch.zeros(1), at_step
+    def __init__(self, at_step=lambda trainer: None):
+        self.iteration, self.setbacks, self.sum, self.at_step = 0, 0, torch.zeros(1), at_step
 
     @property
     def images(self):
@@ -26,16 +30,17 @@ class Counting:
     def step(self):
         self.iteration += 1
         self.sum += self.iteration
-        self.at_step(self.iteration)
+        self.at_step(self)
 
     def readings(self):
         return {"loss": float(self.sum)}
 
     def state(self):
-        return {"sum": self.sum.clone(), "iteration": torch.tensor(self.iteration)}
+        return {"sum": self.sum.clone(), "position": torch.tensor([self.iteration, self.setbacks])}
 
     def restore(self, state):
-        self.sum, self.iteration = state["sum"].clone(), int(state["iteration"])
+        self.sum = state["sum"].clone()
+        self.iteration, self.setbacks = state["position"].tolist()
 
 
 @pytest.fixture
@@ -43,22 +48,45 @@ def run(tmp_path):
     return RunFolder.create(tmp_path / "run", {"verb": "distill"})
 
 
-def go(trainer, run, milestones=4, kept=None):
+def go(trainer, run, milestones=4, kept=None, minutes=60.0, **options):
     def keep():
         if kept is not None:
             kept.append(trainer.iteration)
 
-    train(trainer, run, lambda: ({"quality": trainer.iteration}, "text"), keep, milestones)
+    def at_milestone():
+        iteration = trainer.iteration
+        return lambda: ({"quality": iteration}, "text")
+
+    Loop(trainer, run, at_milestone, keep, checkpoint_minutes=minutes, milestones=milestones, **options).train()
+
+
+def at(number, do):
+    """What `Counting` does at every step: `do` at step `number`."""
+    return lambda trainer: do() if trainer.iteration == number else None
+
+
+def fail(error=MemoryError):
+    raise error
+
+
+def qualities(run):
+    return [record["iteration"] for record in run.records() if "quality" in record]
+
+
+def saved(run):
+    return [int(path.stem) for path in checkpoints.checkpoints(run.checkpoints)]
 
 
 def test_a_run_from_start_to_end(run, capsys):
     trainer, kept = Counting(), []
     go(trainer, run, kept=kept)
     assert float(trainer.sum) == 200 * 201 / 2
-    records = run.records()
-    assert [r["iteration"] for r in records if "quality" in r] == [0, 50, 100, 150, 200]
-    assert [r["loss"] for r in records if "loss" in r] == [n * (n + 1) / 2 for n in (50, 100, 150, 200)]
-    assert kept[-1] == 200
+    assert qualities(run) == [0, 50, 100, 150, 200]
+    lines = [r for r in run.records() if "loss" in r]
+    assert [r["loss"] for r in lines] == [n * (n + 1) / 2 for n in (50, 100, 150, 200)]
+    assert all(r["images_per_second"] > 0 for r in lines)
+    assert kept == [0, 200]
+    assert saved(run) == [200, 0]
     shown = capsys.readouterr()
     assert shown.out == ""
     assert [line.split("/")[0].strip() for line in shown.err.splitlines()] == ["0", "50", "100", "150", "200"]
@@ -66,76 +94,220 @@ def test_a_run_from_start_to_end(run, capsys):
 
 def test_milestones_between_the_log_lines(run):
     go(Counting(), run, milestones=16)
-    due = [r["iteration"] for r in run.records() if "quality" in r]
-    assert due == [round(k * 200 / 16) for k in range(17)]
+    assert qualities(run) == [round(k * 200 / 16) for k in range(17)]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_measuring_does_not_hold_up_the_training(run):
+    """The network of iteration 50 is measured while later iterations run, and recorded as that of iteration 50."""
+    reached = threading.Event()
+    trainer = Counting(at(90, reached.set))
+
+    def at_milestone():
+        iteration = trainer.iteration
+
+        def measuring():
+            assert iteration != 50 or reached.wait(20), "iteration 90 waits for the measuring of iteration 50"
+            return {"quality": iteration}, ""
+
+        return measuring
+
+    Loop(trainer, run, at_milestone, lambda: None, milestones=4).train()
+    assert sorted(qualities(run)) == [0, 50, 100, 150, 200]
+
+
+def test_a_failing_measurement_is_not_hidden(run):
+    with pytest.raises(ZeroDivisionError):
+        Loop(Counting(), run, lambda: lambda: 1 // 0, lambda: None).train()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_stops_after_the_iteration_with_everything_saved(run, number):
     kept = []
-    with pytest.raises(Interrupted, match=rf"{number.name} at iteration 73.*--resume {run.path}"):
-        go(Counting(lambda i: os.kill(os.getpid(), number) if i == 73 else None), run, kept=kept)
-    assert kept == [73]
+    with pytest.raises(Interrupted, match=rf"{number.name} at iteration 73.*--resume {run.path}") as stopped:
+        go(Counting(at(73, lambda: os.kill(os.getpid(), number))), run, kept=kept)
+    assert stopped.value.by == number.name
+    assert kept == [0, 73]
     resumed = Counting()
     go(resumed, run)
     assert float(resumed.sum) == 200 * 201 / 2
-    assert [r["iteration"] for r in run.records() if "quality" in r] == [0, 50, 100, 150, 200]
+    assert qualities(run) == [0, 50, 100, 150, 200]
 
 
-def test_a_crash_costs_only_what_came_after_the_checkpoint(run, monkeypatch):
-    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
-
-    def crash(iteration):
-        if iteration == 130:
-            raise MemoryError
-
+def test_a_crash_costs_only_what_came_after_the_checkpoint(run):
     with pytest.raises(MemoryError):
-        go(Counting(crash), run)
+        go(Counting(at(130, fail)), run, minutes=0)
     first = []
-    resumed = Counting(first.append)
+    resumed = Counting(lambda trainer: first.append(trainer.iteration))
     go(resumed, run)
     assert first[0] == 101
     assert float(resumed.sum) == 200 * 201 / 2
-    assert [r["iteration"] for r in run.records() if "quality" in r] == [0, 50, 100, 150, 200]
+    assert qualities(run) == [0, 50, 100, 150, 200]
 
 
-def test_a_non_finite_loss_stops_and_names_the_checkpoint(run, monkeypatch):
-    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+def test_three_checkpoints_are_kept(run):
+    go(Counting(), run, minutes=0)
+    assert saved(run) == [200, 150, 100]
+    assert len(list(run.checkpoints.iterdir())) == 6
 
-    class Exploding(Counting):
-        def readings(self):
-            return {"loss": float("nan") if self.iteration >= 150 else 1.0}
 
-    with pytest.raises(Diverged, match=rf"loss is nan at iteration 150; .*{run.checkpoint}.*learning rates"):
-        go(Exploding(), run)
-    rescued = Counting()
-    loop.resume(rescued, run)
-    assert rescued.iteration == 100
+# --- Divergence -------------------------------------------------------------------------------------------------------
+
+
+class Fragile(Counting):
+    """Its loss is NaN from iteration 130 on, as long as its rates were lowered fewer than `wanted` times."""
+
+    wanted = 1
+
+    def readings(self):
+        wild = self.iteration >= 130 and self.setbacks < self.wanted
+        return {"loss": float("nan") if wild else 1.0}
+
+
+def test_a_non_finite_loss_rolls_back_to_lower_rates(run, capsys):
+    trainer = Fragile()
+    go(trainer, run, minutes=0)
+    assert (trainer.iteration, trainer.setbacks, float(trainer.sum)) == (200, 1, 200 * 201 / 2)
+    (notice,) = [r for r in run.records() if "rollback" in r]
+    assert (notice["iteration"], notice["rollback"], notice["rate"]) == (100, "the loss is nan", 0.5)
+    assert "the loss is nan at iteration 150: back to iteration 100, with 0.5 of the rates" in capsys.readouterr().err
+    assert qualities(run) == [0, 50, 100, 150, 200]
+    again = Counting()
+    go(again, run)  # the checkpoint at the end remembers
+    assert again.setbacks == 1
+
+
+def test_a_roll_back_survives_a_crash_right_after_it(run):
+    class Crashing(Fragile):
+        def step(self):
+            super().step()
+            if self.setbacks:
+                raise MemoryError
+
+    with pytest.raises(MemoryError):
+        go(Crashing(), run, minutes=0)
+    resumed = Fragile()
+    go(resumed, run, minutes=0)
+    assert resumed.setbacks == 1
+    assert [r["iteration"] for r in run.records() if "rollback" in r] == [100]
+
+
+def test_the_first_minutes_roll_back_to_the_start(run):
+    trainer = Fragile()
+    go(trainer, run)
+    assert [r["iteration"] for r in run.records() if "rollback" in r] == [0]
+    assert float(trainer.sum) == 200 * 201 / 2
+
+
+def test_three_roll_backs_and_no_more(run):
+    trainer = Fragile()
+    trainer.wanted = 3
+    go(trainer, run, minutes=0)
+    assert [r["rate"] for r in run.records() if "rollback" in r] == [0.5, 0.25, 0.125]
+
+
+def test_a_fourth_divergence_gives_up_with_the_last_good_state_kept(run):
+    trainer = Fragile()
+    trainer.wanted = 4
+    with pytest.raises(Diverged, match=r"the loss is nan at iteration 150, after 3 roll-backs.*lower learning rates"):
+        go(trainer, run, minutes=0)
+    assert saved(run)[0] == 100
 
 
 def test_non_finite_weights_never_reach_a_checkpoint(run):
-    class Exploding(Counting):
+    class Broken(Counting):
         def state(self):
-            return {"sum": torch.tensor([float("inf")]), "iteration": torch.tensor(1)}
+            return super().state() | {"weight": torch.tensor([float("inf") if self.iteration else 1.0])}
 
-    with pytest.raises(Diverged, match="weight is not finite at iteration 0; before any checkpoint"):
-        go(Exploding(), run)
-    assert not run.checkpoint.exists()
+    kept = []
+    with pytest.raises(Diverged, match="a weight is not finite"):
+        go(Broken(), run, kept=kept, minutes=0)
+    assert set(saved(run)) == {0}
+    assert set(kept) == {0}
+
+
+def test_an_exploding_gradient_norm_rolls_back(run):
+    class Exploding(Counting):
+        iterations = 1000
+
+        def readings(self):
+            return {"gradient_norm": 1e6 if self.iteration == 700 and not self.setbacks else 2.0}
+
+    go(Exploding(), run, minutes=0)
+    (notice,) = [r for r in run.records() if "rollback" in r]
+    assert (notice["iteration"], notice["rollback"]) == (650, "the gradient_norm is 1e+06, after 2")
+
+
+# --- What disks do ----------------------------------------------------------------------------------------------------
+
+
+def full(tensors, path, metadata):
+    path.write_bytes(b"the first bytes of a checkpo")
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_stops_the_run_and_costs_nothing_else(run, monkeypatch):
+    trainer = Counting(at(120, lambda: monkeypatch.setattr(checkpoints, "save_file", full)))
+    with pytest.raises(OSError, match="No space left"):
+        go(trainer, run, minutes=0)
+    assert saved(run) == [100, 50, 0]
+    assert not list(run.checkpoints.glob(".*"))  # no debris
+    monkeypatch.undo()
+    resumed = Counting()
+    go(resumed, run)
+    assert float(resumed.sum) == 200 * 201 / 2
+
+
+@pytest.mark.parametrize("damage", ["truncated", "a bit", "no digest", "empty digest"])
+def test_the_newest_sound_checkpoint_is_used(run, damage, capsys):
+    go(Counting(), run, minutes=0)
+    newest = run.checkpoints / "000000200.safetensors"
+    content = bytearray(newest.read_bytes())
+    if damage == "truncated":
+        newest.write_bytes(content[:-1])
+    elif damage == "a bit":
+        content[-1] ^= 1
+        newest.write_bytes(content)
+    elif damage == "no digest":
+        newest.with_suffix(".sha256").unlink()
+    else:
+        newest.with_suffix(".sha256").write_text("")
+    state, facts = newest_checkpoint(run.checkpoints)
+    assert (state["position"].tolist(), float(state["sum"])) == ([150, 0], 150 * 151 / 2)
+    assert facts["seconds"] > 0
+    assert "000000200.safetensors: is not what was written" in capsys.readouterr().err
+    first = []
+    resumed = Counting(lambda trainer: first.append(trainer.iteration))
+    go(resumed, run, minutes=0)
+    assert first[0] == 151
+    assert saved(run) == [200, 150, 100]
+    assert newest_checkpoint(run.checkpoints)[0]["position"].tolist() == [200, 0]
+
+
+def test_nothing_sound_is_an_error_not_a_fresh_start(run):
+    go(Counting(), run)
+    for path in checkpoints.checkpoints(run.checkpoints):
+        path.write_bytes(b"")
+    with pytest.raises(ValueError, match="no checkpoint is sound"):
+        go(Counting(), run)
+
+
+def test_sha256sum_agrees(run):
+    go(Counting(), run)
+    for digest in run.checkpoints.glob("*.sha256"):
+        done = subprocess.run(["sha256sum", "-c", digest.name], cwd=run.checkpoints, capture_output=True, check=False)
+        assert done.returncode == 0, done.stderr
 
 
 def test_a_crash_between_the_last_weights_and_the_checkpoint_keeps_again(run, monkeypatch):
-    def crash(*_):
-        raise MemoryError
-
     kept = []
-    monkeypatch.setattr(loop, "_save", crash)
+    trainer = Counting(at(199, lambda: monkeypatch.setattr(loop, "write_checkpoint", lambda *_: fail())))
     with pytest.raises(MemoryError):
-        go(Counting(), run, kept=kept)
-    assert kept == [200]
+        go(trainer, run, kept=kept)
+    assert kept == [0, 200]
     monkeypatch.undo()
     go(Counting(), run, kept=kept)
-    assert kept[-1] == 200
-    assert run.checkpoint.exists()
+    assert kept == [0, 200, 200]
+    assert saved(run)[0] == 200
 
 
 def test_a_checkpoint_of_another_network_is_refused(run):
@@ -143,10 +315,34 @@ def test_a_checkpoint_of_another_network_is_refused(run):
 
     class Other(Counting):
         def restore(self, state):
-            raise KeyError("other")
+            raise ValueError("other")
 
-    with pytest.raises(ValueError, match="does not fit this run's configuration"):
+    with pytest.raises(ValueError, match="do not fit this run's configuration"):
         go(Other(), run)
+
+
+# --- Logs -------------------------------------------------------------------------------------------------------------
+
+
+def test_services_get_every_record(run):
+    class Service:
+        def __init__(self):
+            self.records = []
+
+        def record(self, values):
+            self.records.append(values)
+
+        def picture(self, name, iteration, path):
+            raise NotImplementedError
+
+        def close(self):
+            raise NotImplementedError
+
+    service = Service()
+    go(Fragile(), run, minutes=0, logs=[service])
+    kept = run.records()
+    assert [r for r in service.records if r in kept] == kept
+    assert [r["iteration"] for r in service.records if "loss" in r] == [50, 100, 150, 200]
 
 
 def test_run_folders_are_not_clobbered(tmp_path):

@@ -77,7 +77,8 @@ def test_no_recipe_asks_a_teacher_outside_its_range():
         ("generator_lr", 0.0),
         ("online_lr", -1.0),
         ("warmup", -1),
-        ("ema_half_life", -1.0),
+        ("averages", ()),
+        ("checkpoint_minutes", -1.0),
         ("betas", (0.0, 1.0)),
     ],
 )

@@ -99,7 +99,8 @@ def run(tmp_path, monkeypatch, rng):
         quality = {"frechet": frechet, "precision": 0.8, "recall": k / 300}
         run.record({"iteration": k, "seconds": k / 2, "quality": quality})
         y = {"0.00388": 0.01, "11": 0.3} | ({"2.92": 0.5} if k else {})
-        run.record({"iteration": k, "seconds": k / 2, "loss": 20.0, "generator_loss": -0.1, "y": y})
+        readings = {"images_per_second": 128.0, "loss": 20.0, "generator_loss": -0.1, "y": y}
+        run.record({"iteration": k, "seconds": k / 2, **readings})
     return RunFolder((tmp_path / "runs" / "mine").relative_to(tmp_path))
 
 
@@ -278,7 +279,7 @@ def test_an_interrupted_run_shows_what_there_is(run):
     assert len(page.texts("p", "missing")) == 2
     assert all("simdistill evaluate runs/mine" in text for text in page.texts("p", "missing"))
     assert page.texts("table") == []
-    assert page.html.count("<svg") == 5  # no speed yet: there is one line, at the start
+    assert page.html.count("<svg") == 6
     assert len(page.values("src")) == 8
     assert "50 of 200" in page.texts("dd")
 
@@ -303,13 +304,15 @@ def test_curves_are_drawn_in_the_order_of_iterations(run):
         assert after[name] == before[name]
 
 
-def test_the_speed_is_drawn_in_images_per_second(run):
-    title, last, drawing = contents(run)["curves"][-1]
-    assert (title, last) == ("Training speed, images per second", "128")  # 64 images every half second
-    heights = {y for _, y in re.findall(r'<use [^>]* x="([\d.]+)" y="([\d.]+)" style="fill: var\(--floor', drawing)}
-    assert len(heights) == 1  # at all times
-    write_config(run, batch=None)
-    assert contents(run)["curves"][-1][:2] == ("Training speed, iterations per second", "2")
+def test_losses_and_speed_are_drawn(run):
+    curves = contents(run)["curves"]
+    assert [curve[:2] for curve in curves] == [
+        ("Denoising loss", "20"),
+        ("Generator's loss", "−0.1"),
+        ("Training speed, images per second", "128"),
+    ]
+    heights = set(re.findall(r'<use [^>]* y="([\d.]+)" style="fill: var\(--floor', curves[-1][2]))
+    assert len(heights) == 1  # the same at all times
 
 
 def test_long_runs_are_thinned_to_what_can_be_told_apart(run):
@@ -323,14 +326,14 @@ def test_long_runs_are_thinned_to_what_can_be_told_apart(run):
 
 def test_records_that_the_page_does_not_know_are_no_hindrance(run):
     run.record({"iteration": 200, "seconds": 100.0, "gradient_norm": 3.0, "surprise": {"a": [1]}})
-    run.record({"iteration": 150, "rollback": "the <loss> is nan", "rate": 0.5})
-    run.record({"iteration": 170, "rollback": "a weight is not finite"})
+    run.record({"iteration": 150, "seconds": 80.0, "rollback": "the <loss> is nan", "rate": 0.5})
+    run.record({"iteration": 150, "seconds": 105.0, "rollback": "a weight is not finite", "rate": 0.25})
     page = report(run, evaluation((0.6442, 0.0469)))
     assert page.texts("p", "notice") == [
-        "Rolled back at iteration 150: the <loss> is nan. Learning rates × 0.5 since.",
-        "Rolled back at iteration 170: a weight is not finite.",
+        "Rolled back to iteration 150: the <loss> is nan. Since then at 0.5 of the learning rates.",
+        "Rolled back to iteration 150: a weight is not finite. Since then at 0.25 of the learning rates.",
     ]
-    assert "1 min 40 s" in page.texts("dd")
+    assert "1 min 45 s" in page.texts("dd")
 
 
 def live(run, state="running", silence=3.0):

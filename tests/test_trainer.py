@@ -1,18 +1,23 @@
 """The trainer against a plain transcription of Algorithm 2, its schedules, accumulation, average and resumption."""
 
 import copy
+import math
 from dataclasses import replace
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from simdistill.averages import HalfLife, PowerFunction
 from simdistill.distances import PseudoHuber
-from simdistill.noise import sample
+from simdistill.noise import LogNormal, stratified
 from simdistill.recipes import RECIPES
 from simdistill.teachers.teacher import Teacher, load_teacher
-from simdistill.training.ema import EMA
+from simdistill.training.processes import Processes
 from simdistill.training.profile import NoiseProfile
-from simdistill.training.randomness import stream
+from simdistill.training.randomness import normal_rows, stream
 from simdistill.training.trainer import DistillationTrainer
 
 RECIPE = replace(RECIPES["digits"], batch=8, iterations=20, warmup=4)
@@ -35,24 +40,25 @@ def test_a_step_is_algorithm_2_written_out():
     d_q, d_psi, d_theta = (copy.deepcopy(load_teacher("digits").denoiser).requires_grad_(True) for _ in range(3))
     adams = [torch.optim.Adam(m.parameters(), lr=4e-4, betas=(0.0, 0.999)) for m in (d_psi, d_theta)]
     adams[0].param_groups[0]["lr"], adams[1].param_groups[0]["lr"] = recipe.online_lr, recipe.generator_lr
-    rng = stream(recipe.seed, 0)
 
-    def inputs(law):
-        z, sigma = torch.randn(8, 1, 8, 8, generator=rng), sample(law, 8, rng)
-        return z, sigma, torch.randn(8, 1, 8, 8, generator=rng), torch.randint(10, (8,), generator=rng)
+    def inputs(update, law):
+        rng = stream(recipe.seed, 0, update)
+        sigma, labels = stratified(law, 8, rng), torch.randint(10, (8,), generator=rng)
+        z, eps = (normal_rows(slice(0, 8), (1, 8, 8), recipe.seed, 0, update, name) for name in ("z", "eps"))
+        return z, sigma, eps, labels
 
     def g(z, labels):
         return d_theta(2.5 * z, torch.full((8,), 2.5), labels)
 
-    for _ in range(2):
-        z, sigma, eps, labels = inputs(recipe.online_noise)
+    for k in range(2):
+        z, sigma, eps, labels = inputs(f"online {k}", recipe.online_noise)
         x_0, t = g(z, labels).detach(), sigma[:, None, None, None]
         error = d_psi(x_0 + t * eps, sigma, labels) - x_0
         weight = (sigma**2 + 0.75**2) / (sigma * 0.75) ** 2
         adams[0].zero_grad()
         (weight * error.square().sum((1, 2, 3))).mean().backward()
         adams[0].step()
-    z, sigma, eps, labels = inputs(recipe.generator_noise)
+    z, sigma, eps, labels = inputs("generator", recipe.generator_noise)
     x_0, t = g(z, labels), sigma[:, None, None, None]
     x_t = x_0 + t * eps
     y = d_psi(x_t, sigma, labels) - d_q(x_t, sigma, labels)
@@ -72,20 +78,140 @@ def test_a_step_is_algorithm_2_written_out():
         assert largest_change(ours, teacher.denoiser) > 0.9 * rate
 
 
-def test_accumulation_equals_one_large_batch():
-    teacher = load_teacher("digits")
-    gradients = []
-    for accumulation in (1, 4):
-        trainer = DistillationTrainer(teacher, replace(RECIPE, accumulation=accumulation))
-        for optimizer in (trainer.online_optimizer, trainer.generator_optimizer):
-            optimizer.register_step_pre_hook(
-                lambda opt, *_: gradients.append(torch.cat([p.grad.flatten() for p in opt.param_groups[0]["params"]]))
-            )
+def recorded(trainer, into):
+    """Let `trainer` store the gradient of every optimizer step in the lists of `into`.
+
+    Its online network is moved away from the teacher: y = 0 to the last bit would leave the generator rounding alone.
+    """
+    rng = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for p in trainer.online.parameters():
+            p.add_(0.01 * torch.randn(p.shape, generator=rng))
+    for name, update in {"online": trainer.update_online, "generator": trainer.update_generator}.items():
+
+        def keep(optimizer, *_, name=name):
+            parameters = optimizer.param_groups[0]["params"]
+            into.setdefault(name, []).append(torch.cat([p.grad.flatten() for p in parameters]))
+
+        update.optimizer.register_step_pre_hook(keep)
+    return trainer
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"accumulation": 4}, {"accumulation": 3, "batch": 9}, {"gradient_checkpointing": True}],
+    ids=lambda change: next(iter(change)),
+)
+def test_how_a_step_is_computed_does_not_change_it(change):
+    """Parts of a batch, or blocks computed twice, give the gradients of a step done at once."""
+    gradients = [{}, {}]
+    plain = replace(RECIPE, batch=change.get("batch", 8), online_lr=1e-7)  # so that psi hardly moves before theta
+    for recipe, into in zip((plain, replace(plain, **change)), gradients, strict=True):
+        recorded(DistillationTrainer(load_teacher("digits"), recipe), into).step()
+    for name in ("online", "generator"):
+        (a,), (b,) = gradients[0][name], gradients[1][name]
+        assert (a - b).norm() < 3e-6 * a.norm(), name
+
+
+def test_shared_samples_are_one_generator_forward_for_both_updates():
+    """The same x_0 enters both losses, with noise of its own in each; the generator is called once an iteration."""
+    recipe = replace(RECIPE, share_samples=True, online_lr=1e-7, warmup=0, decay="none")
+    gradients = {}
+    trainer = recorded(DistillationTrainer(load_teacher("digits"), recipe), gradients)
+    calls = []
+    trainer.generator.register_forward_hook(lambda module, inputs, output: calls.append(output))
+    trainer.step()
+    assert len(calls) == 1
+
+    other = recorded(DistillationTrainer(load_teacher("digits"), recipe), {})
+    psi, theta = other._draw("online 0", recipe.online_noise), other._draw("generator", recipe.generator_noise)
+    other.distillation.denoising_loss(theta.z, psi.sigma, psi.eps, theta.condition).mean().backward()
+    (ours,) = gradients["online"]
+    theirs = torch.cat([p.grad.flatten() for p in other.online.parameters()])
+    assert (ours - theirs).norm() < 1e-6 * theirs.norm()
+    other.distillation.generator_loss(*theta)[0].mean().backward()
+    (ours,) = gradients["generator"]
+    theirs = torch.cat([p.grad.flatten() for p in other.generator.parameters()])
+    assert (ours - theirs).norm() < 1e-3 * theirs.norm()  # psi has moved by 1e-7 a weight
+
+
+def test_the_online_network_collects_no_gradient_of_the_generators_loss():
+    trainer = DistillationTrainer(load_teacher("digits"), RECIPE)
+    seen = []
+    trainer.update_generator.optimizer.register_step_pre_hook(
+        lambda *_: seen.extend(p.grad is None for p in trainer.online.parameters())
+    )
+    trainer.step()
+    assert seen
+    assert all(seen)
+    assert all(p.requires_grad for p in trainer.online.parameters())
+
+
+def test_bfloat16_follows_float32():
+    gradients = [{}, {}]
+    for precision, into in zip(("fp32", "bf16"), gradients, strict=True):
+        recipe = replace(RECIPE, precision=precision, online_lr=1e-7, generator_noise=LogNormal(0.0, 0.5))
+        trainer = recorded(DistillationTrainer(load_teacher("digits"), recipe), into)
         trainer.step()
-    whole, parts = gradients[:2], gradients[2:]
-    assert (whole[0] - parts[0]).norm() < 1e-5 * whole[0].norm()
-    # the second gradient follows the first update, whose signs rounding may turn: looser
-    assert (whole[1] - parts[1]).norm() < 1e-2 * whole[1].norm()
+        assert all(p.dtype == torch.float32 for p in trainer.generator.parameters())
+    (exact,), (rounded,) = (g["online"] for g in gradients)
+    assert 0 < (exact - rounded).norm() < 0.05 * exact.norm()  # eight bits a factor
+    # y = d_psi - d_q is zero at the start, but for rounding: the generator's direction comes later
+
+
+def test_float16_scales_the_loss_and_leaves_out_what_overflows():
+    trainer = DistillationTrainer(load_teacher("digits"), replace(RECIPE, precision="fp16", warmup=0))
+    gradients = {}
+    recorded(trainer, gradients)
+    before = trainer.state()
+    trainer.update_online.scale = (2.0**40, 0)  # overflows for certain
+    trainer.step()
+    after = trainer.state()
+    assert trainer.update_online.scale == (2.0**39, 0)
+    assert all(torch.equal(after[n], before[n]) for n in after if n.startswith("online."))
+    assert all(math.isfinite(value) for name, value in trainer.readings().items() if name != "y")
+    trainer.update_online.scale = (2.0**10, 0)
+    state = trainer.state()
+    trainer.restore({**state, "scale": torch.tensor([[64.0, 7.0], [128.0, 9.0]], dtype=torch.float64)})
+    assert (trainer.update_online.scale, trainer.update_generator.scale) == ((64.0, 7), (128.0, 9))
+    trainer.step()
+    assert not torch.equal(trainer.state()["online.model.first.weight"], before["online.model.first.weight"])
+    exact = {}
+    recorded(DistillationTrainer(load_teacher("digits"), RECIPE), exact).step()
+    trainer.restore({**before, "scale": torch.tensor([[64.0, 7.0], [64.0, 7.0]], dtype=torch.float64)})
+    trainer.step()
+    assert (gradients["online"][-1] - exact["online"][0]).norm() < 0.02 * exact["online"][0].norm()
+
+
+def test_a_step_never_waits_for_the_device():
+    """No number is fetched from the device (`.item()` and the like) between the draws and the averages."""
+
+    class Watching(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            assert function is not torch.ops.aten._local_scalar_dense.default, "a number is fetched"
+            return function(*args, **(kwargs or {}))
+
+    trainer = DistillationTrainer(load_teacher("digits"), replace(RECIPE, online_steps=2))
+    with Watching():
+        trainer.step()
+        with pytest.raises(AssertionError, match="a number is fetched"):
+            float(trainer.profile.y.sum())
+
+
+def test_every_setback_halves_the_rates():
+    trainer = DistillationTrainer(load_teacher("digits"), replace(RECIPE, warmup=0, decay="none"))
+    trainer.setbacks = 2
+    trainer.step()
+    assert trainer.update_online.optimizer.param_groups[0]["lr"] == RECIPE.online_lr / 4
+    assert trainer.update_generator.optimizer.param_groups[0]["lr"] == RECIPE.generator_lr / 4
+    other = DistillationTrainer(load_teacher("digits"), RECIPE)
+    other.restore(trainer.state())
+    assert (other.iteration, other.setbacks) == (1, 2)
+
+
+def test_a_batch_too_small_for_its_parts_is_refused():
+    with pytest.raises(ValueError, match=r"batch = 8: must be at least processes × accumulation = 12"):
+        DistillationTrainer(load_teacher("digits"), replace(RECIPE, accumulation=4), processes=Processes(0, 3))
 
 
 def test_learning_rates_rise_and_fall():
@@ -94,7 +220,10 @@ def test_learning_rates_rise_and_fall():
     for _ in range(20):
         trainer.step()
         rates.append(
-            (trainer.online_optimizer.param_groups[0]["lr"], trainer.generator_optimizer.param_groups[0]["lr"])
+            (
+                trainer.update_online.optimizer.param_groups[0]["lr"],
+                trainer.update_generator.optimizer.param_groups[0]["lr"],
+            )
         )
     online, generator = zip(*rates, strict=True)
     assert online == pytest.approx([RECIPE.online_lr * min(1, (i + 1) / 4) for i in range(20)])
@@ -111,7 +240,9 @@ def test_resuming_gives_the_same_bits():
     for _ in range(3):
         first.step()
     second = DistillationTrainer(teacher, RECIPE)
-    second.restore({name: tensor.clone() for name, tensor in first.state().items()})
+    snapshot = first.state()
+    first.step()  # does not change it
+    second.restore(snapshot)
     for _ in range(3):
         second.step()
     assert second.iteration == 6
@@ -143,46 +274,76 @@ def test_networks_with_dropout_are_called_in_eval_mode():
             return self.dropout(self.linear(x_t))
 
     trainer = DistillationTrainer(Teacher(Dropping().train(), (2,)), RECIPE)
-    for module in (trainer.teacher.denoiser, trainer.online, trainer.generator, trainer.average):
+    for module in (trainer.distillation.teacher, trainer.online, trainer.generator, trainer.snapshot()):
         assert not any(m.training for m in module.modules())
-    assert not any(p.requires_grad for p in trainer.teacher.denoiser.parameters())
+    assert not any(p.requires_grad for p in trainer.distillation.teacher.parameters())
 
 
-@pytest.mark.parametrize(("half_life", "ramp_up"), [(100.0, 1e9), (40.0, 1e9)])
-def test_ema_halves_the_memory_every_half_life(half_life, ramp_up):
-    module = torch.nn.Linear(1, 1, bias=False)
-    torch.nn.init.ones_(module.weight)
-    ema = EMA(module, half_life, ramp_up)
-    torch.nn.init.zeros_(module.weight)
-    for step in range(1, 21):
-        ema.update(module, 10, 10 * step)
-    assert float(ema.average.weight) == pytest.approx(0.5 ** (200 / half_life), rel=1e-5)
-
-
-def test_ema_ramp_up_and_none():
-    module = torch.nn.Linear(1, 1, bias=False)
-    torch.nn.init.ones_(module.weight)
-    ramped, none = EMA(module, 1e6, 0.05), EMA(module, 0)
-    torch.nn.init.zeros_(module.weight)
-    ramped.update(module, 10, 100)  # half-life min(1e6, 0.05 * 100) = 5 images: two of them in a batch of 10
-    none.update(module, 10, 10)
-    assert float(ramped.average.weight) == pytest.approx(0.25)
-    assert float(none.average.weight) == 0.0
+def test_several_averages_at_once():
+    recipe = replace(RECIPE, averages=(HalfLife(0), HalfLife(40, ramp_up=1e9), PowerFunction(0.2)))
+    trainer = DistillationTrainer(load_teacher("digits"), recipe)
+    course = [weights(trainer.generator)]
+    for _ in range(10):
+        trainer.step()
+        course.append(weights(trainer.generator))
+    assert torch.equal(weights(trainer.snapshot(0)), course[-1])
+    halved = course[0]
+    for theta in course[1:]:
+        halved = halved + (theta - halved) * (1 - 0.5 ** (8 / 40))
+    torch.testing.assert_close(weights(trainer.snapshot(1)), halved, rtol=0, atol=1e-6)
+    power = course[0]
+    for k, theta in enumerate(course[1:], start=1):
+        power = power + (theta - power) * (1 - (1 - 1 / k) ** (PowerFunction(0.2).exponent + 1))
+    torch.testing.assert_close(weights(trainer.snapshot(2)), power, rtol=0, atol=1e-6)
+    snapshot = trainer.snapshot(1)
+    trainer.step()
+    assert not torch.equal(weights(trainer.snapshot(1)), weights(snapshot))
+    assert not any(p.requires_grad for p in snapshot.parameters())
 
 
 def test_profile_means_by_noise_level():
     profile = NoiseProfile(0.01, 100.0, torch.device("cpu"), levels=4)  # edges 0.01 0.1 1 10 100
-    profile.add_online(torch.tensor([1.0, 3.0]))
+    profile.add_online(torch.tensor([1.0, 3.0]), torch.tensor(8.0))
     profile.add_generator(
-        torch.tensor([0.001, 0.05, 2.0, 500.0]), torch.tensor([1.0, 2.0, 3.0, 6.0]), torch.tensor([1.0, 2.0, 3.0, 4.0])
+        torch.tensor([0.001, 0.05, 2.0, 500.0]),
+        torch.tensor([1.0, 2.0, 3.0, 6.0]),
+        torch.tensor([1.0, 2.0, 3.0, 4.0]),
+        torch.tensor(10.0),
     )
-    readings = profile.read()
-    assert readings["loss"] == 2.0
-    assert readings["generator_loss"] == 3.0
-    assert readings["y"] == {"0.0316": 1.5, "3.16": 3.0, "31.6": 4.0}
-    profile.add_online(torch.tensor([7.0]))
-    profile.add_generator(torch.tensor([0.5]), torch.tensor([5.0]), torch.tensor([9.0]))
-    assert profile.read() == {"loss": 7.0, "generator_loss": 5.0, "y": {"0.316": 9.0}}
+    profile.add_generator(torch.tensor([0.5]), torch.tensor([8.0]), torch.tensor([5.0]), torch.tensor(30.0))
+    assert profile.read() == {
+        "loss": 2.0,
+        "gradient_norm": 8.0,
+        "generator_loss": 4.0,
+        "generator_gradient_norm": 20.0,
+        "y_norm": 3.0,
+        "y": {"0.0316": 1.5, "0.316": 5.0, "3.16": 3.0, "31.6": 4.0},
+    }
+    profile.add_online(torch.tensor([7.0]), torch.tensor(2.0))
+    profile.add_generator(torch.tensor([0.5]), torch.tensor([5.0]), torch.tensor([9.0]), torch.tensor(4.0))
+    assert profile.read() == {
+        "loss": 7.0,
+        "gradient_norm": 2.0,
+        "generator_loss": 5.0,
+        "generator_gradient_norm": 4.0,
+        "y_norm": 9.0,
+        "y": {"0.316": 9.0},
+    }
+
+
+@given(st.integers(0, 300), st.integers(1, 200))
+def test_rows_of_the_table_do_not_depend_on_who_draws_them(first, n):
+    table = normal_rows(slice(0, 512), (3,), 7, "z")
+    assert torch.equal(normal_rows(slice(first, first + n), (3,), 7, "z"), table[first : first + n])
+
+
+def test_the_table_is_standard_normal():
+    table = normal_rows(slice(0, 20_000), (4,), 0, "eps")
+    assert table.mean().abs() < 4 / 80_000**0.5
+    assert (table.var() - 1).abs() < 4 * (2 / 80_000) ** 0.5
+    assert not torch.equal(table[:64], table[64:128])
+    assert not torch.equal(table[:64], normal_rows(slice(0, 64), (4,), 1, "eps"))
+    assert not torch.equal(table[:64], normal_rows(slice(0, 64), (4,), 0, "z"))
 
 
 def test_streams_are_reproducible_and_distinct():

@@ -16,7 +16,7 @@ from types import SimpleNamespace
 import pytest
 
 from simdistill.cli import main
-from simdistill.evaluation.progress import Progress, duration, log_lines, paces, short
+from simdistill.evaluation.progress import Progress, duration, log_lines, short
 from simdistill.runs import RunFolder
 from simdistill.workflows import watching
 from simdistill.workflows.watching import LivePage, serve
@@ -37,7 +37,7 @@ def milestone(iteration, seconds):
 
 # fifty iterations every five seconds
 STEADY = [line(k, k / 10) for k in range(50, 501, 50)]
-ROLLBACK = {"iteration": 900, "rollback": "the loss is nan", "rate": 0.5}
+ROLLBACK = {"iteration": 50, "seconds": 9.0, "rollback": "the loss is nan", "rate": 0.5}
 
 
 @pytest.mark.parametrize(
@@ -53,9 +53,12 @@ ROLLBACK = {"iteration": 900, "rollback": "the loss is nan", "rate": 0.5}
         ([*STEADY, *(line(k, 25 + k / 20) for k in range(550, 1001, 50))], 2000, 1000, 75.0, 20.0, 50.0, 2.5),
         # stopped at 73, then resumed: the seconds go on where they stopped
         ([line(50, 5.0), line(73, 7.3), line(100, 10.0)], 200, 100, 10.0, 10.0, 10.0, 10 / 3),
-        # a milestone is ahead of the last line, or written behind later lines; a notice has no seconds
+        # a milestone is ahead of the last line, or written behind later lines
         ([line(50, 5.0), milestone(75, 7.5)], 200, 75, 7.5, 10.0, 12.5, 5.0),
-        ([line(100, 10.0), line(50, 5.0), milestone(25, 2.5), ROLLBACK], 200, 100, 10.0, 10.0, 10.0, 5.0),
+        ([line(100, 10.0), line(50, 5.0), milestone(25, 2.5)], 200, 100, 10.0, 10.0, 10.0, 5.0),
+        # four seconds were in vain
+        ([line(50, 5.0), ROLLBACK, line(100, 14.0)], 200, 100, 14.0, 10.0, 10.0, 5.0),
+        ([line(50, 5.0), ROLLBACK], 200, 50, 9.0, 10.0, 15.0, 5.0),
         # a clock that stood still tells no pace
         ([line(50, 0.0)], 200, 50, 0.0, None, None, 0.0),
     ],
@@ -70,6 +73,8 @@ ROLLBACK = {"iteration": 900, "rollback": "the loss is nan", "rate": 0.5}
         "resumed",
         "ahead",
         "disorder",
+        "rolled back",
+        "just rolled back",
         "no clock",
     ],
 )
@@ -105,11 +110,6 @@ def test_the_last_losses_are_those_of_the_furthest_line():
 )
 def test_state(records, evaluated, silence, state):
     assert Progress.of(records, 1000).state(evaluated, silence) == state
-
-
-def test_the_pace_of_every_line():
-    assert paces([line(50, 5.0), line(100, 7.5), line(100, 7.5), line(150, 12.5)]) == [(50, 10), (100, 20), (150, 10)]
-    assert paces([]) == []
 
 
 def test_numbers_and_times_in_words():
@@ -178,7 +178,7 @@ def test_silence_shows_though_nothing_changes(run):
         os.utime(path, (long_ago, long_ago))
     live = LivePage(run)
     assert "No sign of life for 10 min" in live.html()
-    run.checkpoint.write_bytes(b"")  # not on the page, but it is a sign
+    run.checkpoints.mkdir()  # not on the page, but it is a sign
     assert "No sign of life" not in live.html()
 
 

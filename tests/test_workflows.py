@@ -10,6 +10,7 @@ from functools import partial
 import pytest
 import torch
 
+from simdistill.averages import HalfLife, PowerFunction
 from simdistill.data.digits import load_digits
 from simdistill.denoisers import GaussianMixture, residual
 from simdistill.evaluation.metrics import Moments
@@ -20,6 +21,7 @@ from simdistill.sampling import noise_from_seeds
 from simdistill.teachers.teacher import Teacher, load_teacher
 from simdistill.training.loop import Diverged, Interrupted
 from simdistill.training.pretrain import Pretraining, PretrainingTrainer
+from simdistill.training.trainer import DistillationTrainer
 from simdistill.workflows import distilling, measuring, pretraining
 from simdistill.workflows.pretraining import pretrain_digits, resume_pretraining
 
@@ -95,16 +97,58 @@ def test_an_interrupted_run_is_usable_and_goes_on_to_the_same_bits(tmp_path, mon
         distilling.distill(teacher, SHORT, tmp_path / "stopped")
     assert measuring.sample(tmp_path / "stopped", range(3)).shape == (3, 1, 8, 8)
     distilling.resume(tmp_path / "stopped")
-    for name in ("checkpoint.safetensors", "generator.safetensors"):
+    for name in ("checkpoints/000000040.safetensors", "generator.safetensors"):
         a, b = ((tmp_path / run / name).read_bytes() for run in ("straight", "stopped"))
         header = 8 + int.from_bytes(a[:8], "little")
         assert a[header:] == b[8 + int.from_bytes(b[:8], "little") :]
 
 
-def test_a_learning_rate_that_explodes_stops_the_run(tmp_path):
+def test_learning_rates_that_explode_are_halved_three_times_before_the_run_is_given_up(tmp_path):
     wild = replace(SHORT, online_lr=1e30, generator_lr=1e30, iterations=100, warmup=0)
-    with pytest.raises(Diverged, match=r"not finite|loss is (nan|inf)"):
+    with pytest.raises(Diverged, match=r"after 3 roll-backs to half the rates"):
         distilling.distill(load_teacher("digits"), wild, tmp_path / "run")
+    records = RunFolder.open(tmp_path / "run").records()
+    assert [r["rate"] for r in records if "rollback" in r] == [0.5, 0.25, 0.125]
+    assert "roll" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_a_rate_that_is_somewhat_too_high_is_found_and_lowered(tmp_path, monkeypatch):
+    monkeypatch.setattr(distilling, "evaluate_run", lambda *_, **__: {})
+    monkeypatch.setattr(DistillationTrainer, "_rates", lambda self: (1e-4, 1e-4) if self.setbacks else (1e30, 1e30))
+    distilling.distill(load_teacher("digits"), replace(SHORT, iterations=60, warmup=0), tmp_path / "run")
+    (notice,) = [r for r in RunFolder.open(tmp_path / "run").records() if "rollback" in r]
+    assert notice["iteration"] == 0
+
+
+def test_several_averages_are_kept_and_measured(tmp_path):
+    recipe = replace(SHORT, averages=(HalfLife(500), HalfLife(0), PowerFunction(0.2)), iterations=60)
+    generator = distilling.distill(load_teacher("digits"), recipe, tmp_path / "run")
+    figures = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert figures["averages"] == {
+        "average-1": "HalfLife(images=0.0, ramp_up=0.05)",
+        "average-2": "PowerFunction(std=0.2)",
+    }
+    distances = {figures[name]["frechet"]["mean"] for name in ("student", "average-1", "average-2")}
+    assert len(distances) == 3
+    drawn = [measuring.sample(tmp_path / "run", range(4), [3], average=k) for k in range(3)]
+    z, labels = noise_from_seeds(range(4), (1, 8, 8)), torch.tensor([3] * 4)
+    torch.testing.assert_close(drawn[0], generator(z, labels), rtol=0, atol=1e-6)
+    assert (drawn[0] - drawn[1]).abs().max() > 1e-3
+    with pytest.raises(ValueError, match=r"average = 3: must be in 0 … 2"):
+        measuring.sample(tmp_path / "run", range(4), average=3)
+
+
+def test_a_service_gets_metrics_and_pictures(tmp_path):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    distilling.distill(load_teacher("digits"), SHORT, tmp_path / "run", log=["tensorboard"])
+    events = accumulator.EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    (last,) = [r for r in RunFolder.open(tmp_path / "run").records() if "loss" in r]
+    (loss,) = events.Scalars("loss")
+    assert (loss.step, loss.value) == (40, pytest.approx(last["loss"], rel=1e-6))
+    assert len(events.Images("student")) == 4  # the accumulator's own limit
+    with pytest.raises(ValueError, match="--log = 'mlflow'"):
+        distilling.distill(load_teacher("digits"), SHORT, tmp_path / "other", log=["mlflow"])
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_teacher_of_the_wrong_shape_writes_nothing(tmp_path):

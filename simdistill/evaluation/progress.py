@@ -14,7 +14,7 @@ PATIENCE = 120.0  # seconds without a sign of life before a run is called silent
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a training stands. Its seconds are those of training alone: measuring is not counted."""
+    """Where a training stands."""
 
     iteration: int
     total: int | None
@@ -29,16 +29,14 @@ class Progress:
     @classmethod
     def of(cls, records: Sequence[Record], total: int | None) -> "Progress":
         """The progress that `records`, in any order, tell of a training of `total` iterations."""
-        timed = [record for record in records if "seconds" in record]
-        lines = log_lines(records)
-        points = [(0, 0.0), *((line["iteration"], line["seconds"]) for line in lines)][-RECENT - 1 :]
-        iterations, seconds = (points[-1][k] - points[0][k] for k in range(2))
+        lines, recent = log_lines(records), _steps(records)[-RECENT:]
+        iterations, seconds = (sum(step[k] for step in recent) for k in range(2))
         return cls(
-            iteration=max((record["iteration"] for record in timed), default=0),
+            iteration=max((record["iteration"] for record in records), default=0),
             total=total,
-            seconds=max((record["seconds"] for record in timed), default=0.0),
+            seconds=max((record["seconds"] for record in records), default=0.0),
             pace=iterations / seconds if seconds > 0 else None,
-            line_seconds=seconds / max(len(points) - 1, 1),
+            line_seconds=seconds / max(len(recent), 1),
             losses={name: lines[-1][name] for name in ("loss", "generator_loss") if lines and name in lines[-1]},
         )
 
@@ -67,15 +65,22 @@ class Progress:
 
 
 def log_lines(records: Sequence[Record]) -> list[Record]:
-    """The records of losses and the like, by iteration; milestones and notices left out."""
-    lines = [record for record in records if "seconds" in record and "quality" not in record]
-    return sorted(lines, key=lambda record: record["iteration"])
+    """The records of losses and the like, by iteration; milestones and roll-backs left out."""
+    return sorted((record for record in records if "loss" in record), key=_place)
 
 
-def paces(lines: Sequence[Record]) -> list[tuple[int, float]]:
-    """Iterations a second up to the iteration of each of `lines`, from the one before it."""
-    points = [(0, 0.0), *((line["iteration"], line["seconds"]) for line in lines)]
-    return [(end[0], (end[0] - start[0]) / (end[1] - start[1])) for start, end in pairwise(points) if end[1] > start[1]]
+def _steps(records: Sequence[Record]) -> list[tuple[int, float]]:
+    """The iterations and seconds up to each line of losses, from what went before it: a line, or a roll-back.
+
+    What a roll-back made vain is in none of them.
+    """
+    ends = sorted((record for record in records if "loss" in record or "rollback" in record), key=_place)
+    places = pairwise([(0, 0.0), *map(_place, ends)])
+    return [(b[0] - a[0], b[1] - a[1]) for end, (a, b) in zip(ends, places, strict=True) if "loss" in end]
+
+
+def _place(record: Record) -> tuple[int, float]:
+    return record["iteration"], record["seconds"]
 
 
 def duration(seconds: float) -> str:

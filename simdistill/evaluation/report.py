@@ -16,7 +16,7 @@ from PIL import Image
 
 from simdistill.configuration import to_toml
 from simdistill.evaluation import charts
-from simdistill.evaluation.progress import Progress, Record, State, duration, log_lines, paces, short
+from simdistill.evaluation.progress import Progress, Record, State, duration, log_lines, short
 from simdistill.files import write_atomically
 from simdistill.runs import RunFolder
 
@@ -25,7 +25,11 @@ Item = TypeVar("Item")
 
 TITLES = {"teacher": "Teacher", "student": "Student", "undistilled": "Undistilled start", "floor": "Held-out samples"}
 SHARES = ("precision", "recall", "density", "coverage")
-LOSSES = (("loss", "Denoising loss", "precision"), ("generator_loss", "Generator's loss", "student"))
+READINGS = (
+    ("loss", "Denoising loss", "precision"),
+    ("generator_loss", "Generator's loss", "student"),
+    ("images_per_second", "Training speed, images per second", "floor"),
+)
 FILM = 8  # pictures over time
 POINTS = 400  # of a curve: more than can be told apart
 
@@ -83,7 +87,7 @@ def contents(run: RunFolder) -> Contents:
         "frechet": {record["iteration"]: record["quality"]["frechet"]["mean"] for record in milestones},
         "learning_curve": charts.learning_curve(milestones, figures, who) if milestones else "",
         "shares": charts.shares(milestones, figures) if milestones else "",
-        "curves": _curves(lines, config),
+        "curves": _curves(lines),
         "levels": levels,
         "level_colours": {mode: charts.level_colours(len(levels), mode) for mode in ("light", "dark")},
         "profile": charts.profile(profiles, levels) if profiles else "",
@@ -91,18 +95,14 @@ def contents(run: RunFolder) -> Contents:
     }
 
 
-def _curves(lines: Sequence[Record], config: Record) -> list[tuple[str, str, str]]:
-    """(title, last value, chart) of the losses and of the speed, where there are any."""
+def _curves(lines: Sequence[Record]) -> list[tuple[str, str, str]]:
+    """(title, last value, chart) of each of the `READINGS` that there are."""
     drawn: list[tuple[str, str, str]] = []
-    for name, title, colour in LOSSES:
+    for name, title, colour in READINGS:
         points = [(line["iteration"], line[name]) for line in lines if name in line]
         if points:
-            drawn.append((title, short(points[-1][1]), charts.curve(points, colour, name)))
-    batch = config.get("batch")
-    speeds = [(iteration, pace * (batch or 1)) for iteration, pace in paces(lines)]
-    if speeds:
-        title = f"Training speed, {'images' if batch else 'iterations'} per second"
-        drawn.append((title, short(speeds[-1][1]), charts.curve(speeds, "floor", "speed", from_zero=True)))
+            picture = charts.curve(points, colour, name, from_zero=name == "images_per_second")
+            drawn.append((title, short(points[-1][1]), picture))
     return drawn
 
 

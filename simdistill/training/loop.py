@@ -1,29 +1,34 @@
-"""The loop around pretraining and distillation alike: progress, checkpoints, milestones, interruption."""
+"""The loop around pretraining and distillation alike: progress, checkpoints, milestones, interruption, divergence."""
 
-import math
-import signal
-import sys
 import time
-from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
+from simdistill.logs import Log
 from simdistill.runs import RunFolder
-from simdistill.training.state import all_finite, read_checkpoint, write_checkpoint
+from simdistill.training.checkpoints import all_finite, newest_checkpoint, write_checkpoint
+from simdistill.training.divergence import trouble
+from simdistill.training.processes import ALONE, Processes, Vote
+from simdistill.training.progress import Bar, Stopwatch, stop_requests
 
-CHECKPOINT_SECONDS = 20.0  # what a crash can cost
-LOG_EVERY = 50  # iterations between two lines of the metrics, and between two looks for non-finite numbers
+LOG_EVERY = 50  # iterations between two lines of the metrics, and between two looks for divergence
+LOG_SECONDS = 30.0  # … or less, where an iteration takes long
+SETBACKS = 3  # roll-backs before a training is given up
+
+Measuring: TypeAlias = Callable[[], tuple[dict[str, Any], str]]
+"""Returns values for the metrics, and a short text for the progress bar; called in a thread of its own."""
 
 
 @runtime_checkable
 class Trainer(Protocol):
-    """What the loop needs of a training."""
+    """What the loop needs of a training. In several processes all do the same calls in the same order."""
 
     iteration: int
+    setbacks: int  # how often it was rolled back; every time its rates are halved
 
     @property
     def iterations(self) -> int:
@@ -44,173 +49,174 @@ class Trainer(Protocol):
         ...
 
     def state(self) -> dict[str, Tensor]:
-        """All that later iterations depend on."""
+        """All that later iterations depend on, which they do not change any more."""
         ...
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from `state`."""
+        """Go on from `state`; `ValueError` if it does not fit."""
         ...
 
 
 class Interrupted(Exception):  # noqa: N818  (not an error)
-    """The user stopped the run; its state is saved."""
+    """The training was asked to stop, by the signal `by`; everything is saved."""
+
+    def __init__(self, message: str, by: str) -> None:
+        super().__init__(message)
+        self.by = by
 
 
 class Diverged(Exception):  # noqa: N818
-    """A loss or a weight was not finite; the run's checkpoint, if there is one, is from before."""
+    """The training went wrong, and again after every roll-back."""
 
 
-def train(
-    trainer: Trainer,
-    run: RunFolder,
-    at_milestone: Callable[[], tuple[dict[str, Any], str]],
-    keep: Callable[[], None],
-    milestones: int = 16,
-) -> None:
-    """Step `trainer` to its end.
+class Loop:
+    """Steps a training to its end and keeps what is needed to go on, to watch it, and to use it.
 
-    Resumes from the run's checkpoint if there is one. Every `CHECKPOINT_SECONDS` saves one and calls `keep`, which
-    stores what is usable. At the start and at `milestones` evenly spaced iterations `at_milestone` returns values for
-    the metrics and a short text for the progress bar; its time is not counted as training. Raises `Interrupted` after
-    Ctrl-C or SIGTERM, with everything saved, and `Diverged` where a number is not finite.
+    `at_milestone` is called at the start and at `milestones` evenly spaced iterations; what it returns measures the
+    network of that moment in a thread of its own, beside the training. `keep` stores what is usable, with every
+    checkpoint. Metrics go to the run's folder and to `logs`.
     """
-    seconds = resume(trainer, run)
-    due = {round(k * trainer.iterations / milestones) for k in range(milestones + 1)}
-    saved, first_image = time.monotonic(), trainer.images
-    with _progress(trainer) as progress, _stop_requests() as stop:
-        clock = _Stopwatch(seconds)
 
-        def milestone() -> None:
-            clock.pause()
-            if not all_finite(trainer.state()):
-                raise _diverged("a weight is not finite", trainer, run)
-            values, text = at_milestone()
-            run.record({"iteration": trainer.iteration, "seconds": round(clock.seconds, 3), **values})
-            progress.milestone(trainer.iteration, clock.seconds, text)
-            clock.go()
+    def __init__(
+        self,
+        trainer: Trainer,
+        run: RunFolder,
+        at_milestone: Callable[[], Measuring],
+        keep: Callable[[], None],
+        processes: Processes = ALONE,
+        checkpoint_minutes: float = 1.0,
+        milestones: int = 16,
+        logs: Sequence[Log] = (),
+    ) -> None:
+        self.trainer, self.run, self.processes, self.logs = trainer, run, processes, logs
+        self._at_milestone, self._keep = at_milestone, keep
+        self._checkpoint_seconds = 60 * checkpoint_minutes
+        self._due = {round(k * trainer.iterations / milestones) for k in range(milestones + 1)}
+        self._measuring: list[tuple[int, float, Future[tuple[dict[str, Any], str]]]] = []
 
-        if trainer.iteration == 0:
-            milestone()
-        while trainer.iteration < trainer.iterations:
-            trainer.step()
-            stopping, end = bool(stop), trainer.iteration == trainer.iterations
-            if trainer.iteration % LOG_EVERY == 0 or stopping or end:
-                readings = trainer.readings()
-                for name, mean in readings.items():
-                    if isinstance(mean, float) and not math.isfinite(mean):
-                        raise _diverged(f"the {name} is {mean}", trainer, run)
-                run.record({"iteration": trainer.iteration, "seconds": round(clock.seconds, 3), **readings})
-                progress.advance(trainer.iteration, (trainer.images - first_image) / (clock.seconds - seconds))
-                if trainer.iteration in due:
-                    milestone()
-                if stopping or end or time.monotonic() - saved > CHECKPOINT_SECONDS:
-                    keep()  # first: a run that ends between the two is resumed, and keeps again
-                    _save(trainer, run, clock.seconds)
-                    saved = time.monotonic()
-                if stopping and not end:
-                    raise Interrupted(
-                        f"stopped by {stop[0]} at iteration {trainer.iteration}, with everything saved; "
-                        f"go on with --resume {run.path}"
-                    )
-            elif trainer.iteration in due:
-                milestone()
+    def train(self) -> None:
+        """Go on from the newest sound checkpoint, if there is one, to the last iteration.
 
+        Raises `Interrupted` after Ctrl-C, SIGTERM or SIGUSR1, with everything saved; `OSError` where the disk takes no
+        checkpoint, with those before intact; `Diverged` after `SETBACKS` roll-backs.
+        """
+        trainer, vote = self.trainer, Vote(self.processes)
+        seconds = self._resume()
+        self._watch = Stopwatch(seconds or 0.0)
+        self._bar = Bar(trainer.iteration, trainer.iterations, self.processes.leads)
+        with closing(self._bar), ThreadPoolExecutor(1) as self._thread, stop_requests() as stop:
+            if seconds is None:
+                self._measure()
+                self._save()  # what a roll-back in the first minutes goes back to; and does the disk take it?
+            saved = logged = time.monotonic()
+            while trainer.iteration < trainer.iterations:
+                trainer.step()
+                now = time.monotonic()
+                stopping, saving, logging = vote(
+                    bool(stop), now - saved > self._checkpoint_seconds, now - logged > LOG_SECONDS
+                )
+                end = trainer.iteration == trainer.iterations
+                if trainer.iteration % LOG_EVERY == 0 or stopping or logging or end:
+                    if not self._log():
+                        saved = logged = time.monotonic()
+                        continue
+                    logged = now
+                    if trainer.iteration in self._due:
+                        self._measure()
+                    if saving or stopping or end:
+                        self._save()
+                        saved = time.monotonic()
+                    if stopping and not end:
+                        self._stop(stop)
+                elif trainer.iteration in self._due:
+                    self._measure()
+            vote.close()
 
-def resume(trainer: Trainer, run: RunFolder) -> float:
-    """Bring `trainer` to the run's checkpoint, if there is one; returns the seconds trained so far."""
-    if not run.checkpoint.exists():
-        run.forget_after(-1)
-        return 0.0
-    state, facts = read_checkpoint(run.checkpoint)
-    try:
-        trainer.restore(state)
-        seconds = float(facts["seconds"])
-    except (KeyError, RuntimeError) as error:
-        raise ValueError(f"{run.checkpoint}: does not fit this run's configuration ({error})") from error
-    run.forget_after(trainer.iteration)
-    return seconds
+    def _log(self) -> bool:
+        """A line of the metrics; False if it tells of trouble, and the training was rolled back."""
+        readings, seconds = self.trainer.readings(), self._watch.seconds
+        wrong = trouble(readings, self._history)
+        if wrong is not None:
+            self._roll_back(wrong)
+            return False
+        speed = (self.trainer.images - self._logged[0]) / max(seconds - self._logged[1], 1e-3)
+        self._logged = (self.trainer.images, seconds)
+        self._record({"iteration": self.trainer.iteration, "seconds": seconds, "images_per_second": speed, **readings})
+        self._bar.advance(self.trainer.iteration, speed)
+        self._collect()
+        return True
 
+    def _measure(self) -> None:
+        """Start to measure the network of this moment, once the one before is done."""
+        self._collect(wait=True)
+        measuring = self._at_milestone()
+        if self.processes.leads:
+            self._measuring.append((self.trainer.iteration, self._watch.seconds, self._thread.submit(measuring)))
 
-def _save(trainer: Trainer, run: RunFolder, seconds: float) -> None:
-    state = trainer.state()
-    if not all_finite(state):
-        raise _diverged("a weight is not finite", trainer, run)
-    write_checkpoint(run.checkpoint, state, {"seconds": seconds})
+    def _collect(self, wait: bool = False) -> None:
+        """Record what has been measured."""
+        while self._measuring and (wait or self._measuring[0][2].done()):
+            iteration, seconds, future = self._measuring.pop(0)
+            values, text = future.result()
+            self._record({"iteration": iteration, "seconds": seconds, **values})
+            self._bar.milestone(iteration, seconds, text)
 
+    def _save(self) -> None:
+        """A checkpoint, and what is usable; with weights that are not finite a roll-back instead."""
+        self._collect(wait=True)  # what a resumed run would not measure again
+        trainer, state, seconds = self.trainer, self.trainer.state(), self._watch.seconds
+        if not self.processes.lead(lambda: all_finite(state)):
+            return self._roll_back("a weight is not finite")
+        self._keep()  # first: a run that ends between the two is resumed, and keeps again
+        self.processes.lead(
+            lambda: write_checkpoint(self.run.checkpoints, trainer.iteration, state, {"seconds": seconds})
+        )
+        return None
 
-def _diverged(what: str, trainer: Trainer, run: RunFolder) -> Diverged:
-    kept = f"the last good checkpoint is {run.checkpoint}" if run.checkpoint.exists() else "before any checkpoint"
-    return Diverged(f"{what} at iteration {trainer.iteration}; {kept}; start again with lower learning rates")
+    def _resume(self) -> float | None:
+        """Bring the trainer to the newest sound checkpoint; returns the seconds trained until then, None for none."""
+        found = newest_checkpoint(self.run.checkpoints)
+        if found is not None:
+            try:
+                self.trainer.restore(found[0])
+            except (KeyError, ValueError) as error:
+                raise ValueError(f"{self.run.checkpoints}: do not fit this run's configuration ({error})") from error
+        iteration = self.trainer.iteration if found is not None else -1
+        self._history = self.processes.lead(lambda: self.run.forget_after(iteration))
+        seconds = float(found[1]["seconds"]) if found is not None else None
+        self._logged = (self.trainer.images, seconds or 0.0)
+        return seconds
 
+    def _roll_back(self, wrong: str) -> None:
+        """Go back to the newest checkpoint and on with half the rates; `Diverged` after `SETBACKS` times."""
+        trainer, at, setbacks = self.trainer, self.trainer.iteration, self.trainer.setbacks + 1
+        for *_, future in self._measuring:
+            future.exception()  # of a network that is given up
+        self._measuring.clear()
+        if setbacks > SETBACKS:
+            raise Diverged(
+                f"{wrong} at iteration {at}, after {SETBACKS} roll-backs to half the rates each; start again with "
+                f"lower learning rates; {self.run.checkpoints} holds the last good state"
+            )
+        self._resume()
+        self._logged = (trainer.images, self._watch.seconds)
+        trainer.setbacks = setbacks
+        rate = 0.5**setbacks
+        self._record({"iteration": trainer.iteration, "seconds": self._watch.seconds, "rollback": wrong, "rate": rate})
+        self._bar.say(f"{wrong} at iteration {at}: back to iteration {trainer.iteration}, with {rate:g} of the rates")
+        self._save()
 
-class _Stopwatch:
-    """Seconds of training, pauses left out."""
+    def _record(self, values: dict[str, Any]) -> None:
+        self._history.append(values)
+        if self.processes.leads:
+            self.run.record(values)
+            for log in self.logs:
+                log.record(values)
 
-    def __init__(self, before: float) -> None:
-        self._before, self._since = before, time.perf_counter()
-        self._running = True
-
-    @property
-    def seconds(self) -> float:
-        return self._before + (time.perf_counter() - self._since if self._running else 0.0)
-
-    def pause(self) -> None:
-        self._before, self._running = self.seconds, False
-
-    def go(self) -> None:
-        self._since, self._running = time.perf_counter(), True
-
-
-@contextmanager
-def _stop_requests() -> Generator[list[str]]:
-    """A list that Ctrl-C and SIGTERM put their name into, so that an iteration is never cut in two.
-
-    A second Ctrl-C stops at once.
-    """
-    asked: list[str] = []
-
-    def ask(number: int, frame: object) -> None:
-        if asked:
-            raise KeyboardInterrupt
-        asked.append(signal.Signals(number).name)
-
-    try:
-        previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not the main thread: signals are somebody else's business
-        previous = {}
-    try:
-        yield asked
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
-class _Bar:
-    """A progress bar on a terminal, else a line at every milestone."""
-
-    def __init__(self, progress: Progress, trainer: Trainer) -> None:
-        self._progress, self._total = progress, trainer.iterations
-        self._task = progress.add_task("", total=trainer.iterations, completed=trainer.iteration, speed="", quality="")
-
-    def advance(self, iteration: int, images_per_second: float) -> None:
-        self._progress.update(self._task, completed=iteration, speed=f"{images_per_second:,.0f} images/s")
-
-    def milestone(self, iteration: int, seconds: float, text: str) -> None:
-        self._progress.update(self._task, completed=iteration, quality=text)
-        if not self._progress.console.is_terminal:
-            print(f"{iteration:>8}/{self._total} iterations  {seconds:6.0f} s  {text}", file=sys.stderr, flush=True)
-
-
-@contextmanager
-def _progress(trainer: Trainer) -> Generator[_Bar]:
-    console = Console(stderr=True)
-    columns = (
-        BarColumn(bar_width=None),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[speed]}"),
-        TextColumn("ETA"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[quality]}"),
-    )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        yield _Bar(progress, trainer)
+    def _stop(self, signals: Sequence[str]) -> None:
+        by = signals[0] if signals else "SIGTERM"  # that another process received
+        raise Interrupted(
+            f"stopped by {by} at iteration {self.trainer.iteration}, with everything saved; "
+            f"go on with --resume {self.run.path}",
+            by,
+        )

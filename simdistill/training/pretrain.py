@@ -1,5 +1,6 @@
 """Training a teacher by EDM's denoising loss (Karras et al. 2022): on images, or on samples of an exact teacher."""
 
+import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from simdistill.averages import HalfLife
 from simdistill.denoisers import Preconditioned
 from simdistill.distill import denoising_loss
 from simdistill.networks.mlp import MLP
@@ -17,7 +19,7 @@ from simdistill.noise import Law, LogNormal, sample
 from simdistill.shapes import Data
 from simdistill.training.ema import EMA
 from simdistill.training.randomness import stream
-from simdistill.training.state import optimizer_state, restore_optimizer, with_prefix, without_prefix
+from simdistill.training.state import Parts, restore, state_of
 from simdistill.validation import require
 from simdistill.weightings import EDM
 
@@ -99,8 +101,8 @@ class PretrainingTrainer:
         self.sigma_data = round(float(images.std()), 3)
         self.denoiser = settings.build(tuple(images.shape[1:]), classes, self.sigma_data).to(device).train()
         self.optimizer = torch.optim.Adam(self.denoiser.parameters(), lr=settings.lr, fused=True)
-        self.ema = EMA(self.denoiser, settings.ema_half_life)
-        self.iteration = 0
+        self.ema = EMA(copy.deepcopy(self.denoiser), HalfLife(settings.ema_half_life))
+        self.iteration, self.setbacks = 0, 0
         self._losses = torch.zeros(2, device=device)
 
     def step(self) -> None:
@@ -124,7 +126,7 @@ class PretrainingTrainer:
     @property
     def average(self) -> Preconditioned:
         """The averaged denoiser, in eval mode."""
-        return self.ema.average
+        return self.ema.module
 
     @property
     def iterations(self) -> int:
@@ -144,21 +146,17 @@ class PretrainingTrainer:
 
     def state(self) -> dict[str, Tensor]:
         """Everything that later iterations depend on, as named tensors."""
-        return {
-            **with_prefix("denoiser.", self.denoiser.state_dict()),
-            **with_prefix("average.", self.average.state_dict()),
-            **with_prefix("optimizer.", optimizer_state(self.optimizer)),
-            "iteration": torch.tensor(self.iteration),
-        }
+        return {**state_of(self._parts()), "position": torch.tensor([self.iteration, self.setbacks])}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from what `state` returned; raises `KeyError` or `RuntimeError` if it is of another network."""
-        self.denoiser.load_state_dict(without_prefix("denoiser.", state))
-        self.average.load_state_dict(without_prefix("average.", state))
-        restore_optimizer(self.optimizer, without_prefix("optimizer.", state))
-        self.iteration = int(state["iteration"])
+        """Go on from what `state` returned; `ValueError` if it is of another network."""
+        restore(self._parts(), state)
+        self.iteration, self.setbacks = state["position"].tolist()
+
+    def _parts(self) -> Parts:
+        return {"denoiser": self.denoiser, "average": self.ema.module, "optimizer": self.optimizer}
 
     def _rate(self) -> float:
         done = self.iteration / self.iterations
         rise = min(1.0, (done + 1 / self.iterations) / 0.02)
-        return rise * 0.5 * (1 + float(torch.cos(torch.tensor(torch.pi * done))))
+        return 0.5**self.setbacks * rise * 0.5 * (1 + float(torch.cos(torch.tensor(torch.pi * done))))

@@ -1,11 +1,28 @@
-"""Random numbers as a function of (seed, iteration): a resumed run has nothing to restore, and draws the same."""
+"""Random numbers as a function of (seed, position): a resumed run has nothing to restore, and draws the same."""
 
 import hashlib
+from collections.abc import Sequence
 
 import torch
+
+from simdistill.shapes import Data
+
+BLOCK = 64  # rows that share a stream
 
 
 def stream(seed: int, *position: int | str) -> torch.Generator:
     """A CPU generator seeded by `seed` and a position such as an iteration, independent of all other positions."""
     digest = hashlib.sha256(repr((seed, *position)).encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little", signed=True))
+
+
+def normal_rows(rows: slice, shape: Sequence[int], seed: int, *position: int | str) -> Data:
+    """Standard normal rows `[rows.stop - rows.start, *shape]` of an endless table that `seed` and `position` name.
+
+    A row's numbers depend on its place in the table alone, and drawing costs what the asked rows cost (to within
+    `BLOCK`): processes that share a batch draw their own parts of one and the same table.
+    """
+    first = rows.start // BLOCK
+    blocks = range(first, -(-rows.stop // BLOCK))
+    drawn = [torch.randn(BLOCK, *shape, generator=stream(seed, *position, block)) for block in blocks]
+    return torch.cat(drawn)[rows.start - first * BLOCK : rows.stop - first * BLOCK]

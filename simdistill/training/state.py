@@ -1,58 +1,72 @@
-"""The state of a training as one flat mapping of names to tensors, stored in one checkpoint file."""
+"""The state of a training as one flat mapping of names to tensors, from and to its networks and optimizers."""
 
-import json
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
 import torch
-from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
-from simdistill.files import write_atomically
-from simdistill.teachers.weights import read_tensors
+from simdistill.training.sharding import local, shard_like, whole
 
-
-def write_checkpoint(path: Path, state: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-    """Store `state` with `facts` (JSON values), atomically: after a crash the previous checkpoint is still there."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-    write_atomically(path, save(tensors, {"simdistill": json.dumps(facts)}))
+Parts: TypeAlias = Mapping[str, nn.Module | torch.optim.Optimizer]
 
 
-def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """What `write_checkpoint` stored; `ValueError` if the file is missing or damaged."""
-    state, metadata = read_tensors(path)
-    try:
-        return state, dict(json.loads(metadata["simdistill"]))
-    except (KeyError, ValueError) as error:
-        raise ValueError(f"{path}: not a checkpoint of simdistill's") from error
+def state_of(parts: Parts, keep: bool = True) -> dict[str, Tensor]:
+    """Every tensor of `parts`, named "part.name"; whole and on the CPU, a snapshot that later steps do not change.
+
+    Where the training is sharded every process must ask, but only one need `keep` what it gets.
+    """
+    tensors = {f"{part}.{name}": t for part, thing in parts.items() for name, t in _tensors(thing).items()}
+    state: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        everything = whole(tensor.detach())  # one after the other: a device need not hold them all
+        if keep:
+            state[name] = everything.to("cpu", copy=True).contiguous()
+    return state
 
 
-def all_finite(state: Mapping[str, Tensor]) -> bool:
-    """Whether no tensor of `state` holds an infinite number or NaN."""
-    return all(bool(torch.isfinite(tensor).all()) for tensor in state.values())
+@torch.no_grad()
+def restore(parts: Parts, state: Mapping[str, Tensor]) -> None:
+    """Put the tensors that `state_of` returned back into `parts`; `ValueError` if they are of other networks."""
+    for part, thing in parts.items():
+        known = [name for name in state if name.startswith(f"{part}.")]
+        stored = {name[len(part) + 1 :]: state[name] for name in known}
+        if isinstance(thing, nn.Module):
+            _fill(thing, stored, part)
+        else:
+            _restore_optimizer(thing, stored)
 
 
-def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """An optimizer's tensors, named `{parameter index}.{what}`; its hyper-parameters belong to the recipe."""
-    state: dict[int, dict[str, Tensor]] = optimizer.state_dict()["state"]
-    return {f"{index}.{name}": tensor for index, kept in state.items() for name, tensor in kept.items()}
+def _tensors(thing: nn.Module | torch.optim.Optimizer) -> dict[str, Tensor]:
+    if isinstance(thing, nn.Module):
+        return thing.state_dict()
+    # hyper-parameters belong to the recipe
+    return {
+        f"{index}.{name}": tensor
+        for index, p in enumerate(_parameters(thing))
+        for name, tensor in thing.state.get(p, {}).items()
+    }
 
 
-def restore_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Tensor]) -> None:
-    """Put back what `optimizer_state` returned."""
-    nested: dict[int, dict[str, Tensor]] = {}
-    for key, tensor in state.items():
+def _fill(module: nn.Module, stored: Mapping[str, Tensor], part: str) -> None:
+    targets = module.state_dict()
+    if targets.keys() != stored.keys():
+        odd = sorted(targets.keys() ^ stored.keys())
+        raise ValueError(f"{part} has other tensors: {', '.join(odd[:3])}{' …' if odd[3:] else ''}")
+    for name, target in targets.items():
+        if target.shape != stored[name].shape:
+            raise ValueError(f"{part}.{name} has shape {list(stored[name].shape)}, not {list(target.shape)}")
+        local(target).copy_(local(shard_like(stored[name], target)))
+
+
+def _restore_optimizer(optimizer: torch.optim.Optimizer, stored: Mapping[str, Tensor]) -> None:
+    optimizer.state.clear()
+    parameters = _parameters(optimizer)
+    for key, tensor in stored.items():
         index, _, name = key.partition(".")
-        nested.setdefault(int(index), {})[name] = tensor
-    optimizer.load_state_dict({"state": nested, "param_groups": optimizer.state_dict()["param_groups"]})
+        p = parameters[int(index)]
+        optimizer.state[p][name] = tensor.to(p.device) if tensor.ndim == 0 else shard_like(tensor, p)
 
 
-def with_prefix(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """`state` with `prefix` before every name."""
-    return {prefix + name: tensor for name, tensor in state.items()}
-
-
-def without_prefix(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The part of `state` whose names begin with `prefix`, without it."""
-    return {name[len(prefix) :]: tensor for name, tensor in state.items() if name.startswith(prefix)}
+def _parameters(optimizer: torch.optim.Optimizer) -> Sequence[nn.Parameter]:
+    return [p for group in optimizer.param_groups for p in group["params"]]

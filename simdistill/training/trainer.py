@@ -1,22 +1,28 @@
-"""Algorithm 2 with what surrounds it: random draws, optimizers, learning rates, the average of the generator."""
+"""Algorithm 2 with what surrounds it: random draws, optimizers, learning rates, averages of the generator."""
 
 import copy
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.profiler import record_function
 
-from simdistill.distill import Distillation
+from simdistill.distill import Distillation, denoising_loss, frozen
 from simdistill.generator import Generator
-from simdistill.noise import NoiseLaw, sample
+from simdistill.noise import NoiseLaw, stratified
 from simdistill.recipes import Recipe
 from simdistill.shapes import Condition, Data, Sigma
 from simdistill.teachers.teacher import Teacher
 from simdistill.training.ema import EMA
+from simdistill.training.processes import ALONE, Processes
 from simdistill.training.profile import NoiseProfile
-from simdistill.training.randomness import stream
-from simdistill.training.state import optimizer_state, restore_optimizer, with_prefix, without_prefix
+from simdistill.training.randomness import normal_rows, stream
+from simdistill.training.sharding import recompute_blocks, shard
+from simdistill.training.state import Parts, restore, state_of
+from simdistill.training.update import Update, prepared
 
 
 class Draw(NamedTuple):
@@ -27,35 +33,42 @@ class Draw(NamedTuple):
     eps: Data
     condition: Condition
 
-    def chunks(self, n: int) -> list["Draw"]:
-        """The draw in `n` equal parts."""
-        conditions = [None] * n if self.condition is None else self.condition.chunk(n)
-        return [
-            Draw(*part)
-            for part in zip(self.z.chunk(n), self.sigma.chunk(n), self.eps.chunk(n), conditions, strict=True)
-        ]
+    def parts(self, n: int) -> list["Draw"]:
+        """The draw in `n` parts as equal as can be."""
+        conditions = [None] * n if self.condition is None else self.condition.tensor_split(n)
+        columns = (column.tensor_split(n) for column in (self.z, self.sigma, self.eps))
+        return [Draw(*part) for part in zip(*columns, conditions, strict=True)]
 
 
 class DistillationTrainer:
     """Turns `teacher` into a one-step generator, one `step` at a time.
 
     Online network and generator start from `start`, by default the teacher's own weights. All random numbers are
-    functions of (recipe.seed, iteration), drawn on the CPU for the whole batch. `average` is the generator to keep.
+    functions of (recipe.seed, iteration, row of the whole batch), drawn on the CPU: the same on every device, and
+    however many `processes` share a batch. Each of `averages` is a generator to keep.
 
-    Raises `ValueError` if there is nothing to start from.
+    Raises `ValueError` if there is nothing to start from, or fewer samples than processes and parts.
     """
 
     def __init__(
-        self, teacher: Teacher, recipe: Recipe, start: nn.Module | None = None, device: torch.device | str = "cpu"
+        self,
+        teacher: Teacher,
+        recipe: Recipe,
+        start: nn.Module | None = None,
+        device: torch.device | str = "cpu",
+        processes: Processes = ALONE,
     ) -> None:
         begin = start if start is not None else teacher.trainable
         if begin is None:
             raise ValueError(f"teacher = {teacher.name!r}: has no weights to start from; give a network as `start`")
-        self.teacher, self.recipe, self.device = teacher, recipe, torch.device(device)
-        if isinstance(teacher.denoiser, nn.Module):  # eval: no dropout in teacher, online network or generator
-            teacher.denoiser.to(device).eval().requires_grad_(False)
-        self.online = copy.deepcopy(begin).to(device).eval().requires_grad_(True)
-        self.generator = Generator(copy.deepcopy(begin), recipe.sigma_init).to(device).eval().requires_grad_(True)
+        if recipe.batch < processes.count * recipe.accumulation:
+            fewest = processes.count * recipe.accumulation
+            raise ValueError(f"batch = {recipe.batch}: must be at least processes × accumulation = {fewest}")
+        self.recipe, self.device, self.processes = recipe, torch.device(device), processes
+        self.shape, self.classes = teacher.shape, teacher.classes
+        teacher = replace(teacher, denoiser=self._placed(teacher.denoiser, trained=False))
+        self.online = self._placed(copy.deepcopy(begin))
+        self.generator = self._placed(Generator(copy.deepcopy(begin), recipe.sigma_init))
         self.distillation = Distillation(
             teacher.denoiser,
             self.online,
@@ -64,34 +77,59 @@ class DistillationTrainer:
             recipe.online_weighting,
             recipe.generator_weighting,
         )
-        self.online_optimizer = _adam(self.online, recipe)
-        self.generator_optimizer = _adam(self.generator, recipe)
-        self.ema = EMA(self.generator, recipe.ema_half_life)
-        self.profile = NoiseProfile(teacher.sigma_min, teacher.sigma_max, self.device)
-        self.iteration = 0
+        if recipe.share_samples:
+            online_loss = partial(denoising_loss, self.online, recipe.online_weighting)
+            generator_loss = self.distillation.matching_loss
+        else:
+            online_loss, generator_loss = self.distillation.denoising_loss, self.distillation.generator_loss
+        self._generate = prepared(self.generator, recipe, self.device)
+        self.update_online = Update(self.online, online_loss, recipe, processes, self.device)
+        self.update_generator = Update(self.generator, generator_loss, recipe, processes, self.device)
+        blank = Generator(copy.deepcopy(begin), recipe.sigma_init)
+        self.averages = [EMA(self._placed(copy.deepcopy(blank), trained=False), a) for a in recipe.averages]
+        self._blank = blank if recipe.shard else None
+        self.profile = NoiseProfile(teacher.sigma_min, teacher.sigma_max, self.device, processes)
+        self.iteration, self.setbacks = 0, 0
 
     def step(self) -> None:
         """One iteration of Algorithm 2: the online updates, then one generator update."""
-        recipe, rng = self.recipe, stream(self.recipe.seed, self.iteration)
-        self._set_rates()
-        for _ in range(recipe.online_steps):
-            for part in self._draw(recipe.online_noise, rng).chunks(recipe.accumulation):
-                loss = self.distillation.denoising_loss(*part)
-                (loss.sum() / recipe.batch).backward()
-                self.profile.add_online(loss.detach())
-            _update(self.online_optimizer)
-        for part in self._draw(recipe.generator_noise, rng).chunks(recipe.accumulation):
-            loss, y = self.distillation.generator_loss(*part)
-            (loss.sum() / recipe.batch).backward()
-            self.profile.add_generator(part.sigma, loss.detach(), y)
-        _update(self.generator_optimizer)
+        recipe, batch = self.recipe, self.recipe.batch
+        online_lr, generator_lr = self._rates()
+        with record_function("draw"):
+            draw = self._draw("generator", recipe.generator_noise)
+            draws = [self._draw(f"online {k}", recipe.online_noise) for k in range(recipe.online_steps)]
+        if recipe.share_samples:
+            with record_function("shared samples"):
+                x_0 = self._generate(draw.z, draw.condition)
+            draw = draw._replace(z=x_0)
+            draws = [other._replace(z=x_0.detach(), condition=draw.condition) for other in draws]
+        for other in draws:
+            with record_function("online update"):
+                losses, norm = self.update_online(other.parts(recipe.accumulation), batch, online_lr)
+                self.profile.add_online(torch.cat(losses), norm)
+        with record_function("generator update"), frozen(self.online):  # until blocks are computed again, too
+            parts = draw.parts(recipe.accumulation)
+            returned, norm = self.update_generator(parts, batch, generator_lr)
+            loss, y = (torch.cat(column) for column in zip(*returned, strict=True))
+            self.profile.add_generator(draw.sigma, loss, y, norm)
         self.iteration += 1
-        self.ema.update(self.generator, recipe.batch, self.images)
+        with record_function("averages"):
+            for ema in self.averages:
+                ema.update(self.generator, batch, self.images)
 
-    @property
-    def average(self) -> Generator:
-        """The averaged generator, in eval mode."""
-        return self.ema.average
+    def snapshot(self, k: int = 0) -> Generator:
+        """A whole copy of the k-th average, in eval mode, that later steps do not change.
+
+        Where the training is sharded every process must ask, and the first one alone gets the weights.
+        """
+        average = self.averages[k].module
+        if self._blank is None:
+            return copy.deepcopy(average)
+        generator = copy.deepcopy(self._blank)
+        state = state_of({"generator": average}, keep=self.processes.leads)
+        if self.processes.leads:
+            restore({"generator": generator}, state)
+        return generator.to(self.device).eval().requires_grad_(False)
 
     @property
     def iterations(self) -> int:
@@ -104,51 +142,63 @@ class DistillationTrainer:
         return self.iteration * self.recipe.batch
 
     def readings(self) -> dict[str, Any]:
-        """Means since the last reading: `loss` (the online network's), `generator_loss`, `y` by noise level."""
+        """Means since the last reading, over all processes: losses, gradient norms, ‖y‖ in all and by noise level."""
         return self.profile.read()
 
     def state(self) -> dict[str, Tensor]:
-        """Everything that later iterations depend on, as named tensors."""
+        """Everything that later iterations depend on; whole, in the first process alone, but every one must ask."""
         return {
-            **with_prefix("online.", self.online.state_dict()),
-            **with_prefix("generator.", self.generator.state_dict()),
-            **with_prefix("average.", self.average.state_dict()),
-            **with_prefix("online_optimizer.", optimizer_state(self.online_optimizer)),
-            **with_prefix("generator_optimizer.", optimizer_state(self.generator_optimizer)),
-            "iteration": torch.tensor(self.iteration),
+            **state_of(self._parts(), keep=self.processes.leads),
+            "scale": torch.tensor([self.update_online.scale, self.update_generator.scale], dtype=torch.float64),
+            "position": torch.tensor([self.iteration, self.setbacks]),
         }
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from what `state` returned; raises `KeyError` or `RuntimeError` if it is of another network."""
-        self.online.load_state_dict(without_prefix("online.", state))
-        self.generator.load_state_dict(without_prefix("generator.", state))
-        self.average.load_state_dict(without_prefix("average.", state))
-        restore_optimizer(self.online_optimizer, without_prefix("online_optimizer.", state))
-        restore_optimizer(self.generator_optimizer, without_prefix("generator_optimizer.", state))
-        self.iteration = int(state["iteration"])
+        """Go on from what `state` returned, on any number of processes; `ValueError` if it is of other networks."""
+        restore(self._parts(), state)
+        self.update_online.scale, self.update_generator.scale = (tuple(pair) for pair in state["scale"].tolist())
+        self.iteration, self.setbacks = state["position"].tolist()
 
-    def _draw(self, law: NoiseLaw, rng: torch.Generator) -> Draw:
-        n, shape, classes = self.recipe.batch, self.teacher.shape, self.teacher.classes
-        z, sigma = torch.randn(n, *shape, generator=rng), sample(law, n, rng)
-        eps = torch.randn(n, *shape, generator=rng)
-        labels = torch.randint(classes, (n,), generator=rng).to(self.device) if classes else None
-        return Draw(z.to(self.device), sigma.to(self.device), eps.to(self.device), labels)
+    def _parts(self) -> Parts:
+        return {
+            "online": self.online,
+            "generator": self.generator,
+            **{f"average_{k}": ema.module for k, ema in enumerate(self.averages)},
+            "online_optimizer": self.update_online.optimizer,
+            "generator_optimizer": self.update_generator.optimizer,
+        }
 
-    def _set_rates(self) -> None:
+    def _draw(self, update: str, law: NoiseLaw) -> Draw:
+        """The random inputs of an update, as many rows of the whole batch as fall to this process."""
+        recipe, rows, at = self.recipe, self.processes.rows(self.recipe.batch), (self.iteration, update)
+        z = normal_rows(rows, self.shape, recipe.seed, *at, "z")
+        eps = normal_rows(rows, self.shape, recipe.seed, *at, "eps")
+        rng = stream(recipe.seed, *at)  # a number or two a sample: everyone draws all, and takes its own
+        sigma = stratified(law, recipe.batch, rng)[rows]
+        labels = torch.randint(self.classes, (recipe.batch,), generator=rng)[rows] if self.classes else None
+        return Draw(self._sent(z), self._sent(sigma), self._sent(eps), None if labels is None else self._sent(labels))
+
+    def _sent(self, tensor: Tensor) -> Tensor:
+        """The tensor on this process's device, without waiting for what the device still has to do."""
+        tensor = tensor.pin_memory() if self.device.type == "cuda" else tensor
+        return tensor.to(self.device, non_blocking=True)
+
+    def _rates(self) -> tuple[float, float]:
+        """Learning rates of online network and generator: risen, fallen, and halved at every setback."""
         recipe = self.recipe
         rise = min(1.0, (self.iteration + 1) / recipe.warmup) if recipe.warmup else 1.0
         fall = 1 - self.iteration / recipe.iterations if recipe.decay == "linear" else 1.0
-        for group in self.online_optimizer.param_groups:
-            group["lr"] = recipe.online_lr * rise
-        for group in self.generator_optimizer.param_groups:
-            group["lr"] = recipe.generator_lr * rise * fall
+        rise *= 0.5**self.setbacks
+        return recipe.online_lr * rise, recipe.generator_lr * rise * fall
 
-
-def _adam(module: nn.Module, recipe: Recipe) -> torch.optim.Adam:
-    # the rates are set before every step
-    return torch.optim.Adam(module.parameters(), lr=0.0, betas=recipe.betas, fused=True)
-
-
-def _update(optimizer: torch.optim.Optimizer) -> None:
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
+    def _placed(self, denoiser: Any, trained: bool = True) -> Any:
+        """A network in eval mode (without dropout) on its device or devices, as the recipe says; others as they are."""
+        if not isinstance(denoiser, nn.Module):
+            return denoiser
+        if self.recipe.shard:
+            module = copy.deepcopy(denoiser)  # the caller's own stays whole
+            shard(module, self.processes.count, self.device)
+        else:
+            module = denoiser.to(self.device)
+        recompute_blocks(module, self.recipe.gradient_checkpointing)
+        return module.eval().requires_grad_(trained)

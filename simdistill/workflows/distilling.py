@@ -1,5 +1,6 @@
 """Distillation from a teacher to a run's folder with generator, metrics, pictures and report."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,14 @@ from simdistill.configuration import to_mapping
 from simdistill.evaluation.quality import balanced_labels, draw, reference_for, teacher_sampler
 from simdistill.evaluation.report import write_report
 from simdistill.generator import Generator
+from simdistill.logs import check_logs, open_logs
 from simdistill.recipes import Recipe
 from simdistill.runs import RunFolder
 from simdistill.teachers.teacher import Teacher
 from simdistill.teachers.weights import write_network
-from simdistill.training.loop import Diverged, Interrupted, train
+from simdistill.training.loop import Diverged, Interrupted, Loop, Measuring
 from simdistill.training.pretrain import Pretraining, PretrainingTrainer
+from simdistill.training.processes import Processes, joined
 from simdistill.training.trainer import DistillationTrainer
 from simdistill.workflows.measuring import Device, evaluate_run, milestone, recipe_of, starting_network, teacher_of
 
@@ -27,57 +30,103 @@ IMITATION_SEED = 3 * 2**30  # far from the seeds that are evaluated, and from th
 
 
 def distill(
-    teacher: Teacher, recipe: Recipe, out: str | Path, overwrite: bool = False, device: Device = "cpu"
+    teacher: Teacher,
+    recipe: Recipe,
+    out: str | Path,
+    overwrite: bool = False,
+    device: Device = "cpu",
+    log: Sequence[str] = (),
 ) -> Generator:
     """Distil `teacher` by Algorithm 2 into a one-step generator, with everything about it in the folder `out`.
 
     A teacher without weights of its own (an exact density, a function) is first imitated by a small network that is
     fitted to its samples, from which generator and online network start. A module is moved to `device`, put in eval
-    mode and frozen. Raises `ValueError` for bad settings, a
-    denoiser that returns another shape, or an existing folder; `Interrupted` after Ctrl-C with everything saved;
-    `Diverged` where a number is not finite.
+    mode and frozen. In a script that torchrun started, its processes share the work, each on a device of its own, and
+    all return the generator. `log` names services that get the metrics too: tensorboard, wandb, trackio.
+
+    Raises `ValueError` for bad settings, a denoiser that returns another shape, or an existing folder; `Interrupted`
+    after Ctrl-C with everything saved; `OSError` for a full disk, with the checkpoints before it intact; `Diverged`
+    where a training goes wrong again and again.
     """
-    teacher.check(device)
-    asked = {"verb": "distill", **to_mapping(replace(recipe, teacher=teacher.name))}
-    return _distill(RunFolder.create(Path(out), asked, overwrite), teacher, recipe, device)
+    check_logs(log)
+    with joined(device) as (processes, device):
+        teacher.check("cpu" if recipe.shard else device)
+        asked = {"verb": "distill", **to_mapping(replace(recipe, teacher=teacher.name))}
+        run = processes.lead(lambda: RunFolder.create(Path(out), asked, overwrite))
+        return _distill(run, teacher, recipe, device, processes, log)
 
 
-def resume(out: str | Path, teacher: Teacher | None = None, device: Device = "cpu") -> Generator:
-    """Go on with an interrupted distillation; give the `teacher` if it is one of your own.
+def resume(
+    out: str | Path, teacher: Teacher | None = None, device: Device = "cpu", log: Sequence[str] = ()
+) -> Generator:
+    """Go on with an interrupted distillation, on any number of processes; give the `teacher` if it is one of your own.
 
-    On a CPU, with as many threads as before, the weights end bit-identical to those of a run left alone; on a GPU as
-    nearly as its kernels repeat themselves.
+    On a CPU, with as many threads and processes as before, the weights end bit-identical to those of a run left alone;
+    on a GPU, or with others, as nearly as sums repeat themselves in another order.
 
     Raises as `distill` does, and `ValueError` if there is no such run.
     """
+    check_logs(log)
     run = RunFolder.open(Path(out))
     recipe, teacher = recipe_of(run), teacher or teacher_of(run)
-    teacher.check(device)
-    return _distill(run, teacher, recipe, device)
+    with joined(device) as (processes, device):
+        teacher.check("cpu" if recipe.shard else device)
+        return _distill(run, teacher, recipe, device, processes, log)
 
 
-def _distill(run: RunFolder, teacher: Teacher, recipe: Recipe, device: Device) -> Generator:
-    if teacher.trainable is None and not run.start.exists():
-        _imitate(teacher, run.start, device)
-    trainer = DistillationTrainer(teacher, recipe, starting_network(run, teacher), device)
+def _distill(
+    run: RunFolder, teacher: Teacher, recipe: Recipe, device: torch.device, processes: Processes, log: Sequence[str]
+) -> Generator:
+    if teacher.trainable is None:
+        processes.lead(lambda: None if run.start.exists() else _imitate(teacher, run.start, device))
+    _allow_tensor_cores()
+    trainer = DistillationTrainer(teacher, recipe, starting_network(run, teacher), device, processes)
     reference = reference_for(teacher, device=device)
+    logs = open_logs(log, run) if processes.leads else []
 
     def keep() -> None:
         facts = {"sigma_init": recipe.sigma_init, "shape": teacher.shape, "classes": teacher.classes}
-        write_network(run.network, trainer.average.denoiser, **facts)
+        for k, average in enumerate(recipe.averages):
+            generator = trainer.snapshot(k)
+            if processes.leads:
+                write_network(run.average(k), generator.denoiser, average=repr(average), **facts)
 
-    def at_milestone() -> tuple[dict[str, Any], str]:
-        student = torch.no_grad()(trainer.average)
-        return milestone(run, trainer.iteration, student, teacher, reference, device)
+    def at_milestone() -> Measuring:
+        student, iteration = trainer.snapshot(), trainer.iteration
+
+        def measuring() -> tuple[dict[str, Any], str]:
+            measured = milestone(run, iteration, torch.no_grad()(student), teacher, reference, device)
+            for service in logs:
+                service.picture("student", iteration, run.picture(f"{iteration:08d}"))
+            return measured
+
+        return measuring
 
     try:
-        train(trainer, run, at_milestone, keep)
+        Loop(trainer, run, at_milestone, keep, processes, recipe.checkpoint_minutes, logs=logs).train()
     except (Interrupted, Diverged):
-        write_report(run)
+        if processes.leads:
+            write_report(run)
         raise
-    run.evaluation.unlink(missing_ok=True)  # it may stem from before an interruption
-    evaluate_run(run.path, teacher, device=device)
-    return trainer.average
+    finally:
+        for service in logs:
+            service.close()
+    student = trainer.snapshot()
+    if processes.leads:
+        run.evaluation.unlink(missing_ok=True)  # it may stem from before an interruption
+        evaluate_run(run.path, teacher, device=device)
+    return student
+
+
+def _allow_tensor_cores() -> None:
+    """Let GPUs multiply float32 matrices in TF32, which keeps ten bits of each factor, and choose convolutions by time.
+
+    Nothing changes on a CPU.
+    """
+    if torch.cuda.is_available():
+        torch.set_float32_matmul_precision("high")
+        torch.backends.cudnn.allow_tf32 = True
+        torch.backends.cudnn.benchmark = True
 
 
 def _imitate(teacher: Teacher, path: Path, device: Device) -> None:

@@ -44,13 +44,14 @@ def sample(
     labels: Sequence[int] | None = None,
     teacher: Teacher | None = None,
     device: Device = "cpu",
+    average: int = 0,
 ) -> Data:
     """One sample a seed from the run `out`, on the CPU; seed s has the label `labels[s % len(labels)]` (None: all).
 
     The same seed and label give the same sample whatever the other seeds. `teacher` is needed if the network is one of
     your own. Raises `ValueError` for a label that the generator does not know, or if there is no such run.
     """
-    generator, facts = load_generator(out, teacher)
+    generator, facts = load_generator(out, teacher, average)
     classes: int = facts["classes"]
     require(labels is None or classes > 0, "labels", labels, "left out: the generator is unconditional")
     for label in labels or ():
@@ -60,12 +61,19 @@ def sample(
     return draw(_quiet(generator.to(device)), seeds, facts["shape"], condition, device)
 
 
-def load_generator(out: str | Path, teacher: Teacher | None = None) -> tuple[Generator, dict[str, Any]]:
+def load_generator(
+    out: str | Path, teacher: Teacher | None = None, average: int = 0
+) -> tuple[Generator, dict[str, Any]]:
     """The generator of a run, in eval mode, and its facts; give the `teacher` if its network is one of your own.
+
+    `average` counts through the recipe's averages.
 
     Raises `ValueError` if there is no such run, or its weights are missing or damaged.
     """
-    path = RunFolder.open(Path(out)).network
+    run = RunFolder.open(Path(out))
+    last = len(run.configuration().get("averages", [0])) - 1
+    require(0 <= average <= last, "average", average, f"in 0 … {last}, one of the run's averages")
+    path = run.average(average)
     if not path.exists():
         raise ValueError(f"{path}: no such file yet; go on with `simdistill distill --resume {out}`")
     own = None if teacher is None else teacher.trainable
@@ -93,18 +101,20 @@ def evaluate_run(
     teacher = teacher or teacher_of(run)
     teacher.check(device)
     start = starting_network(run, teacher)
-    student, _ = load_generator(out, Teacher(start, teacher.shape))
-    for module in (start, student):
-        module.to(device)
+    averages = recipe_of(run).averages
+    students = [load_generator(out, Teacher(start, teacher.shape), k)[0].to(device) for k in range(len(averages))]
+    start.to(device)
     samplers: dict[str, tuple[Sampler, int]] = {
         "teacher": (teacher_sampler(teacher), 2 * TEACHER_STEPS - 1),
-        "student": (_quiet(student), 1),
-        "undistilled": (_quiet(Generator(start, student.sigma_init)), 1),
+        "student": (_quiet(students[0]), 1),
+        "undistilled": (_quiet(Generator(start, students[0].sigma_init)), 1),
     }
+    others = {f"average-{k}": repr(average) for k, average in enumerate(averages) if k > 0}
+    samplers |= {name: (_quiet(student), 1) for name, student in zip(others, students[1:], strict=True)}
     reference = reference_for(teacher, device=device)
     figures: dict[str, Any] = dict(evaluate(samplers, teacher, reference, samples, seeds, device=device))
     ratio = figures["student"]["images_per_second"] / figures["teacher"]["images_per_second"]
-    figures |= {"reference": reference.name, "floor": reference.floor(), "speedup": round(ratio, 1)}
+    figures |= {"averages": others, "reference": reference.name, "floor": reference.floor(), "speedup": round(ratio, 1)}
     figures["machine"] = machine()
     if _samples(run) > samples * seeds:
         return figures
@@ -127,18 +137,20 @@ def milestone(
     seeds: int = 3,
 ) -> tuple[dict[str, Any], str]:
     """Measure and picture a sampler in the middle of a training: values for the metrics, and text for the progress."""
-    samplers = {"": (sampler, 0)}
-    figures = evaluate(samplers, teacher, reference, MILESTONE_SAMPLES, seeds, thorough=False, device=device)[""]
-    quality = {name: figures[name] for name in ("frechet", "precision", "recall")}
-    show(run, f"{iteration:08d}", sampler, teacher, device)
+    drawn = _first_samples(sampler, teacher, device)
+    if not bool(drawn.isfinite().all()):
+        return {}, "samples are not finite"  # the training will see for itself that it has diverged
+    write_atomically(run.picture(f"{iteration:08d}"), picture(drawn))
+    figures = evaluate(
+        {"it": (sampler, 1)}, teacher, reference, MILESTONE_SAMPLES, seeds, thorough=False, device=device
+    )
+    quality = {name: figures["it"][name] for name in ("frechet", "precision", "recall")}
     return {"quality": quality}, f"Fréchet {quality['frechet']['mean']:.3f}, recall {quality['recall']:.2f}"
 
 
 def show(run: RunFolder, name: str, sampler: Sampler, teacher: Teacher, device: Device) -> None:
     """Store a picture of the sampler's first samples; of vectors, of more of them."""
-    seeds = PICTURE_SEEDS if len(teacher.shape) == 3 else range(2000)
-    labels = balanced_labels(len(seeds), teacher.classes)
-    write_atomically(run.picture(name), picture(draw(sampler, seeds, teacher.shape, labels, device)))
+    write_atomically(run.picture(name), picture(_first_samples(sampler, teacher, device)))
 
 
 def starting_network(run: RunFolder, teacher: Teacher) -> nn.Module:
@@ -167,6 +179,11 @@ def recipe_of(run: RunFolder) -> Recipe:
         return settings_from_mapping(Recipe(), values)
     except ValueError as error:
         raise ValueError(f"{run.config}: {error}") from error
+
+
+def _first_samples(sampler: Sampler, teacher: Teacher, device: Device) -> Data:
+    seeds = PICTURE_SEEDS if len(teacher.shape) == 3 else range(2000)
+    return draw(sampler, seeds, teacher.shape, balanced_labels(len(seeds), teacher.classes), device)
 
 
 def _samples(run: RunFolder) -> int:

@@ -101,7 +101,7 @@ def _shown_files(run: RunFolder) -> list[tuple[Path, int, int]]:
 def _changes(run: RunFolder) -> list[float]:
     """When the files that a training leaves behind were last written."""
     times: list[float] = []
-    for path in (run.config, run.metrics, run.checkpoint, run.network, run.start, run.picture("0").parent):
+    for path in (run.config, run.metrics, run.checkpoints, run.network, run.start, run.picture("0").parent):
         with suppress(OSError):
             times.append(path.stat().st_mtime)
     return times

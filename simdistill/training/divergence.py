@@ -1,0 +1,32 @@
+"""Telling a training that has gone wrong from one that is merely noisy."""
+
+import math
+from collections.abc import Mapping, Sequence
+from statistics import median
+from typing import Any
+
+WATCHED = ("gradient_norm", "generator_gradient_norm", "y_norm")
+REMEMBERED = 50  # readings
+NEEDED = 10  # readings before anything is called an explosion
+
+
+def trouble(readings: Mapping[str, Any], before: Sequence[Mapping[str, Any]]) -> str | None:
+    """What is wrong with the newest `readings`, in words, or None; `before` are those of the training so far.
+
+    Wrong is a number that is not finite, and a gradient norm or a ‖y‖ that explodes: further above the median of the
+    last 50 readings, in logarithms, than ln 30 and than ten times their usual (median absolute) deviation from it.
+    Medians are not moved by a few wild readings, and a norm that merely rises takes its median along.
+    """
+    for name, value in readings.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            return f"the {name} is {value}"
+    for name in WATCHED:
+        known = [math.log(r[name]) for r in before[-REMEMBERED:] if r.get(name, 0) > 0]
+        value = readings.get(name, 0)
+        if len(known) < NEEDED or value <= 0:
+            continue
+        middle = median(known)
+        usual = median(abs(k - middle) for k in known)
+        if math.log(value) > middle + max(math.log(30), 10 * usual):
+            return f"the {name} is {value:.3g}, after {math.exp(middle):.3g}"
+    return None

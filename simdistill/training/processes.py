@@ -1,0 +1,108 @@
+"""The processes of a training: this one alone, or those that torchrun started, one a device."""
+
+import os
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Processes:
+    """How many processes train together, and which of them this is; the first leads: it alone writes and prints."""
+
+    rank: int = 0
+    count: int = 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the process that writes files and shows progress."""
+        return self.rank == 0
+
+    def rows(self, batch: int) -> slice:
+        """The rows of a shared batch that are for this process: parts as equal as can be, in order of rank."""
+        return slice(batch * self.rank // self.count, batch * (self.rank + 1) // self.count)
+
+    def add_up(self, tensor: Tensor) -> Tensor:
+        """The sum of `tensor` over the processes, in place."""
+        if self.count > 1:
+            dist.all_reduce(tensor)
+        return tensor
+
+    def lead(self, action: Callable[[], Result]) -> Result:
+        """Let the first process do `action`, and hand its result, or its error, to all; they wait for it."""
+        if self.count == 1:
+            return action()
+        outcome: list[Result | Exception | None] = [None]
+        if self.leads:
+            try:
+                outcome[0] = action()
+            except Exception as error:
+                outcome[0] = error
+        dist.broadcast_object_list(outcome, src=0, device=torch.device("cpu"))
+        if isinstance(outcome[0], Exception):
+            raise outcome[0]
+        return outcome[0]  # pyright: ignore[reportReturnType]
+
+
+ALONE = Processes()
+
+
+class Vote:
+    """Flags that any process raises and all see alike, one call later: nobody waits for anybody.
+
+    Between the two calls lies an iteration, in which the answers travel. A single process sees its own at once.
+    """
+
+    def __init__(self, processes: Processes) -> None:
+        self._processes = processes
+        self._asked: tuple[Tensor, dist.Work] | None = None
+
+    def __call__(self, *flags: bool) -> tuple[bool, ...]:
+        """Raise `flags`; returns those that any process raised in the call before."""
+        if self._processes.count == 1:
+            return flags
+        answer = self.close() or [False] * len(flags)
+        raised = torch.tensor(flags, dtype=torch.int32)
+        work = dist.all_reduce(raised, dist.ReduceOp.MAX, async_op=True)
+        self._asked = (raised, work) if work is not None else None
+        return tuple(answer)
+
+    def close(self) -> list[bool]:
+        """Receive what is still on its way."""
+        if self._asked is None:
+            return []
+        raised, work = self._asked
+        self._asked = None
+        work.wait()
+        return [bool(flag) for flag in raised.tolist()]
+
+
+@contextmanager
+def joined(device: torch.device | str) -> Generator[tuple[Processes, torch.device]]:
+    """The processes that torchrun started, this one among them, and its device; alone on `device` if none did.
+
+    On GPUs the n-th process of a machine takes the n-th of its devices. Numbers travel by NCCL between GPUs and by Gloo
+    between CPUs.
+    """
+    device = torch.device(device)
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 and not dist.is_initialized():
+        yield ALONE, device
+        return
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+    ours = not dist.is_initialized()
+    if ours:
+        dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield Processes(dist.get_rank(), dist.get_world_size()), device
+    finally:
+        if ours:
+            dist.destroy_process_group()

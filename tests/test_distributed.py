@@ -1,0 +1,123 @@
+"""Several processes do what one does: gradients, readings, whole runs, interruptions; replicated and sharded."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from gradients_of_a_step import KINDS, gradients
+from safetensors.torch import load_file
+
+from simdistill.runs import RunFolder
+from simdistill.teachers.weights import read_tensors
+from simdistill.training.processes import ALONE, Processes
+
+HERE = Path(__file__).parent
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "PYTHONPATH": str(HERE.parent)}
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+SHORT = ["distill", "digits", "--batch", "16", "--iterations", "30", "--out"]
+
+
+def start(*words):
+    return subprocess.Popen(
+        [str(word) for word in words], env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def finish(process, code=0):
+    out, err = process.communicate(timeout=200)
+    assert process.returncode == code, err
+    return out, err
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    """What two Gloo processes compute in one step of every kind."""
+    path = tmp_path_factory.mktemp("two") / "gradients.safetensors"
+    finish(start(*TORCHRUN, HERE / "gradients_of_a_step.py", path))
+    return load_file(path)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_processes_compute_the_gradients_of_one(two, kind):
+    for name, alone in gradients(KINDS[kind]).items():
+        for way in ("replicated", "sharded"):
+            together = two[f"{kind} {way} {name}"]
+            assert together.shape == alone.shape
+            # several: the second online update follows the first, whose signs rounding may turn
+            tolerance = 1e-6 if kind != "several" or name == "average" else 1e-4
+            assert (together - alone).norm() <= tolerance * alone.norm(), (way, name)
+
+
+def test_rows_are_dealt_out_once_and_evenly():
+    for count in range(1, 9):
+        for batch in (count, 13, 64, 257):
+            parts = [Processes(rank, count).rows(batch) for rank in range(count)]
+            assert [i for part in parts for i in range(batch)[part]] == list(range(batch))
+            sizes = [part.stop - part.start for part in parts]
+            assert max(sizes) - min(sizes) <= 1
+    assert ALONE.leads
+    assert not Processes(1, 2).leads
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shard", [False, True], ids=["replicated", "sharded"])
+def test_a_run_started_by_torchrun(tmp_path, shard):
+    """A whole run; one process writes and prints; the checkpoint of two goes on with one, and the other way round."""
+    flags = ["--shard"] if shard else []
+    finish(start(sys.executable, "-m", "simdistill", *SHORT, tmp_path / "one"))
+    out, err = finish(start(*TORCHRUN, "-m", "simdistill", *SHORT, tmp_path / "two", *flags, "--json"))
+    figures = json.loads(out)
+    assert figures["student"]["frechet"]["seeds"] == 5
+    assert err.count("30/30 iterations") == 1
+    one, two = (read_tensors(tmp_path / run / "generator.safetensors")[0] for run in ("one", "two"))
+    assert one.keys() == two.keys()
+    for name, tensor in one.items():
+        assert (two[name] - tensor).norm() <= 2e-3 * tensor.norm(), name  # 30 steps of Adam's signs
+    records = [[r for r in RunFolder.open(tmp_path / run).records() if "loss" in r] for run in ("one", "two")]
+    assert records[0][0]["loss"] == pytest.approx(records[1][0]["loss"], rel=1e-3)
+    assert records[0][0]["y_norm"] == pytest.approx(records[1][0]["y_norm"], rel=2e-2)
+
+
+@pytest.mark.slow
+def test_a_stopped_run_of_two_goes_on_alone(tmp_path):
+    """SIGTERM, as a scheduler sends it, to torchrun: all is saved, and any number of processes takes over."""
+    run = RunFolder(tmp_path / "run")
+    words = [*SHORT[:-3], "--iterations", "400", "--checkpoint-minutes", "0", "--out", run.path]
+    together = start(*TORCHRUN, "-m", "simdistill", *words)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not any(r.get("loss") for r in run.records()):
+        time.sleep(0.1)
+    together.send_signal(signal.SIGTERM)
+    _, err = together.communicate(timeout=120)
+    assert together.returncode != 0
+    assert "stopped by SIGTERM" in err
+    saved = max(int(path.stem) for path in run.checkpoints.glob("*.safetensors"))
+    assert 0 < saved < 400
+    finish(start(sys.executable, "-m", "simdistill", "distill", "--resume", run.path))
+    losses = [r["iteration"] for r in run.records() if "loss" in r]
+    assert losses == sorted(losses)
+    assert losses[-1] == 400
+    finish(start(sys.executable, "-m", "simdistill", *words[:-1], tmp_path / "alone"))
+    stopped, alone = (read_tensors(tmp_path / r / "generator.safetensors")[0] for r in ("run", "alone"))
+    for name, tensor in alone.items():
+        assert torch.isfinite(stopped[name]).all()
+        assert (stopped[name] - tensor).norm() <= 0.05 * tensor.norm(), name
+
+
+def test_an_error_of_the_leading_process_reaches_all(tmp_path):
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "thesis.tex").write_text("x")
+    _, err = finish(start(*TORCHRUN, "-m", "simdistill", *SHORT, tmp_path / "taken"), code=1)
+    assert err.count("exists; give another --out") == 2
+
+
+def test_pretraining_is_for_one_process(tmp_path):
+    _, err = finish(start(*TORCHRUN, "-m", "simdistill", "pretrain", "digits", "--out", tmp_path / "x"), code=1)
+    assert "pretraining runs in one process" in err
+    assert not (tmp_path / "x").exists()
