@@ -47,7 +47,7 @@ class Recipe:
     accumulation: int = 1
     """Parts that a batch is computed in, for less memory; the result is the same."""
     share_samples: bool = False
-    """Let both updates use the same samples of the generator: 10 instead of 11 forward passes' worth an iteration."""
+    """Fit the online network to the samples of the generator's update: 10 instead of 11 forward passes' worth."""
     iterations: int = 400_000
     """Generator updates."""
     averages: tuple[Average, ...] = (HalfLife(500_000.0),)
@@ -75,8 +75,6 @@ class Recipe:
         require(all(0 <= beta < 1 for beta in self.betas), "betas", self.betas, "both in [0, 1)")
         divides = self.batch % self.accumulation == 0
         require(divides, "accumulation", self.accumulation, f"a divisor of batch = {self.batch}")
-        whole = not self.share_samples or self.accumulation == 1
-        require(whole, "accumulation", self.accumulation, "1 with share_samples, which keeps a whole batch in memory")
         require(len(self.averages) > 0, "averages", self.averages, 'at least one, as "HalfLife(0)" for none')
         scalable = self.precision != "fp16" or not self.shard
         require(scalable, "precision", self.precision, "bf16 or fp32 with shard: torch scales no sharded gradients")

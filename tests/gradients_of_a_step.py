@@ -13,7 +13,7 @@ from simdistill.training.processes import ALONE, Processes, joined
 from simdistill.training.sharding import whole
 from simdistill.training.trainer import DistillationTrainer
 
-# psi moves by next to nothing before theta does: rounding that turns the sign of Adam's first step shows as nothing else
+# psi moves by next to nothing before theta does, for rounding turns signs in Adam's first step
 BASE = replace(RECIPES["digits"], batch=65, online_lr=1e-8, warmup=0)  # 65: processes get unequal parts
 KINDS = {
     "plain": BASE,

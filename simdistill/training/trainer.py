@@ -14,7 +14,7 @@ from simdistill.distill import Distillation, denoising_loss, frozen
 from simdistill.generator import Generator
 from simdistill.noise import NoiseLaw, stratified
 from simdistill.recipes import Recipe
-from simdistill.shapes import Condition, Data, Sigma
+from simdistill.shapes import Condition, Data, PerSample, Sigma
 from simdistill.teachers.teacher import Teacher
 from simdistill.training.ema import EMA
 from simdistill.training.processes import ALONE, Processes
@@ -22,7 +22,7 @@ from simdistill.training.profile import NoiseProfile
 from simdistill.training.randomness import normal_rows, stream
 from simdistill.training.sharding import recompute_blocks, shard
 from simdistill.training.state import Parts, restore, state_of
-from simdistill.training.update import Update, prepared
+from simdistill.training.update import Update
 
 
 class Draw(NamedTuple):
@@ -79,10 +79,9 @@ class DistillationTrainer:
         )
         if recipe.share_samples:
             online_loss = partial(denoising_loss, self.online, recipe.online_weighting)
-            generator_loss = self.distillation.matching_loss
+            generator_loss = self._with_samples
         else:
             online_loss, generator_loss = self.distillation.denoising_loss, self.distillation.generator_loss
-        self._generate = prepared(self.generator, recipe, self.device)
         self.update_online = Update(self.online, online_loss, recipe, processes, self.device)
         self.update_generator = Update(self.generator, generator_loss, recipe, processes, self.device)
         blank = Generator(copy.deepcopy(begin), recipe.sigma_init)
@@ -92,30 +91,47 @@ class DistillationTrainer:
         self.iteration, self.setbacks = 0, 0
 
     def step(self) -> None:
-        """One iteration of Algorithm 2: the online updates, then one generator update."""
-        recipe, batch = self.recipe, self.recipe.batch
-        online_lr, generator_lr = self._rates()
+        """One iteration of Algorithm 2: the online updates, then one generator update.
+
+        With shared samples the generator's update comes first and leaves its samples to the online updates: in the
+        other order the online network would be asked about the very samples that it has just been fitted to.
+        """
+        recipe, lr = self.recipe, self._rates()
         with record_function("draw"):
             draw = self._draw("generator", recipe.generator_noise)
-            draws = [self._draw(f"online {k}", recipe.online_noise) for k in range(recipe.online_steps)]
+            others = [self._draw(f"online {k}", recipe.online_noise) for k in range(recipe.online_steps)]
         if recipe.share_samples:
-            with record_function("shared samples"):
-                x_0 = self._generate(draw.z, draw.condition)
-            draw = draw._replace(z=x_0)
-            draws = [other._replace(z=x_0.detach(), condition=draw.condition) for other in draws]
-        for other in draws:
-            with record_function("online update"):
-                losses, norm = self.update_online(other.parts(recipe.accumulation), batch, online_lr)
-                self.profile.add_online(torch.cat(losses), norm)
-        with record_function("generator update"), frozen(self.online):  # until blocks are computed again, too
-            parts = draw.parts(recipe.accumulation)
-            returned, norm = self.update_generator(parts, batch, generator_lr)
-            loss, y = (torch.cat(column) for column in zip(*returned, strict=True))
-            self.profile.add_generator(draw.sigma, loss, y, norm)
+            x_0 = self._update_generator(draw, lr[1])
+            others = [other._replace(z=x_0, condition=draw.condition) for other in others]
+        for other in others:
+            self._update_online(other, lr[0])
+        if not recipe.share_samples:
+            self._update_generator(draw, lr[1])
         self.iteration += 1
         with record_function("averages"):
             for ema in self.averages:
-                ema.update(self.generator, batch, self.images)
+                ema.update(self.generator, recipe.batch, self.images)
+
+    def _update_online(self, draw: Draw, lr: float) -> None:
+        with record_function("online update"):
+            losses, norm = self.update_online(draw.parts(self.recipe.accumulation), self.recipe.batch, lr)
+            self.profile.add_online(torch.cat([loss for loss, *_ in losses]), norm)
+
+    def _update_generator(self, draw: Draw, lr: float) -> Data:
+        """Returns the samples, if they are to be shared; nothing of use if not."""
+        # frozen until after the gradient: blocks may be computed once more for it
+        with record_function("generator update"), frozen(self.online):
+            returned, norm = self.update_generator(draw.parts(self.recipe.accumulation), self.recipe.batch, lr)
+            loss, y, *x_0 = (torch.cat(column) for column in zip(*returned, strict=True))
+            self.profile.add_generator(draw.sigma, loss, y, norm)
+            return x_0[0] if x_0 else draw.z
+
+    def _with_samples(
+        self, z: Data, sigma: Sigma, eps: Data, condition: Condition
+    ) -> tuple[PerSample, PerSample, Data]:
+        """The generator's loss, and its samples for the online network."""
+        x_0 = self.generator(z, condition)
+        return *self.distillation.matching_loss(x_0, sigma, eps, condition), x_0
 
     def snapshot(self, k: int = 0) -> Generator:
         """A whole copy of the k-th average, in eval mode, that later steps do not change.

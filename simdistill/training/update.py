@@ -11,7 +11,6 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import get_total_norm
 
 from simdistill.recipes import Recipe
-from simdistill.shapes import PerSample
 from simdistill.training.adam import AdamWithoutMomentum
 from simdistill.training.processes import Processes
 from simdistill.training.sharding import whole
@@ -21,7 +20,7 @@ Returned = TypeVar("Returned")
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def prepared(function: Callable[..., Returned], recipe: Recipe, device: torch.device) -> Callable[..., Returned]:
+def _prepared(function: Callable[..., Returned], recipe: Recipe, device: torch.device) -> Callable[..., Returned]:
     """`function` in the recipe's precision, by autocast, and compiled if the recipe says so."""
     compiled = torch.compile(function) if recipe.compile else function
     if recipe.precision == "fp32":
@@ -37,9 +36,9 @@ def prepared(function: Callable[..., Returned], recipe: Recipe, device: torch.de
 class Update:
     """Gradients of `loss` for `network`, averaged over the whole batch, and Adam's step along them.
 
-    `loss(*part)` returns one number a sample, and perhaps more a sample. A batch comes in parts, whose gradients add up
-    (so that a part's activations fit into memory), from every process, whose gradients are averaged. Networks compute
-    in `recipe.precision` by autocast; parameters, gradients' sums and optimizer stay in float32.
+    `loss(*part)` returns one number a sample, or a tuple of that and more. A batch comes in parts, whose gradients add
+    up (so that a part's activations fit into memory), from every process, whose gradients are averaged. Networks
+    compute in `recipe.precision` by autocast; parameters, gradients' sums and optimizer stay in float32.
     """
 
     def __init__(
@@ -53,23 +52,25 @@ class Update:
         self.network, self._processes = network, processes
         self.optimizer = _adam(network, recipe.betas)
         self._scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "fp16")
-        self._loss: nn.Module = _Loss(network, prepared(loss, recipe, device))
+        self._loss: nn.Module = _Loss(network, _prepared(loss, recipe, device))
         if processes.count > 1 and not recipe.shard:
             self._loss = DistributedDataParallel(self._loss, gradient_as_bucket_view=True)
 
-    def __call__(self, parts: Sequence[Sequence[Any]], batch: int, lr: float) -> tuple[list[Any], Tensor]:
-        """A step on `parts`, this process's share of `batch` samples; what the loss returned for each, and ‖gradient‖.
+    def __call__(
+        self, parts: Sequence[Sequence[Any]], batch: int, lr: float
+    ) -> tuple[list[tuple[Tensor, ...]], Tensor]:
+        """A step on `parts`, our share of `batch` samples in all; what the loss returned for each, and ‖gradient‖.
 
         The norm is that of the whole batch's gradient, for all processes alike.
         """
-        returned: list[Any] = []
+        returned: list[tuple[Tensor, ...]] = []
         for k, part in enumerate(parts):
             with self._averaging(k == len(parts) - 1):
                 output = self._loss(*part)
-                loss: PerSample = output[0] if isinstance(output, tuple) else output
+                output = output if isinstance(output, tuple) else (output,)
                 # processes are averaged, so that a sample counts count/batch in its own
-                self._scaler.scale(loss.sum() * (self._processes.count / batch)).backward()
-            returned.append(_detached(output))
+                self._scaler.scale(output[0].sum() * (self._processes.count / batch)).backward()
+            returned.append(tuple(o.detach() for o in output))
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self._scaler.unscale_(self.optimizer)
@@ -101,10 +102,6 @@ class Update:
         ddp = self._loss if isinstance(self._loss, DistributedDataParallel) else None
         with nullcontext() if ddp is None or last else ddp.no_sync():
             yield
-
-
-def _detached(output: Any) -> Any:
-    return tuple(o.detach() for o in output) if isinstance(output, tuple) else output.detach()
 
 
 class _Loss(nn.Module):

@@ -141,9 +141,8 @@ def milestone(
     if not bool(drawn.isfinite().all()):
         return {}, "samples are not finite"  # the training will see for itself that it has diverged
     write_atomically(run.picture(f"{iteration:08d}"), picture(drawn))
-    figures = evaluate(
-        {"it": (sampler, 1)}, teacher, reference, MILESTONE_SAMPLES, seeds, thorough=False, device=device
-    )
+    it = {"it": (sampler, 1)}
+    figures = evaluate(it, teacher, reference, MILESTONE_SAMPLES, seeds, thorough=False, device=device)
     quality = {name: figures["it"][name] for name in ("frechet", "precision", "recall")}
     return {"quality": quality}, f"Fréchet {quality['frechet']['mean']:.3f}, recall {quality['recall']:.2f}"
 
