@@ -18,7 +18,7 @@ from simdistill.runs import RunFolder
 from simdistill.validation import require
 
 SECONDS = 3.0  # that a drawn page serves at least
-SHARE = 20  # … and this many times as long as it took to draw, so that drawing takes at most 5 % of a core
+SHARE = 10  # … and this many times as long as it took to draw: a tenth of a core at most, when none else wants it
 
 
 def watch(out: str | Path, host: str = "127.0.0.1", port: int = 8765) -> None:
