@@ -10,6 +10,7 @@ VERBS = {
     "distill": "turn a teacher into a one-step generator; leaves a run's folder with weights, metrics and a report",
     "sample": "draw images from a run, each with a seed of its own",
     "evaluate": "measure a run's teacher, student and undistilled generator side by side",
+    "watch": "show a run in progress as a live page: pictures, curves, speed",
     "pretrain": "train a teacher",
     "features": "train the classifier whose features the metrics use",
 }

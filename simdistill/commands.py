@@ -30,7 +30,7 @@ from simdistill.runs import RunFolder
 from simdistill.teachers.teacher import Teacher, load_teacher
 from simdistill.training.pretrain import Pretraining
 from simdistill.validation import require
-from simdistill.workflows import distilling, measuring, pretraining
+from simdistill.workflows import distilling, measuring, pretraining, watching
 
 ABOUT_RESUMING = "Go on with an interrupted run, with its own settings; on a CPU to the same weights bit by bit."
 
@@ -104,6 +104,16 @@ class _Evaluate(_Common):
     """Evaluation seeds, over which mean and spread are taken."""
     teacher: str | None = None
     """The run's teacher, package.module:function, if it is code of your own."""
+
+
+@dataclass(frozen=True)
+class _Watch:
+    run: Positional[Path] = Path()
+    """Folder of the run."""
+    port: int = 8765
+    """Port of the page; 0 takes any that is free."""
+    host: str = "127.0.0.1"
+    """Address to listen on; 0.0.0.0 shows the page to the whole network."""
 
 
 @dataclass(frozen=True)
@@ -183,6 +193,14 @@ def evaluate(words: Sequence[str]) -> None:
     _spare_threads(_parameters(teacher))
     figures = measuring.evaluate_run(options.run, teacher, options.samples, options.seeds, options.device)
     _print_figures(figures, options.run, options.json)
+
+
+def watch(words: Sequence[str]) -> None:
+    """`simdistill watch RUN …`."""
+    run, rest = first_word(words, "watch", "RUN")
+    about = "Show a run in progress as a live page. It reads the run's folder and touches nothing, so the run goes on."
+    options = parse_options(_Watch(), [run, *rest], "watch RUN", about)
+    watching.watch(options.run, options.host, options.port)
 
 
 def pretrain(words: Sequence[str]) -> None:

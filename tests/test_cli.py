@@ -74,6 +74,7 @@ def test_distill_leaves_everything_a_run_should_hold(run):
         assert row["frechet"]["std"] == pytest.approx(np.std(row["frechet"]["values"], ddof=1))
         assert 0 <= row["recall"] <= 1
         assert row["images_per_second"] > 0
+    assert f"PyTorch {torch.__version__}, 1 thread" in figures["machine"]
     assert figures["teacher"]["frechet"]["mean"] < 0.2
     assert figures["student"]["frechet"]["mean"] < 0.5 * figures["undistilled"]["frechet"]["mean"]
 
@@ -227,7 +228,7 @@ def test_help_teaches_and_is_quick(capsys):
     started = time.perf_counter()
     listing = subprocess.run([sys.executable, "-m", "simdistill", "--help"], capture_output=True, text=True, check=True)
     assert time.perf_counter() - started < 1.5  # without torch, which alone takes longer
-    for verb in ("distill", "sample", "evaluate", "pretrain", "features"):
+    for verb in ("distill", "sample", "evaluate", "watch", "pretrain", "features"):
         assert verb in listing.stdout
 
 

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from simdistill.evaluation.pictures import picture
-from simdistill.evaluation.report import write_report
+from simdistill.evaluation.report import Live, contents, page, write_report
 from simdistill.runs import RunFolder
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
@@ -82,6 +82,7 @@ def evaluation(student, teacher=(0.0956, 0.0123), speedup=31.4, seeds=5):
         "reference": "the <training> images",
         "floor": {"samples": 449, "frechet": 0.13685, **floor},
         "speedup": speedup,
+        "machine": "an abacus <of wood>",
     }
 
 
@@ -98,7 +99,8 @@ def run(tmp_path, monkeypatch, rng):
         quality = {"frechet": frechet, "precision": 0.8, "recall": k / 300}
         run.record({"iteration": k, "seconds": k / 2, "quality": quality})
         y = {"0.00388": 0.01, "11": 0.3} | ({"2.92": 0.5} if k else {})
-        run.record({"iteration": k, "seconds": k / 2, "loss": 20.0, "generator_loss": -0.1, "y": y})
+        readings = {"images_per_second": 128.0, "loss": 20.0, "generator_loss": -0.1, "y": y}
+        run.record({"iteration": k, "seconds": k / 2, **readings})
     return RunFolder((tmp_path / "runs" / "mine").relative_to(tmp_path))
 
 
@@ -152,7 +154,7 @@ def test_the_tables_hold_the_figures(run):
     assert rows[6][1] == "1.010 ± 0.012 0.900 ± 0.012 −0.0010 ± 0.0012 0.096 ± 0.012 0.096 ± 0.012"
     text = page.texts("main")[0]
     assert "2,000 samples from each of 5 evaluation seeds" in text
-    assert f"PyTorch {torch.__version__}, 1 thread." in text
+    assert "median over the evaluation seeds, on an abacus <of wood>." in text
     assert "449 of them, against 2,000" in text
 
 
@@ -196,12 +198,13 @@ def page_classes(page):
 def test_the_charts_take_their_colours_from_the_page(run):
     page = report(run, evaluation((0.6442, 0.0469)))
     charts = re.findall(r"<svg.*?</svg>", page.html, re.DOTALL)
-    assert len(charts) == 3
+    assert len(charts) == 6
     names = [set(re.findall(r"var\(--([\w-]+)\)", chart)) for chart in charts]
     common = {"muted", "line"}
     assert names[0] == common | {"student", "teacher", "floor"}
     assert names[1] == common | {"precision", "recall"}
-    assert names[2] == common | {"level-0", "level-1", "level-2"}
+    assert names[2:5] == [common | {"precision"}, common | {"student"}, common | {"floor"}]  # losses, speed
+    assert names[5] == common | {"level-0", "level-1", "level-2"}
     assert not re.search(r"#[0-9a-f]{6}", "".join(charts))
     for name in set.union(*names):  # defined for light and for dark
         assert page.html.count(f"--{name}: #") == 2
@@ -247,7 +250,7 @@ def test_a_teacher_that_was_an_object_must_be_named(run):
 
 
 def write_config(run, **changes):
-    values = {**CONFIG, **changes}
+    values = {key: value for key, value in {**CONFIG, **changes}.items() if value is not None}
     run.config.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items()))
 
 
@@ -276,7 +279,7 @@ def test_an_interrupted_run_shows_what_there_is(run):
     assert len(page.texts("p", "missing")) == 2
     assert all("simdistill evaluate runs/mine" in text for text in page.texts("p", "missing"))
     assert page.texts("table") == []
-    assert page.html.count("<svg") == 3
+    assert page.html.count("<svg") == 6
     assert len(page.values("src")) == 8
     assert "50 of 200" in page.texts("dd")
 
@@ -287,4 +290,127 @@ def test_a_run_that_was_stopped_at_once_has_a_page(tmp_path):
     assert page.texts("p", "lede") == ["Not evaluated yet: 0 of 200 iterations are recorded."]
     assert len(page.texts("p", "missing")) == 5
     assert page.values("src") == []
+    assert "<svg" not in page.html
+
+
+def test_curves_are_drawn_in_the_order_of_iterations(run):
+    before = contents(run)
+    lines = run.metrics.read_text().splitlines()
+    run.metrics.write_text("".join(line + "\n" for line in [*lines[1::2], *reversed(lines[::2])]))
+    after = contents(run)
+    assert after["progress"] == before["progress"]
+    assert [record["iteration"] for record in after["milestones"]] == [0, 50, 100, 150, 200]
+    for name in ("learning_curve", "shares", "profile", "curves"):
+        assert after[name] == before[name]
+
+
+def test_losses_and_speed_are_drawn(run):
+    curves = contents(run)["curves"]
+    assert [curve[:2] for curve in curves] == [
+        ("Denoising loss", "20"),
+        ("Generator's loss", "−0.1"),
+        ("Training speed, images per second", "128"),
+    ]
+    heights = set(re.findall(r'<use [^>]* y="([\d.]+)" style="fill: var\(--floor', curves[-1][2]))
+    assert len(heights) == 1  # the same at all times
+
+
+def test_long_runs_are_thinned_to_what_can_be_told_apart(run):
+    for k in range(1, 2001):
+        run.record({"iteration": 200 + k, "seconds": 100 + k / 2, "loss": 20.0 + k % 2, "y": {"11": 0.3}})
+    filling = contents(run)
+    assert filling["progress"].iteration == 2200
+    path = max(re.findall(r' d="([^"]*)"', filling["curves"][0][2]), key=len)
+    assert 200 < path.count("\nL") < 450
+
+
+def test_records_that_the_page_does_not_know_are_no_hindrance(run):
+    run.record({"iteration": 200, "seconds": 100.0, "gradient_norm": 3.0, "surprise": {"a": [1]}})
+    run.record({"iteration": 150, "seconds": 80.0, "rollback": "the <loss> is nan", "rate": 0.5})
+    run.record({"iteration": 150, "seconds": 105.0, "rollback": "a weight is not finite", "rate": 0.25})
+    page = report(run, evaluation((0.6442, 0.0469)))
+    assert page.texts("p", "notice") == [
+        "Rolled back to iteration 150: the <loss> is nan. Since then at 0.5 of the learning rates.",
+        "Rolled back to iteration 150: a weight is not finite. Since then at 0.25 of the learning rates.",
+    ]
+    assert "1 min 45 s" in page.texts("dd")
+
+
+def live(run, state="running", silence=3.0):
+    return Page(page(contents(run), Live(state, silence)))
+
+
+def test_a_page_that_is_watched_says_how_far_the_run_is(run):
+    write_config(run, iterations=800)
+    run.picture("student").unlink()
+    page = live(run)
+    assert page.texts("title") == ["25 % – mine – simdistill"]
+    assert page.texts("p", "state running") == ["Running"]
+    assert page.texts("p", "lede") == ["Fréchet distance 0.092 at iteration 200, from 5.000 at the start."]
+    facts = dict(zip(page.texts("dt")[:6], page.texts("dd")[:6], strict=True))
+    assert facts == {
+        "Iteration": "200 of 800",
+        "Training speed": "128 images/s",
+        "Training time": "1 min 40 s",
+        "Still to train": "5 min",  # 600 iterations at 2 a second
+        "Denoising loss": "20",
+        "Generator's loss": "−0.1",
+    }
+    (bar,) = [attrs for tag, attrs, _ in page.elements if tag == "progress"]
+    assert (bar["max"], bar["value"]) == ("800", "200")
+    first, newest = (base64.b64decode(uri.partition(",")[2]) for uri in page.values("src")[:2])
+    assert (first, newest) == (run.picture("00000000").read_bytes(), run.picture("00000200").read_bytes())
+    assert "simdistill evaluate" not in page.html
+    assert page.html.count("<svg") == 6
+    assert [attrs for tag, attrs, _ in page.elements if tag == "details"] == [{"open": None}]
+
+
+@pytest.mark.parametrize(
+    ("state", "silence", "words"),
+    [
+        ("evaluating", 9.0, "Trained; being evaluated"),
+        ("finished", 9e9, "Finished"),
+        ("silent", 59 + 125 * 60, "No sign of life for 2 h 5 min"),
+    ],
+)
+def test_a_page_that_is_watched_says_what_the_run_is_at(run, state, silence, words):
+    page = live(run, state, silence)
+    assert page.texts("p", f"state {state}") == [words]
+    assert ("simdistill distill --resume runs/mine" in page.html) == (state == "silent")
+    assert "Still to train" not in page.html
+
+
+def test_a_page_that_is_watched_loads_nothing_but_itself(run):
+    page = live(run)
+    assert not re.search(r"https?:|url\((?!#)|@import|<iframe", page.html)
+    assert [target for target in page.values("href") if not target.startswith("#")] == ["data:,"]
+    assert re.findall(r"fetch\((.*?),", page.html) == ['"/"']
+    assert "http-equiv" in page.html.partition("<noscript>")[2].partition("</noscript>")[0]
+
+
+def test_the_training_of_a_teacher_can_be_watched(tmp_path, rng):
+    run = RunFolder.create(tmp_path / "teacher", {"verb": "pretrain", "batch": 8, "iterations": 100})
+    run.picture("00000000").parent.mkdir()
+    run.picture("00000000").write_bytes(picture(torch.randn(20, 1, 2, 2, generator=rng), edge=4))
+    run.record({"iteration": 50, "seconds": 4.0, "loss": 20.0})
+    page = live(run)
+    assert page.texts("p", "kicker") == ["Training of a teacher"]
+    assert page.texts("dt")[:5] == [
+        "Iteration",
+        "Training speed",
+        "Training time",
+        "Still to train",
+        "Denoising loss",
+    ]
+    assert page.texts("dd")[:4] == ["50 of 100", "100 images/s", "4 s", "4 s"]
+    assert len(page.values("src")) == 2  # the first is the newest, and the film
+    assert "tudent" not in page.texts("main")[0]
+    assert "--resume" in live(run, "silent", 600.0).html
+
+
+def test_a_run_that_has_just_begun_can_be_watched(tmp_path):
+    run = RunFolder.create(tmp_path / "new", CONFIG)
+    page = live(run)
+    assert page.texts("p", "lede") == ["Nothing has been measured yet."]
+    assert page.texts("dd")[:2] == ["0 of 200", "0 s"]
     assert "<svg" not in page.html

@@ -1,5 +1,7 @@
 """How good a sampler is: every metric against a reference, over several evaluation seeds, and its speed."""
 
+import os
+import platform
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -174,6 +176,14 @@ def evaluate(
         }
         for name, (_, evaluations) in samplers.items()
     }
+
+
+def machine() -> str:
+    """What the speeds were measured on."""
+    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+    threads = torch.get_num_threads()
+    cores = f"{platform.machine()}, {os.cpu_count()} CPU cores{gpu}"
+    return f"{cores}; PyTorch {torch.__version__}, {threads} thread{'s' if threads > 1 else ''}"
 
 
 def _wait(z: Tensor) -> None:

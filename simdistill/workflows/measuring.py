@@ -18,6 +18,7 @@ from simdistill.evaluation.quality import (
     balanced_labels,
     draw,
     evaluate,
+    machine,
     reference_for,
     teacher_sampler,
 )
@@ -93,8 +94,8 @@ def evaluate_run(
 
     They are left as they are if they rest on more samples than this evaluation. Returns what it writes to
     `evaluation.json`: the figures that `simdistill.evaluation.quality.evaluate` describes,
-    `floor`, those of held-out real samples where there are any, and `speedup`, the student's images per second over
-    the teacher's. Raises `ValueError` if there is no such run.
+    `floor`, those of held-out real samples where there are any, `speedup`, the student's images per second over the
+    teacher's, and `machine`, what they were measured on. Raises `ValueError` if there is no such run.
     """
     run = RunFolder.open(Path(out))
     teacher = teacher or teacher_of(run)
@@ -114,6 +115,7 @@ def evaluate_run(
     figures: dict[str, Any] = dict(evaluate(samplers, teacher, reference, samples, seeds, device=device))
     ratio = figures["student"]["images_per_second"] / figures["teacher"]["images_per_second"]
     figures |= {"averages": others, "reference": reference.name, "floor": reference.floor(), "speedup": round(ratio, 1)}
+    figures["machine"] = machine()
     if _samples(run) > samples * seeds:
         return figures
     for name, (sampler, _) in samplers.items():

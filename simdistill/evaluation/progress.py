@@ -1,0 +1,98 @@
+"""How far a run is, how fast it goes, and whether it still does: what its records can tell."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal, TypeAlias
+
+Record: TypeAlias = Mapping[str, Any]
+State: TypeAlias = Literal["running", "evaluating", "finished", "silent"]
+
+RECENT = 10  # lines of the metrics that the present pace is taken over
+PATIENCE = 120.0  # seconds without a sign of life before a run is called silent
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training stands."""
+
+    iteration: int
+    total: int | None
+    seconds: float
+    pace: float | None
+    """Iterations a second over the last lines; None before the first."""
+    line_seconds: float
+    """Between two of the last lines."""
+    losses: Mapping[str, float]
+    """The last that were written."""
+
+    @classmethod
+    def of(cls, records: Sequence[Record], total: int | None) -> "Progress":
+        """The progress that `records`, in any order, tell of a training of `total` iterations."""
+        lines, recent = log_lines(records), _steps(records)[-RECENT:]
+        iterations, seconds = (sum(step[k] for step in recent) for k in range(2))
+        return cls(
+            iteration=max((record["iteration"] for record in records), default=0),
+            total=total,
+            seconds=max((record["seconds"] for record in records), default=0.0),
+            pace=iterations / seconds if seconds > 0 else None,
+            line_seconds=seconds / max(len(recent), 1),
+            losses={name: lines[-1][name] for name in ("loss", "generator_loss") if lines and name in lines[-1]},
+        )
+
+    @property
+    def trained(self) -> bool:
+        """Whether the training is over."""
+        return self.total is not None and self.iteration >= self.total
+
+    @property
+    def remaining(self) -> float | None:
+        """Seconds of training to come, at the present pace; None if nothing tells."""
+        if self.total is None or not self.pace:
+            return None
+        return max(self.total - self.iteration, 0) / self.pace
+
+    def state(self, evaluated: bool, silence: float) -> State:
+        """What the run is at, `silence` seconds after its last sign of life; `evaluated` if nothing follows training.
+
+        Lines that come rarely are waited for longer.
+        """
+        if self.trained and evaluated:
+            return "finished"
+        if silence > max(PATIENCE, 5 * self.line_seconds):
+            return "silent"
+        return "evaluating" if self.trained else "running"
+
+
+def log_lines(records: Sequence[Record]) -> list[Record]:
+    """The records of losses and the like, by iteration; milestones and roll-backs left out."""
+    return sorted((record for record in records if "loss" in record), key=_place)
+
+
+def _steps(records: Sequence[Record]) -> list[tuple[int, float]]:
+    """The iterations and seconds up to each line of losses, from what went before it: a line, or a roll-back.
+
+    What a roll-back made vain is in none of them.
+    """
+    ends = sorted((record for record in records if "loss" in record or "rollback" in record), key=_place)
+    places = pairwise([(0, 0.0), *map(_place, ends)])
+    return [(b[0] - a[0], b[1] - a[1]) for end, (a, b) in zip(ends, places, strict=True) if "loss" in end]
+
+
+def _place(record: Record) -> tuple[int, float]:
+    return record["iteration"], record["seconds"]
+
+
+def duration(seconds: float) -> str:
+    """Seconds as "40 s", "1 min 40 s", "2 h 5 min" or "3 d 4 h"."""
+    whole = int(seconds)
+    for large, size, small, part in (("d", 86400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1)):
+        if whole >= size:
+            rest = whole % size // part
+            return f"{whole // size} {large}" + (f" {rest} {small}" if rest else "")
+    return f"{whole} s"
+
+
+def short(value: float) -> str:
+    """A value with the digits that tell something: 4,750 or 0.0312."""
+    return (f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}").replace("-", "−")
