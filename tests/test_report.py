@@ -158,6 +158,15 @@ def test_the_tables_hold_the_figures(run):
     assert "449 of them, against 2,000" in text
 
 
+def test_every_average_has_a_row(run):
+    values = evaluation((0.6442, 0.0469))
+    values["averages"] = {"average-1": "PowerFunction(std=0.1)"}
+    values["average-1"] = json.loads(json.dumps(values["student"]))
+    values["average-1"]["frechet"]["mean"] = 0.3217
+    rows = report(run, values).texts("tr")
+    assert [row for row in rows if row.startswith("Student, PowerFunction(std=0.1) 0.322 ± 0.047")]
+
+
 def test_without_held_out_samples_there_is_no_word_of_them(run):
     values = evaluation((0.6442, 0.0469))
     values["floor"] = None

@@ -79,7 +79,7 @@ def contents(run: RunFolder) -> Contents:
         "settings": {key: _setting(value) for key, value in config.items()},
         "progress": Progress.of(records, config.get("iterations")),
         "rollbacks": [record for record in records if "rollback" in record],
-        "titles": TITLES,
+        "titles": _titles(figures),
         "pictures": {name: _embedded(file) for name in TITLES if (file := run.picture(name)).exists()},
         "figures": figures,
         "column": partial(_column, figures),
@@ -140,10 +140,17 @@ def _outcome(figures: Record) -> str:
     return f"{text} Lower is better: the student is {'ahead' if s['mean'] < t['mean'] else 'behind'}."
 
 
+def _titles(figures: Record) -> dict[str, str]:
+    """What the samples are called, in the order of the tables: the student's other averages follow it."""
+    others = {name: f"Student, {average}" for name, average in figures.get("averages", {}).items()}
+    first = {name: TITLES[name] for name in ("teacher", "student")}
+    return {**first, **others, **TITLES}
+
+
 def _column(figures: Record, metric: str) -> dict[str, list[str]]:
     """A metric of every sampler as [mean, spread] or [mean], rounded alike: the smallest spread keeps two digits."""
     found: dict[str, list[float]] = {}
-    for name in (name for name in TITLES if figures.get(name)):
+    for name in (name for name in _titles(figures) if figures.get(name)):
         sampler, value = figures[name], figures[name][metric]
         mean, std = (value["mean"], value["std"]) if isinstance(value, dict) else (value, None)
         std = sampler["spread"][metric] if metric in SHARES and "spread" in sampler else std
