@@ -111,6 +111,7 @@ DIGITS = replace(
     warmup=50,
     decay="linear",
     batch=64,
+    share_samples=True,
     iterations=8000,
     averages=(HalfLife(22_000.0),),
 )

@@ -1,0 +1,70 @@
+"""SIGKILL at fifty moments, many of them inside a save: the run ends as if nothing had happened."""
+
+import json
+import multiprocessing
+import random
+
+import pytest
+import torch
+from lives import death, live
+
+from simdistill.training.checkpoints import checkpoints, newest_checkpoint
+
+KILLS = 54
+
+
+@pytest.mark.slow
+def test_a_run_killed_fifty_times_ends_with_the_same_bits(tmp_path):
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["lives"])
+    saving, moments = context.Value("i", 0), random.Random(0)
+    straight, killed = tmp_path / "straight", tmp_path / "killed"
+    life = context.Process(target=live, args=(straight, saving))
+    life.start()
+    life.join(400)
+    assert life.exitcode == 0
+
+    inside = 0
+    for kill in range(KILLS):
+        saving.value = 0
+        life = context.Process(target=live, args=(killed, saving))
+        life.start()
+        in_a_save = kill % 2 == 0
+        death(moments.uniform(0, 0.04) if in_a_save else moments.uniform(0, 1.0), in_a_save, saving, life.is_alive)
+        assert life.is_alive(), f"ended after {kill} kills: give it more iterations"
+        inside += saving.value
+        life.kill()
+        life.join(20)
+        assert life.exitcode == -9
+    assert inside >= 10
+    life = context.Process(target=live, args=(killed, saving))
+    life.start()
+    life.join(400)
+    assert life.exitcode == 0
+
+    for run in (straight, killed):
+        assert [path.name for path in checkpoints(run / "checkpoints")] == [
+            "000000600.safetensors",
+            "000000590.safetensors",
+            "000000580.safetensors",
+        ]
+    for path in [*(straight / "checkpoints").glob("*.safetensors"), *straight.glob("generator*.safetensors")]:
+        twin = killed / path.relative_to(straight)
+        assert tensors(path) == tensors(twin), path.name
+    straight_state, killed_state = (newest_checkpoint(run / "checkpoints")[0] for run in (straight, killed))
+    assert straight_state.keys() == killed_state.keys()
+    assert all(torch.equal(tensor, killed_state[name]) for name, tensor in straight_state.items())
+    assert metrics(straight) == metrics(killed)
+
+
+def tensors(path):
+    """A safetensors file without its header, which holds the time."""
+    content = path.read_bytes()
+    return content[8 + int.from_bytes(content[:8], "little") :]
+
+
+def metrics(run):
+    """The lines of the metrics in the order of their iterations, without what depends on the clock."""
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    clocked = {"seconds": 0, "images_per_second": 0}
+    return sorted((record | clocked for record in records), key=lambda r: (r["iteration"], "quality" in r))
