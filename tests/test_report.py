@@ -413,6 +413,7 @@ def test_the_training_of_a_teacher_can_be_watched(tmp_path, rng):
     ]
     assert page.texts("dd")[:4] == ["50 of 100", "100 images/s", "4 s", "4 s"]
     assert len(page.values("src")) == 2  # the first is the newest, and the film
+    assert page.texts("figcaption")[0] == "Iteration 0 being measured"
     assert "tudent" not in page.texts("main")[0]
     assert "--resume" in live(run, "silent", 600.0).html
 

@@ -239,7 +239,7 @@ def test_an_open_page_costs_almost_nothing(run, counted):
     live.html()
     assert counted.drawn == 2
     run.record(line(150, 15.0))
-    counted.now += 19.9  # drawing took 2 s: the next is due after 20
+    counted.now += 39.9  # drawing took 2 s: the next is due after 40
     assert iteration(live.html()) == ["100 of 1,000"]
     counted.now += 0.2
     assert iteration(live.html()) == ["150 of 1,000"]

@@ -62,6 +62,7 @@ def contents(run: RunFolder) -> Contents:
     The records of the metrics may be in any order, and hold more than the page knows of.
     """
     config, records = run.configuration(), sorted(run.records(), key=lambda record: record["iteration"])
+    film = [(int(file.stem), _embedded(file)) for file in _film(run)]  # now: drawing takes time, and the run goes on
     figures: Record = json.loads(run.evaluation.read_text()) if run.evaluation.exists() else {}
     milestones = [record for record in records if "quality" in record]
     lines = _evenly(log_lines(records), POINTS)
@@ -91,7 +92,7 @@ def contents(run: RunFolder) -> Contents:
         "levels": levels,
         "level_colours": {mode: charts.level_colours(len(levels), mode) for mode in ("light", "dark")},
         "profile": charts.profile(profiles, levels) if profiles else "",
-        "film": [(int(file.stem), _embedded(file)) for file in _film(run)],
+        "film": film,
     }
 
 

@@ -18,14 +18,14 @@ from simdistill.runs import RunFolder
 from simdistill.validation import require
 
 SECONDS = 3.0  # that a drawn page serves at least
-SHARE = 10  # … and this many times as long as it took to draw: a tenth of a core at most, when none else wants it
+SHARE = 20  # … and this many times as long as it took to draw, so that drawing takes at most 5 % of a core
 
 
 def watch(out: str | Path, host: str = "127.0.0.1", port: int = 8765) -> None:
     """Serve the live page of the run `out` until Ctrl-C, and say on stderr where; 0 as `port` takes any free one.
 
-    Takes the lowest priority: the run may share the machine. Raises `ValueError` if there is no such run, or the page
-    cannot be served at this address.
+    Takes a low priority: the run may share the machine. Raises `ValueError` if there is no such run, or the page cannot
+    be served at this address.
     """
     with serve(LivePage(RunFolder.open(Path(out))), host, port) as server:
         port = server.server_port
@@ -34,7 +34,7 @@ def watch(out: str | Path, host: str = "127.0.0.1", port: int = 8765) -> None:
             remote = f"ssh -L {port}:localhost:{port} {socket.gethostname()}"
             print(f"from another machine: {remote}, then http://localhost:{port}/ there", file=sys.stderr)
         if hasattr(os, "nice"):
-            os.nice(19)
+            os.nice(10)  # not lower: on a busy machine it would hardly get to draw
         with suppress(KeyboardInterrupt):
             server.serve_forever()
 
