@@ -372,7 +372,7 @@ def test_an_unconditional_float32_network_answers_in_float32():
 @variants
 def test_the_layout_of_the_memory_does_not_matter(variant):
     """`channels_last`, which GPUs convolve fastest in: the same answers, and the same gradients of the input."""
-    net, (x, *others) = filled(SongUNet(**TINY | variant)), inputs()
+    net, (x, *others) = filled(SongUNet(**TINY | variant)).eval(), inputs()
     answers, gradients = [], []
     for layout in (torch.contiguous_format, torch.channels_last):
         x_in = x.clone().requires_grad_(True)
