@@ -1,6 +1,6 @@
 """The variance of a mini-batch's gradient with stratified noise levels, over that with independent ones.
 
-Run as `python -m benchmarks.variance DRAWS` by itself.
+Run as `python -m benchmarks.variance DRAWS ITERATIONS` by itself.
 """
 
 import json
@@ -37,7 +37,7 @@ LAWS: dict[str, dict[str, Law]] = {
 
 def measure(quick: bool = False) -> dict[str, Any]:
     """Total variances by update and law, and the ratio with a 95 % bootstrap interval."""
-    return fresh("variance", str(20 if quick else DRAWS), threads=1)
+    return fresh("variance", *(["20", "20"] if quick else [str(DRAWS), str(ITERATIONS)]), threads=1)
 
 
 def tables(measured: dict[str, Any]) -> list[Table]:
@@ -56,16 +56,16 @@ def tables(measured: dict[str, Any]) -> list[Table]:
     return [Table("variance", title, columns, rows)]
 
 
-def variances(draws: int) -> dict[str, Any]:
+def variances(draws: int, iterations: int) -> dict[str, Any]:
     """Every update's and law's, of the digits' networks early in their training."""
     trainer = DistillationTrainer(load_teacher("digits"), replace(DIGITS, warmup=0))
-    for _ in range(ITERATIONS):
+    for _ in range(iterations):
         trainer.step()
     updates = {
         update: {name: _compared(trainer, update, law, draws) for name, law in laws.items()}
         for update, laws in LAWS.items()
     }
-    return {"draws": draws, "iterations": ITERATIONS, "updates": updates}
+    return {"draws": draws, "iterations": iterations, "updates": updates}
 
 
 def _compared(trainer: DistillationTrainer, update: str, law: Law, draws: int) -> dict[str, Any]:
@@ -122,4 +122,4 @@ def _total_variance(gram: Tensor, counts: Tensor) -> float:
 
 
 if __name__ == "__main__":
-    print(json.dumps(variances(int(sys.argv[1]))))
+    print(json.dumps(variances(int(sys.argv[1]), int(sys.argv[2]))))
