@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Without it, idle threads spin: on a busy machine small networks take several times as long.
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: demo test test-slow lint wheel lock clean
+.PHONY: demo test test-slow bench lint wheel lock clean
 
 demo: .venv/ready
 	$(BIN)/simdistill distill digits --overwrite
@@ -16,6 +16,10 @@ test: .venv/ready
 # The end-to-end runs, minutes each.
 test-slow: .venv/ready
 	$(BIN)/pytest -m slow --timeout 900
+
+# Speed, memory and time to quality against a plain loop: renews benchmarks/results.json and docs/speed.md.
+bench: .venv/ready
+	$(BIN)/python -m benchmarks
 
 lint: .venv/ready
 	$(BIN)/ruff check .

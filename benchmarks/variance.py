@@ -1,0 +1,125 @@
+"""The variance of a mini-batch's gradient with stratified noise levels, over that with independent ones.
+
+Run as `python -m benchmarks.variance DRAWS ITERATIONS` by itself.
+"""
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.machine import fresh
+from benchmarks.tables import Table
+from simdistill.distill import frozen
+from simdistill.noise import Law, sample, stratified
+from simdistill.recipes import EDM_TIMES, KARRAS_TIMES, RECIPES, SIM_TIMES
+from simdistill.shapes import Sigma
+from simdistill.teachers.teacher import load_teacher
+from simdistill.training.trainer import DistillationTrainer
+
+DRAWS = 300
+ITERATIONS = 300  # before: at the very start both denoisers are one, and the generator's gradient is zero
+RESAMPLES = 1000
+DIGITS = RECIPES["digits"]
+LAWS: dict[str, dict[str, Law]] = {
+    "online": {"EDM's (the recipe's)": EDM_TIMES, "SIM's": SIM_TIMES, "Karras (SiD's)": KARRAS_TIMES},
+    "generator": {
+        "LogNormal(-0.9, 1.2) (the recipe's)": DIGITS.generator_noise,
+        "SIM's": SIM_TIMES,
+        "Karras (SiD's)": KARRAS_TIMES,
+    },
+}
+
+
+def measure(quick: bool = False) -> dict[str, Any]:
+    """Total variances by update and law, and the ratio with a 95 % bootstrap interval."""
+    return fresh("variance", *(["20", "20"] if quick else [str(DRAWS), str(ITERATIONS)]), threads=1)
+
+
+def tables(measured: dict[str, Any]) -> list[Table]:
+    """One table."""
+    rows: list[list[str]] = []
+    for update, laws in measured["updates"].items():
+        for law, figures in laws.items():
+            low, high = figures["interval"]
+            noise = f"{figures['independent'] / figures['squared mean']:.2f}"
+            rows.append([update, law, noise, f"{figures['ratio']:.3f}", f"{low:.3f}–{high:.3f}"])
+    title = (
+        f"Variance of the gradient of a batch of {DIGITS.batch} digits with stratified noise levels over that with "
+        f"independent ones, {measured['draws']} draws of each, after {measured['iterations']} iterations"
+    )
+    columns = ["update", "noise levels", "variance over ‖mean‖², independent", "ratio", "95 %"]
+    return [Table("variance", title, columns, rows)]
+
+
+def variances(draws: int, iterations: int) -> dict[str, Any]:
+    """Every update's and law's, of the digits' networks early in their training."""
+    trainer = DistillationTrainer(load_teacher("digits"), replace(DIGITS, warmup=0))
+    for _ in range(iterations):
+        trainer.step()
+    updates = {
+        update: {name: _compared(trainer, update, law, draws) for name, law in laws.items()}
+        for update, laws in LAWS.items()
+    }
+    return {"draws": draws, "iterations": iterations, "updates": updates}
+
+
+def _compared(trainer: DistillationTrainer, update: str, law: Law, draws: int) -> dict[str, Any]:
+    rng = torch.Generator().manual_seed(0)
+    grams = [
+        _gram(trainer, update, lambda n, drawn=drawn: drawn(law, n, rng), draws, rng) for drawn in (sample, stratified)
+    ]
+    everything = torch.ones(draws, dtype=torch.float64)
+    independent, layered = (_total_variance(gram, everything) for gram in grams)
+    ratios: list[float] = []
+    for _ in range(RESAMPLES):
+        counts = [
+            torch.bincount(torch.randint(draws, (draws,), generator=rng), minlength=draws).double() for _ in grams
+        ]
+        one, other = (_total_variance(gram, count) for gram, count in zip(grams, counts, strict=True))
+        ratios.append(other / one)
+    interval = torch.tensor(ratios).quantile(torch.tensor([0.025, 0.975])).tolist()
+    mean = float(grams[0].sum() - grams[0].trace()) / (draws * (draws - 1))  # without the draws' own variance
+    return {
+        "independent": independent,
+        "stratified": layered,
+        "squared mean": mean,
+        "ratio": layered / independent,
+        "interval": interval,
+    }
+
+
+def _gram(
+    trainer: DistillationTrainer, update: str, levels: Callable[[int], Sigma], draws: int, rng: torch.Generator
+) -> Tensor:
+    """The inner products of the gradients of `draws` mini-batches, `[draws, draws]`, float64."""
+    network: nn.Module = trainer.online if update == "online" else trainer.generator
+    rows: list[Tensor] = []
+    for _ in range(draws):
+        n = trainer.recipe.batch
+        z, eps = (torch.randn(n, *trainer.shape, generator=rng) for _ in range(2))
+        labels = torch.randint(trainer.classes, (n,), generator=rng)
+        if update == "online":
+            loss = trainer.distillation.denoising_loss(z, levels(n), eps, labels)
+            gradients = torch.autograd.grad(loss.mean(), list(network.parameters()))
+        else:
+            with frozen(trainer.online):
+                loss, _ = trainer.distillation.generator_loss(z, levels(n), eps, labels)
+                gradients = torch.autograd.grad(loss.mean(), list(network.parameters()))
+        rows.append(torch.cat([g.flatten() for g in gradients]))
+    stacked = torch.stack(rows)
+    return (stacked @ stacked.T).double()
+
+
+def _total_variance(gram: Tensor, counts: Tensor) -> float:
+    """The trace of the covariance of the draws, each taken `counts` times: (Σ‖g‖² - ‖Σg‖²/n) / (n - 1)."""
+    n = counts.sum()
+    return float((gram.diagonal() @ counts - counts @ gram @ counts / n) / (n - 1))
+
+
+if __name__ == "__main__":
+    print(json.dumps(variances(int(sys.argv[1]), int(sys.argv[2]))))
