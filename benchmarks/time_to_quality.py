@@ -33,7 +33,7 @@ DIGITS = RECIPES["digits"]
 PAPER = replace(DIGITS, generator_noise=SIM_TIMES)  # rates, batch and average stay the digits'
 CONTENDERS: dict[str, tuple[bool, Recipe]] = {
     OURS: (True, DIGITS),
-    "simdistill, recipe digits, shared samples": (True, replace(DIGITS, share_samples=True)),
+    "simdistill, recipe digits, fresh samples": (True, replace(DIGITS, share_samples=False)),
     "reference loop, recipe digits": (False, DIGITS),
     "reference loop, the paper's noise levels": (False, PAPER),
     "simdistill, SiD's loss, weight and noise levels": (True, RECIPES["figure-2-sid-karras-sid"]),

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeAlias
 
 import numpy as np
@@ -43,7 +44,7 @@ class PowerFunction:
     def __post_init__(self) -> None:
         require(0 < self.std < 12**-0.5, "std", self.std, "above 0 and below 0.288, that of equal weights")
 
-    @property
+    @cached_property
     def exponent(self) -> float:
         """The root of (e + 2)² (e + 3) = (e + 1) / std² that is above 0."""
         k = self.std**-2

@@ -47,6 +47,11 @@ class RunFolder:
         return self.path / "start.safetensors"
 
     @property
+    def stopped(self) -> Path:
+        """There as long as the run was stopped by a signal and waits to go on."""
+        return self.path / "stopped"
+
+    @property
     def evaluation(self) -> Path:
         """JSON: the figures of teacher, student and undistilled generator."""
         return self.path / "evaluation.json"

@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,12 +15,13 @@ from simdistill.training.sharding import whole
 from simdistill.training.trainer import DistillationTrainer
 
 # psi moves by next to nothing before theta does, for rounding turns signs in Adam's first step
-BASE = replace(RECIPES["digits"], batch=65, online_lr=1e-8, warmup=0)  # 65: processes get unequal parts
+BASE = replace(RECIPES["digits"], batch=65, online_lr=1e-8, warmup=0, share_samples=False)  # 65: unequal parts
 KINDS = {
     "plain": BASE,
     "accumulated": replace(BASE, batch=66, accumulation=3),
     "shared": replace(BASE, share_samples=True),
     "recomputed": replace(BASE, gradient_checkpointing=True),
+    "compiled": replace(BASE, compile=True),
     "several": replace(BASE, online_steps=2, online_lr=1e-4),
 }
 
@@ -31,7 +33,8 @@ def gradients(recipe: Recipe, processes: Processes = ALONE) -> dict[str, torch.T
     for name, update in {"online": trainer.update_online, "generator": trainer.update_generator}.items():
 
         def keep(optimizer, *_, name=name):
-            grads = [whole(p.grad).flatten().clone() for group in optimizer.param_groups for p in group["params"]]
+            parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+            grads = [whole(p.grad).flatten().clone() for p in parameters]
             found[name] = torch.cat(grads)
 
         update.optimizer.register_step_pre_hook(keep)
@@ -49,10 +52,12 @@ def moved_teacher() -> torch.nn.Module:
     with torch.no_grad():
         for p in start.parameters():
             p.add_(0.01 * torch.randn(p.shape, generator=rng))
+    start.register_parameter("idle", torch.nn.Parameter(torch.ones(3)))  # as augmentation labels' weights often are
     return start
 
 
 if __name__ == "__main__":
+    torch.compile = partial(torch.compile, backend="aot_eager")  # without the generated code, which takes minutes
     with joined("cpu") as (processes, _):
         everything = {}
         for kind, recipe in KINDS.items():

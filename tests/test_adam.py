@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from simdistill.training.adam import AdamWithoutMomentum
-from simdistill.training.state import state_of
+from simdistill.training.state import restore, state_of
 
 SHAPES = [(300, 70), (7,), (), (4, 3, 3, 3)]
 
@@ -65,3 +65,21 @@ def test_loss_scaling_sees_it_as_torchs(rng):
                 optimizer.zero_grad()
             assert scalers[0].get_scale() == scalers[1].get_scale()
             assert all(torch.equal(p, q) for p, q in zip(ours, theirs, strict=True))
+
+
+def test_its_state_comes_back_in_the_layout_of_the_parameters(rng):
+    """Fused kernels pair numbers by their place in memory: a channels_last weight needs a channels_last moment."""
+    weight = torch.nn.Parameter(torch.randn(4, 3, 3, 3, generator=rng).to(memory_format=torch.channels_last))
+    twin = torch.nn.Parameter(weight.detach().clone(memory_format=torch.preserve_format))
+    optimizers = [AdamWithoutMomentum([p], lr=1e-3) for p in (weight, twin)]
+    gradients = torch.randn(2, 4, 3, 3, 3, generator=rng)
+    for p, optimizer in zip((weight, twin), optimizers, strict=True):
+        p.grad = gradients[0].to(memory_format=torch.channels_last)
+        optimizer.step()
+    state = state_of({"it": optimizers[1]})
+    restore({"it": optimizers[1]}, state)
+    for p, optimizer in zip((weight, twin), optimizers, strict=True):
+        p.grad = gradients[1].to(memory_format=torch.channels_last)
+        optimizer.step()
+    assert torch.equal(weight, twin)
+    assert state["it.0.step"] == 1  # not changed by the step after

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -45,7 +46,7 @@ def two(tmp_path_factory):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_two_processes_compute_the_gradients_of_one(two, kind):
-    for name, alone in gradients(KINDS[kind]).items():
+    for name, alone in gradients(replace(KINDS[kind], compile=False)).items():
         for way in ("replicated", "sharded"):
             together = two[f"{kind} {way} {name}"]
             assert together.shape == alone.shape

@@ -66,3 +66,11 @@ def test_records_of_other_things_between_are_passed_over():
     before = [*course(40), {"iteration": 2000, "quality": {}}, {"iteration": 2000, "rollback": "the loss is nan"}]
     assert trouble({"gradient_norm": 1.0, "y": {"0.1": 3.0}}, before) is None
     assert trouble({"gradient_norm": 99.0}, before) is not None
+
+
+def test_records_of_other_things_do_not_push_readings_out():
+    """One process alone sees the measured quality: all must judge alike."""
+    rising = [{"gradient_norm": 1.02**k} for k in range(80)]
+    between = [r for reading in rising for r in (reading, {"quality": {}})]
+    for value in (60.0, 80.0, 90.0, 100.0, 120.0):
+        assert trouble({"gradient_norm": value}, rising) == trouble({"gradient_norm": value}, between)

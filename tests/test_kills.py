@@ -8,7 +8,7 @@ import pytest
 import torch
 from lives import death, live
 
-from simdistill.training.checkpoints import checkpoints, newest_checkpoint
+from simdistill.training.checkpoints import checkpoints, newest_checkpoint, read_checkpoint
 
 KILLS = 54
 
@@ -51,7 +51,9 @@ def test_a_run_killed_fifty_times_ends_with_the_same_bits(tmp_path):
     for path in [*(straight / "checkpoints").glob("*.safetensors"), *straight.glob("generator*.safetensors")]:
         twin = killed / path.relative_to(straight)
         assert tensors(path) == tensors(twin), path.name
-    straight_state, killed_state = (newest_checkpoint(run / "checkpoints")[0] for run in (straight, killed))
+    straight_state, killed_state = (
+        read_checkpoint(newest_checkpoint(run / "checkpoints"))[0] for run in (straight, killed)
+    )
     assert straight_state.keys() == killed_state.keys()
     assert all(torch.equal(tensor, killed_state[name]) for name, tensor in straight_state.items())
     assert metrics(straight) == metrics(killed)

@@ -11,7 +11,7 @@ import torch
 
 from simdistill.runs import RunFolder
 from simdistill.training import checkpoints, loop
-from simdistill.training.checkpoints import newest_checkpoint
+from simdistill.training.checkpoints import newest_checkpoint, read_checkpoint
 from simdistill.training.loop import Diverged, Interrupted, Loop
 
 
@@ -257,6 +257,33 @@ def test_a_full_disk_stops_the_run_and_costs_nothing_else(run, monkeypatch):
     assert float(resumed.sum) == 200 * 201 / 2
 
 
+def test_a_disk_that_fills_up_during_a_roll_back_costs_nothing(run, monkeypatch):
+    """The state that it goes back to is written anew, with lower rates, over the checkpoint that it came from."""
+
+    def roll_back_onto_a_full_disk(trainer):
+        if trainer.iteration == 149:
+            monkeypatch.setattr(checkpoints, "save_file", full)
+
+    trainer = Fragile(roll_back_onto_a_full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        go(trainer, run)
+    assert saved(run) == [0]
+    assert newest_checkpoint(run.checkpoints).name == "000000000.safetensors"
+
+
+def test_signals_other_than_ctrl_c_may_come_twice(run):
+    def twice():
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Interrupted, match="SIGTERM at iteration 73"):
+        go(Counting(at(73, twice)), run)
+    assert saved(run)[0] == 73
+    assert run.stopped.exists()
+    go(Counting(), run)
+    assert not run.stopped.exists()
+
+
 @pytest.mark.parametrize("damage", ["truncated", "a bit", "no digest", "empty digest"])
 def test_the_newest_sound_checkpoint_is_used(run, damage, capsys):
     go(Counting(), run, minutes=0)
@@ -271,7 +298,7 @@ def test_the_newest_sound_checkpoint_is_used(run, damage, capsys):
         newest.with_suffix(".sha256").unlink()
     else:
         newest.with_suffix(".sha256").write_text("")
-    state, facts = newest_checkpoint(run.checkpoints)
+    state, facts = read_checkpoint(newest_checkpoint(run.checkpoints))
     assert (state["position"].tolist(), float(state["sum"])) == ([150, 0], 150 * 151 / 2)
     assert facts["seconds"] > 0
     assert "000000200.safetensors: is not what was written" in capsys.readouterr().err
@@ -280,7 +307,7 @@ def test_the_newest_sound_checkpoint_is_used(run, damage, capsys):
     go(resumed, run, minutes=0)
     assert first[0] == 151
     assert saved(run) == [200, 150, 100]
-    assert newest_checkpoint(run.checkpoints)[0]["position"].tolist() == [200, 0]
+    assert newest_checkpoint(run.checkpoints) == newest
 
 
 def test_nothing_sound_is_an_error_not_a_fresh_start(run):

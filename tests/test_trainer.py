@@ -21,7 +21,7 @@ from simdistill.training.profile import NoiseProfile
 from simdistill.training.randomness import normal_rows, stream
 from simdistill.training.trainer import DistillationTrainer
 
-RECIPE = replace(RECIPES["digits"], batch=8, iterations=20, warmup=4)
+RECIPE = replace(RECIPES["digits"], batch=8, iterations=20, warmup=4, share_samples=False)
 
 
 def weights(module: torch.nn.Module) -> torch.Tensor:

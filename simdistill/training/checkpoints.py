@@ -25,11 +25,11 @@ def write_checkpoint(folder: Path, iteration: int, state: Mapping[str, Tensor], 
     nothing. Raises `OSError` if the disk does not take it; the checkpoints before are then as they were.
     """
     path = folder / f"{iteration:09d}.safetensors"
-    _digest_file(path).unlink(missing_ok=True)  # of a checkpoint that is replaced, after a roll-back
     try:
         with replacing(path) as temporary:
             save_file(dict(state), temporary, {"simdistill": json.dumps(facts)})
             digest = _digest(temporary)
+            _digest_file(path).unlink(missing_ok=True)  # of a checkpoint that is replaced, after a roll-back
     except SafetensorError as error:  # how it reports a full disk
         raise OSError(f"{path}: could not be written ({error})") from error
     write_atomically(_digest_file(path), f"{digest}  {path.name}\n".encode())
@@ -46,17 +46,17 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted(folder.glob("[0-9]*.safetensors"), reverse=True)
 
 
-def newest_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """State and facts of the newest sound checkpoint, or None if there is none at all.
+def newest_checkpoint(folder: Path) -> Path | None:
+    """The newest sound checkpoint, or None if there is none at all.
 
     Damaged ones that are newer are named on stderr. Raises `ValueError` if all are damaged.
     """
     found = checkpoints(folder)
     for path in found:
-        try:
-            return _read(path)
-        except ValueError as error:
-            print(f"{error}; going back to the checkpoint before", file=sys.stderr, flush=True)
+        if _is_sound(path):
+            return path
+        what = "is not what was written (its SHA-256 differs or is missing)"
+        print(f"{path}: {what}; going back to the checkpoint before", file=sys.stderr, flush=True)
     if found:
         raise ValueError(f"{folder}: no checkpoint is sound; start again with another --out, or --overwrite")
     return None
@@ -67,14 +67,15 @@ def all_finite(state: Mapping[str, Tensor]) -> bool:
     return all(bool(torch.isfinite(tensor).all()) for tensor in state.values())
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    digests = _digest_file(path)
+def _is_sound(path: Path) -> bool:
     try:
-        sound = digests.read_text(encoding="utf-8").split()[0] == _digest(path)
+        return _digest_file(path).read_text(encoding="utf-8").split()[0] == _digest(path)
     except (OSError, IndexError, UnicodeDecodeError):
-        sound = False
-    if not sound:
-        raise ValueError(f"{path}: is not what was written (its SHA-256 differs or is missing)")
+        return False
+
+
+def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """State and facts of a checkpoint; `ValueError` if it is none."""
     state, metadata = read_tensors(path)
     try:
         return state, dict(json.loads(metadata["simdistill"]))

@@ -21,7 +21,7 @@ def trouble(readings: Mapping[str, Any], before: Sequence[Mapping[str, Any]]) ->
         if isinstance(value, float) and not math.isfinite(value):
             return f"the {name} is {value}"
     for name in WATCHED:
-        known = [math.log(r[name]) for r in before[-REMEMBERED:] if r.get(name, 0) > 0]
+        known = [math.log(r[name]) for r in before if r.get(name, 0) > 0][-REMEMBERED:]
         value = readings.get(name, 0)
         if len(known) < NEEDED or value <= 0:
             continue

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from simdistill.logs import Log
 from simdistill.runs import RunFolder
-from simdistill.training.checkpoints import all_finite, newest_checkpoint, write_checkpoint
+from simdistill.training.checkpoints import all_finite, newest_checkpoint, read_checkpoint, write_checkpoint
 from simdistill.training.divergence import trouble
 from simdistill.training.processes import ALONE, Processes, Vote
 from simdistill.training.progress import Bar, Stopwatch, stop_requests
@@ -104,19 +104,26 @@ class Loop:
         seconds = self._resume()
         self._watch = Stopwatch(seconds or 0.0)
         self._bar = Bar(trainer.iteration, trainer.iterations, self.processes.leads)
+        if self.processes.leads:
+            self.run.stopped.unlink(missing_ok=True)
         with closing(self._bar), ThreadPoolExecutor(1) as self._thread, stop_requests() as stop:
             if seconds is None:
                 self._measure()
                 self._save()  # what a roll-back in the first minutes goes back to; and does the disk take it?
             saved = logged = time.monotonic()
+            written = False  # a line of the metrics, by the iteration before
             while trainer.iteration < trainer.iterations:
                 trainer.step()
                 now = time.monotonic()
                 stopping, saving, logging = vote(
                     bool(stop), now - saved > self._checkpoint_seconds, now - logged > LOG_SECONDS
                 )
+                if written:  # the answers were given by then
+                    saving = logging = False
+                written = False
                 end = trainer.iteration == trainer.iterations
                 if trainer.iteration % LOG_EVERY == 0 or stopping or logging or end:
+                    written = True
                     if not self._log():
                         saved = logged = time.monotonic()
                         continue
@@ -175,7 +182,9 @@ class Loop:
 
     def _resume(self) -> float | None:
         """Bring the trainer to the newest sound checkpoint; returns the seconds trained until then, None for none."""
-        found = newest_checkpoint(self.run.checkpoints)
+        # one process chooses: others may see the folder of a network file system as it was a minute ago
+        path = self.processes.lead(lambda: newest_checkpoint(self.run.checkpoints))
+        found = None if path is None else read_checkpoint(path)
         if found is not None:
             try:
                 self.trainer.restore(found[0])
@@ -215,6 +224,8 @@ class Loop:
 
     def _stop(self, signals: Sequence[str]) -> None:
         by = signals[0] if signals else "SIGTERM"  # that another process received
+        if self.processes.leads:
+            self.run.stopped.touch()
         raise Interrupted(
             f"stopped by {by} at iteration {self.trainer.iteration}, with everything saved; "
             f"go on with --resume {self.run.path}",

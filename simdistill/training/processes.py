@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -19,11 +19,17 @@ class Processes:
 
     rank: int = 0
     count: int = 1
+    talk: dist.ProcessGroup | None = None
+    """The group that messages between CPUs go through, apart from gradients; None for a process alone."""
 
     @property
     def leads(self) -> bool:
         """Whether this is the process that writes files and shows progress."""
         return self.rank == 0
+
+    def shards(self, asked: bool) -> bool:
+        """Whether networks are sharded, if that is `asked`: a process alone holds them whole."""
+        return asked and self.count > 1
 
     def rows(self, batch: int) -> slice:
         """The rows of a shared batch that are for this process: parts as equal as can be, in order of rank."""
@@ -39,16 +45,17 @@ class Processes:
         """Let the first process do `action`, and hand its result, or its error, to all; they wait for it."""
         if self.count == 1:
             return action()
-        outcome: list[Result | Exception | None] = [None]
+        message: list[Any] = [None, None]  # the result, or what went wrong
         if self.leads:
             try:
-                outcome[0] = action()
+                message[0] = action()
             except Exception as error:
-                outcome[0] = error
-        dist.broadcast_object_list(outcome, src=0, device=torch.device("cpu"))
-        if isinstance(outcome[0], Exception):
-            raise outcome[0]
-        return outcome[0]  # pyright: ignore[reportReturnType]
+                dist.broadcast_object_list([None, _told(error)], src=0, group=self.talk)
+                raise
+        dist.broadcast_object_list(message, src=0, group=self.talk)
+        if message[1] is not None:
+            raise message[1]
+        return message[0]
 
 
 ALONE = Processes()
@@ -70,7 +77,7 @@ class Vote:
             return flags
         answer = self.close() or [False] * len(flags)
         raised = torch.tensor(flags, dtype=torch.int32)
-        work = dist.all_reduce(raised, dist.ReduceOp.MAX, async_op=True)
+        work = dist.all_reduce(raised, dist.ReduceOp.MAX, group=self._processes.talk, async_op=True)
         self._asked = (raised, work) if work is not None else None
         return tuple(answer)
 
@@ -102,7 +109,13 @@ def joined(device: torch.device | str) -> Generator[tuple[Processes, torch.devic
     if ours:
         dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     try:
-        yield Processes(dist.get_rank(), dist.get_world_size()), device
+        yield Processes(dist.get_rank(), dist.get_world_size(), dist.new_group(backend="gloo")), device
     finally:
         if ours:
             dist.destroy_process_group()
+
+
+def _told(error: Exception) -> Exception:
+    """An error as other processes raise it: of the kinds that the command line explains, with the same words."""
+    kinds = (kind for kind in (ValueError, OSError) if isinstance(error, kind))
+    return next(kinds, RuntimeError)(str(error) or type(error).__name__)

@@ -58,5 +58,5 @@ class NoiseProfile:
         self.y = torch.zeros(2, len(self.edges) - 1, device=self.edges.device)
 
     def _add(self, name: str, total: Tensor, count: int) -> None:
-        pair = torch.stack([total, total.new_tensor(count)])
+        pair = torch.stack([total, total.new_full((), count)])  # new_tensor would wait for a GPU
         self.sums[name] = self.sums[name] + pair if name in self.sums else pair

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-STOPPING = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1]  # Ctrl-C, a scheduler's notice, Slurm's --signal=USR1
+STOPPING = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1]  # Ctrl-C, and schedulers' notices
 
 
 class Bar:
@@ -74,12 +74,12 @@ class Stopwatch:
 def stop_requests() -> Generator[list[str]]:
     """A list that the signals of `STOPPING` put their name into, so that an iteration is never cut in two.
 
-    A second one stops at once.
+    A second Ctrl-C stops at once. Other signals may come twice, from a scheduler and from torchrun, and mean the same.
     """
     asked: list[str] = []
 
     def ask(number: int, frame: object) -> None:
-        if asked:
+        if asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         asked.append(signal.Signals(number).name)
 

@@ -65,7 +65,12 @@ def _restore_optimizer(optimizer: torch.optim.Optimizer, stored: Mapping[str, Te
     for key, tensor in stored.items():
         index, _, name = key.partition(".")
         p = parameters[int(index)]
-        optimizer.state[p][name] = tensor.to(p.device) if tensor.ndim == 0 else shard_like(tensor, p)
+        if tensor.shape != p.shape or tensor.ndim == 0:
+            optimizer.state[p][name] = tensor.to(p.device, copy=True)  # the number of steps
+        else:
+            kept = torch.zeros_like(p)  # in the layout of p, which the fused kernels take for granted
+            local(kept).copy_(local(shard_like(tensor, p)))
+            optimizer.state[p][name] = kept
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> Sequence[nn.Parameter]:

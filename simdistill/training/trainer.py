@@ -66,6 +66,7 @@ class DistillationTrainer:
             raise ValueError(f"batch = {recipe.batch}: must be at least processes × accumulation = {fewest}")
         self.recipe, self.device, self.processes = recipe, torch.device(device), processes
         self.shape, self.classes = teacher.shape, teacher.classes
+        self._sharded = processes.shards(recipe.shard)
         teacher = replace(teacher, denoiser=self._placed(teacher.denoiser, trained=False))
         self.online = self._placed(copy.deepcopy(begin))
         self.generator = self._placed(Generator(copy.deepcopy(begin), recipe.sigma_init))
@@ -86,7 +87,7 @@ class DistillationTrainer:
         self.update_generator = Update(self.generator, generator_loss, recipe, processes, self.device)
         blank = Generator(copy.deepcopy(begin), recipe.sigma_init)
         self.averages = [EMA(self._placed(copy.deepcopy(blank), trained=False), a) for a in recipe.averages]
-        self._blank = blank if recipe.shard else None
+        self._blank = blank if self._sharded else None
         self.profile = NoiseProfile(teacher.sigma_min, teacher.sigma_max, self.device, processes)
         self.iteration, self.setbacks = 0, 0
 
@@ -133,17 +134,18 @@ class DistillationTrainer:
         x_0 = self.generator(z, condition)
         return *self.distillation.matching_loss(x_0, sigma, eps, condition), x_0
 
-    def snapshot(self, k: int = 0) -> Generator:
+    def snapshot(self, k: int = 0, for_all: bool = False) -> Generator:
         """A whole copy of the k-th average, in eval mode, that later steps do not change.
 
-        Where the training is sharded every process must ask, and the first one alone gets the weights.
+        Where the training is sharded every process must ask, and the first one alone gets the weights, or `for_all`.
         """
+        keep = self.processes.leads or for_all
         average = self.averages[k].module
         if self._blank is None:
-            return copy.deepcopy(average)
+            return average if not keep else copy.deepcopy(average)
         generator = copy.deepcopy(self._blank)
-        state = state_of({"generator": average}, keep=self.processes.leads)
-        if self.processes.leads:
+        state = state_of({"generator": average}, keep)
+        if keep:
             restore({"generator": generator}, state)
         return generator.to(self.device).eval().requires_grad_(False)
 
@@ -211,12 +213,12 @@ class DistillationTrainer:
         """A network in eval mode (without dropout) on its device or devices, as the recipe says; others as they are."""
         if not isinstance(denoiser, nn.Module):
             return denoiser
-        if self.recipe.shard:
+        if self._sharded:
             module = copy.deepcopy(denoiser)  # the caller's own stays whole
             shard(module, self.processes.count, self.device)
         else:
             module = denoiser.to(self.device)
             if self.device.type == "cuda":  # the layout of its fast convolutions; CPUs lose by it in the norms
-                module = module.to(memory_format=torch.channels_last)
+                module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         recompute_blocks(module, self.recipe.gradient_checkpointing)
         return module.eval().requires_grad_(trained)

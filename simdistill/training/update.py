@@ -52,9 +52,7 @@ class Update:
         self.network, self._processes = network, processes
         self.optimizer = _adam(network, recipe.betas)
         self._scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "fp16")
-        self._loss: nn.Module = _Loss(network, _prepared(loss, recipe, device))
-        if processes.count > 1 and not recipe.shard:
-            self._loss = DistributedDataParallel(self._loss, gradient_as_bucket_view=True)
+        self._loss: Callable[..., Any] = _prepared(loss, recipe, device)
 
     def __call__(
         self, parts: Sequence[Sequence[Any]], batch: int, lr: float
@@ -63,6 +61,9 @@ class Update:
 
         The norm is that of the whole batch's gradient, for all processes alike.
         """
+        replicated = self._processes.count > 1 and not isinstance(self.network, FSDPModule)
+        if replicated and not isinstance(self._loss, DistributedDataParallel):
+            self._loss = self._averaged(parts[0])
         returned: list[tuple[Tensor, ...]] = []
         for k, part in enumerate(parts):
             with self._averaging(k == len(parts) - 1):
@@ -94,6 +95,15 @@ class Update:
             fixed = self._scaler.state_dict()
             self._scaler.load_state_dict({**fixed, "scale": state[0], "_growth_tracker": int(state[1])})
 
+    def _averaged(self, part: Sequence[Any]) -> DistributedDataParallel:
+        """The loss with its gradients averaged over the processes; of parameters without a part in it none waits."""
+        parameters = list(self.network.parameters())
+        output = self._loss(*part)
+        loss: Tensor = (output[0] if isinstance(output, tuple) else output).sum()
+        gradients: Sequence[Tensor | None] = torch.autograd.grad(loss, parameters, allow_unused=True)
+        trained = [p for p, gradient in zip(parameters, gradients, strict=True) if gradient is not None]
+        return DistributedDataParallel(_Loss(trained, self._loss), gradient_as_bucket_view=True)
+
     @contextmanager
     def _averaging(self, last: bool) -> Generator[None]:
         """Average gradients over the processes after the `last` part only."""
@@ -110,9 +120,9 @@ class _Loss(nn.Module):
     The network's buffers are left out: they never change, so that processes need not exchange them.
     """
 
-    def __init__(self, network: nn.Module, loss: Callable[..., Any]) -> None:
+    def __init__(self, trained: Sequence[nn.Parameter], loss: Callable[..., Any]) -> None:
         super().__init__()
-        self.trained, self.loss = nn.ParameterList(network.parameters()), loss
+        self.trained, self.loss = nn.ParameterList(trained), loss
 
     def forward(self, *part: Any) -> Any:
         return self.loss(*part)

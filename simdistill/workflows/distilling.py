@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from rich.console import Console
 from rich.progress import track
 
 from simdistill.configuration import to_mapping
-from simdistill.evaluation.quality import balanced_labels, draw, reference_for, teacher_sampler
+from simdistill.evaluation.quality import Reference, balanced_labels, draw, reference_for, teacher_sampler
 from simdistill.evaluation.report import write_report
 from simdistill.generator import Generator
 from simdistill.logs import check_logs, open_logs
@@ -50,7 +51,7 @@ def distill(
     """
     check_logs(log)
     with joined(device) as (processes, device):
-        teacher.check("cpu" if recipe.shard else device)
+        teacher.check("cpu" if processes.shards(recipe.shard) else device)
         asked = {"verb": "distill", **to_mapping(replace(recipe, teacher=teacher.name))}
         run = processes.lead(lambda: RunFolder.create(Path(out), asked, overwrite))
         return _distill(run, teacher, recipe, device, processes, log)
@@ -70,7 +71,7 @@ def resume(
     run = RunFolder.open(Path(out))
     recipe, teacher = recipe_of(run), teacher or teacher_of(run)
     with joined(device) as (processes, device):
-        teacher.check("cpu" if recipe.shard else device)
+        teacher.check("cpu" if processes.shards(recipe.shard) else device)
         return _distill(run, teacher, recipe, device, processes, log)
 
 
@@ -81,23 +82,24 @@ def _distill(
         processes.lead(lambda: None if run.start.exists() else _imitate(teacher, run.start, device))
     _allow_tensor_cores()
     trainer = DistillationTrainer(teacher, recipe, starting_network(run, teacher), device, processes)
-    reference = reference_for(teacher, device=device)
+    reference = _reference(teacher, device) if processes.leads else None
     logs = open_logs(log, run) if processes.leads else []
 
     def keep() -> None:
         facts = {"sigma_init": recipe.sigma_init, "shape": teacher.shape, "classes": teacher.classes}
         for k, average in enumerate(recipe.averages):
-            generator = trainer.snapshot(k)
-            if processes.leads:
-                write_network(run.average(k), generator.denoiser, average=repr(average), **facts)
+            denoiser = trainer.snapshot(k).denoiser
+            processes.lead(partial(write_network, run.average(k), denoiser, average=repr(average), **facts))
 
     def at_milestone() -> Measuring:
         student, iteration = trainer.snapshot(), trainer.iteration
 
         def measuring() -> tuple[dict[str, Any], str]:
+            assert reference is not None  # only the first process measures
             measured = milestone(run, iteration, torch.no_grad()(student), teacher, reference, device)
             for service in logs:
-                service.picture("student", iteration, run.picture(f"{iteration:08d}"))
+                if run.picture(f"{iteration:08d}").exists():
+                    service.picture("student", iteration, run.picture(f"{iteration:08d}"))
             return measured
 
         return measuring
@@ -111,11 +113,23 @@ def _distill(
     finally:
         for service in logs:
             service.close()
-    student = trainer.snapshot()
+    student = trainer.snapshot(for_all=True)
     if processes.leads:
         run.evaluation.unlink(missing_ok=True)  # it may stem from before an interruption
         evaluate_run(run.path, teacher, device=device)
     return student
+
+
+def _reference(teacher: Teacher, device: torch.device) -> Reference:
+    """What students are judged against; a teacher that waits on the CPU to be sharded is moved there and back."""
+    module = teacher.trainable
+    waiting = module is not None and next(module.parameters()).device.type != device.type
+    if module is not None and waiting:
+        module.to(device)
+    reference = reference_for(teacher, device=device)
+    if module is not None and waiting:
+        module.to("cpu")
+    return reference
 
 
 def _allow_tensor_cores() -> None:
