@@ -26,6 +26,8 @@ ROUND_SECONDS = 0.25  # at least one iteration a round; of fast networks as many
 LEAN = ["eager", "eager, shared samples", "blocks computed twice", "compiled", "compiled, shared samples", "bf16"]
 # Freed memory goes back to the system at once, so that the peak is what was held together.
 RETURN_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "65536"}
+# Every compiled contender compiles everything itself: neither an earlier run nor the contender before it helps.
+COMPILE_ANEW = {"TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1"}
 
 
 def measure(quick: bool = False) -> dict[str, Any]:
@@ -37,7 +39,8 @@ def measure(quick: bool = False) -> dict[str, Any]:
     measured: dict[str, Any] = {}
     for name in networks:
         threads = NETWORKS[name].threads
-        measured[name] = fresh("iteration", "speed", name, *contenders, "--rounds", rounds, threads=threads)
+        asked = ["speed", name, *contenders, "--rounds", rounds]
+        measured[name] = fresh("iteration", *asked, threads=threads, environment=COMPILE_ANEW)
         measured[name]["megabytes"] = {
             contender: fresh("iteration", "memory", name, contender, threads=threads, environment=RETURN_MEMORY)
             for contender in lean
