@@ -109,7 +109,8 @@ def joined(device: torch.device | str) -> Generator[tuple[Processes, torch.devic
     if ours:
         dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     try:
-        yield Processes(dist.get_rank(), dist.get_world_size(), dist.new_group(backend="gloo")), device
+        talk: Any = dist.new_group(backend="gloo")
+        yield Processes(dist.get_rank(), dist.get_world_size(), talk), device
     finally:
         if ours:
             dist.destroy_process_group()

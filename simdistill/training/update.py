@@ -100,7 +100,7 @@ class Update:
         parameters = list(self.network.parameters())
         output = self._loss(*part)
         loss: Tensor = (output[0] if isinstance(output, tuple) else output).sum()
-        gradients: Sequence[Tensor | None] = torch.autograd.grad(loss, parameters, allow_unused=True)
+        gradients: Any = torch.autograd.grad(loss, parameters, allow_unused=True)
         trained = [p for p, gradient in zip(parameters, gradients, strict=True) if gradient is not None]
         return DistributedDataParallel(_Loss(trained, self._loss), gradient_as_bucket_view=True)
 
