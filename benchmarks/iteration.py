@@ -23,7 +23,7 @@ from benchmarks.tables import Table, spread
 
 ROUNDS = 11
 ROUND_SECONDS = 0.25  # at least one iteration a round; of fast networks as many as fit
-LEAN = ["eager", "eager, shared samples", "blocks computed twice", "compiled", "compiled, shared samples", "bf16"]
+LEAN = ["eager", "eager, shared samples", "blocks computed twice", "compiled, shared samples", "bf16"]
 # Freed memory goes back to the system at once, so that the peak is what was held together.
 RETURN_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "65536"}
 # Every compiled contender compiles everything itself: neither an earlier run nor the contender before it helps.

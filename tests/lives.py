@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from simdistill.averages import HalfLife, PowerFunction
+from simdistill.evaluation.quality import Reference
 from simdistill.recipes import RECIPES
 from simdistill.teachers.teacher import load_teacher
 from simdistill.training import checkpoints, loop
@@ -16,7 +17,7 @@ from simdistill.workflows import distilling, measuring
 RECIPE = replace(
     RECIPES["digits"],
     batch=4,
-    iterations=600,
+    iterations=400,
     averages=(HalfLife(2000), PowerFunction(0.1)),
     checkpoint_minutes=0,  # at every line of the metrics
 )
@@ -28,6 +29,7 @@ def live(path: Path, saving: "Synchronized[int]") -> None:
     loop.LOG_EVERY = 10
     measuring.MILESTONE_SAMPLES = 20
     distilling.evaluate_run = lambda *_, **__: {}
+    distilling.reference_for = lambda *_, **__: Reference("any", lambda x: x.flatten(1), torch.ones(20, 64).tril())
     write = checkpoints.write_checkpoint
 
     def marked(*arguments):

@@ -14,7 +14,7 @@ from simdistill.networks.mlp import MLP
 from simdistill.networks.unet import SongUNet
 from simdistill.teachers.teacher import Teacher, load_teacher
 from simdistill.teachers.weights import read_into, read_network, read_tensors, write_network
-from simdistill.training.state import read_checkpoint, write_checkpoint
+from simdistill.training.checkpoints import read_checkpoint, write_checkpoint
 
 
 def perturbed(module):
@@ -99,8 +99,9 @@ def test_missing_and_damaged_files_are_refused(tmp_path):
 
 def test_checkpoints_keep_every_bit(tmp_path):
     state = {"a": torch.randn(3), "b": torch.tensor(7), "c": torch.randn(2, 2, dtype=torch.float64).T}
-    write_checkpoint(tmp_path / "c.safetensors", state, {"seconds": 1.5})
-    back, facts = read_checkpoint(tmp_path / "c.safetensors")
+    path = write_checkpoint(tmp_path, 12, state, {"seconds": 1.5})
+    assert path == tmp_path / "000000012.safetensors"
+    back, facts = read_checkpoint(path)
     assert facts == {"seconds": 1.5}
     assert {name: (t.dtype, t.tolist()) for name, t in back.items()} == {
         name: (t.dtype, t.tolist()) for name, t in state.items()
