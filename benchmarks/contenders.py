@@ -15,7 +15,6 @@ Step: TypeAlias = Callable[[], Any]
 SETTINGS: dict[str, dict[str, Any]] = {
     "eager": {},
     "eager, shared samples": {"share_samples": True},
-    "compiled": {"compile": True},
     "compiled, shared samples": {"compile": True, "share_samples": True},
     "blocks computed twice": {"gradient_checkpointing": True},
     "bf16": {"precision": "bf16"},

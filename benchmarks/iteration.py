@@ -21,7 +21,7 @@ from benchmarks.machine import fresh, matmul_peak
 from benchmarks.networks import NETWORKS, Network
 from benchmarks.tables import Table, spread
 
-ROUNDS = 11
+ROUNDS = 9
 ROUND_SECONDS = 0.25  # at least one iteration a round; of fast networks as many as fit
 LEAN = ["eager", "eager, shared samples", "blocks computed twice", "compiled, shared samples", "bf16"]
 # Freed memory goes back to the system at once, so that the peak is what was held together.
