@@ -27,7 +27,8 @@ def write_checkpoint(folder: Path, iteration: int, state: Mapping[str, Tensor], 
     path = folder / f"{iteration:09d}.safetensors"
     try:
         with replacing(path) as temporary:
-            save_file({name: tensor.contiguous() for name, tensor in state.items()}, temporary, {"simdistill": json.dumps(facts)})
+            tensors = {name: tensor.contiguous() for name, tensor in state.items()}
+            save_file(tensors, temporary, {"simdistill": json.dumps(facts)})
             digest = _digest(temporary)
             _digest_file(path).unlink(missing_ok=True)  # of a checkpoint that is replaced, after a roll-back
     except SafetensorError as error:  # how it reports a full disk
