@@ -1,9 +1,12 @@
 """The lives of a training that is killed again and again; what test_kills runs in processes of its own."""
 
-import time
+import os
+import signal
+import sys
+from collections.abc import Callable
 from dataclasses import replace
-from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -23,32 +26,37 @@ RECIPE = replace(
 )
 
 
-def live(path: Path, saving: "Synchronized[int]") -> None:
-    """Begin the run in `path`, or go on with it, to its end; `saving` is 1 while a checkpoint is being written."""
+def live(path: Path, lines_in_saves: int | None = None) -> None:
+    """Begin the run in `path`, or go on with it, to its end, or to that many lines of Python in saves of its state."""
     torch.set_num_threads(1)
     loop.LOG_EVERY = 10
     measuring.MILESTONE_SAMPLES = 20
     distilling.evaluate_run = lambda *_, **__: {}
     distilling.reference_for = lambda *_, **__: Reference("any", lambda x: x.flatten(1), torch.ones(20, 64).tril())
-    write = checkpoints.write_checkpoint
-
-    def marked(*arguments):
-        saving.value = 1
-        try:
-            return write(*arguments)
-        finally:
-            saving.value = 0
-
-    loop.write_checkpoint = marked
+    if lines_in_saves is not None:
+        loop.write_checkpoint = dying(checkpoints.write_checkpoint, lines_in_saves)
     if (path / "config.toml").exists():
         distilling.resume(path)
     else:
         distilling.distill(load_teacher("digits"), RECIPE, path)
 
 
-def death(delay: float, in_a_save: bool, saving: "Synchronized[int]", alive) -> None:
-    """Wait for the moment to kill: `delay` seconds from now, or into the next save."""
-    if in_a_save:
-        while not saving.value and alive():
-            time.sleep(0.001)
-    time.sleep(delay)
+def dying(write: Callable[..., Any], lines: int) -> Callable[..., Any]:
+    """`write`, during which SIGKILL comes at the given line of Python; counted on from one call to the next."""
+    left = lines
+
+    def trace(_frame: Any, event: str, _arg: Any) -> Any:
+        nonlocal left
+        left -= event == "line"
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return trace
+
+    def traced(*arguments: Any) -> Any:
+        sys.settrace(trace)
+        try:
+            return write(*arguments)
+        finally:
+            sys.settrace(None)
+
+    return traced

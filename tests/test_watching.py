@@ -109,7 +109,9 @@ def test_the_last_losses_are_those_of_the_furthest_line():
     ],
 )
 def test_state(records, evaluated, silence, state):
-    assert Progress.of(records, 1000).state(evaluated, silence) == state
+    progress = Progress.of(records, 1000)
+    assert progress.state(evaluated, silence) == state
+    assert progress.state(evaluated, silence, stopped=True) == ("finished" if state == "finished" else "stopped")
 
 
 def test_numbers_and_times_in_words():
@@ -180,6 +182,11 @@ def test_silence_shows_though_nothing_changes(run):
     assert "No sign of life for 10 min" in live.html()
     run.checkpoints.mkdir()  # not on the page, but it is a sign
     assert "No sign of life" not in live.html()
+    run.stopped.touch()
+    assert "Stopped" in live.html()
+    assert f"--resume {run.path}" in live.html()
+    run.stopped.unlink()
+    assert "Running" in live.html()
 
 
 def test_there_is_one_page_which_can_only_be_looked_at(run):

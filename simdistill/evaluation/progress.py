@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import Any, Literal, TypeAlias
 
 Record: TypeAlias = Mapping[str, Any]
-State: TypeAlias = Literal["running", "evaluating", "finished", "silent"]
+State: TypeAlias = Literal["running", "evaluating", "finished", "stopped", "silent"]
 
 RECENT = 10  # lines of the metrics that the present pace is taken over
 PATIENCE = 120.0  # seconds without a sign of life before a run is called silent
@@ -52,13 +52,15 @@ class Progress:
             return None
         return max(self.total - self.iteration, 0) / self.pace
 
-    def state(self, evaluated: bool, silence: float) -> State:
+    def state(self, evaluated: bool, silence: float, stopped: bool = False) -> State:
         """What the run is at, `silence` seconds after its last sign of life; `evaluated` if nothing follows training.
 
-        Lines that come rarely are waited for longer.
+        `stopped` if a signal did. Lines that come rarely are waited for longer.
         """
         if self.trained and evaluated:
             return "finished"
+        if stopped:
+            return "stopped"
         if silence > max(PATIENCE, 5 * self.line_seconds):
             return "silent"
         return "evaluating" if self.trained else "running"

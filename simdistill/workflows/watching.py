@@ -85,7 +85,7 @@ class LivePage:
         self._signs = max([self._signs, *_changes(self._run)])
         silence = max(time.time() - self._signs, 0.0)
         evaluated = bool(self._contents["figures"]) or self._contents["who"] == "teacher"
-        return Live(self._contents["progress"].state(evaluated, silence), silence)
+        return Live(self._contents["progress"].state(evaluated, silence, self._run.stopped.exists()), silence)
 
 
 def _shown_files(run: RunFolder) -> list[tuple[Path, int, int]]:
