@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from importlib.metadata import version
 
 VERBS = {
@@ -46,11 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     # threads that spin while they wait suffer most from a busy neighbour; to be set before torch starts
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    from simdistill import commands
     from simdistill.training.loop import Diverged, Interrupted
 
     try:
-        getattr(commands, verb)(words[1:])
+        import_module(f"simdistill.commands.{verb}").run(words[1:])
     except BrokenPipeError:  # | head
         return 0
     except (ValueError, OSError) as error:

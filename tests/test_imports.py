@@ -104,7 +104,7 @@ def test_the_walk_finds_the_modules_and_their_imports():
         ("simdistill.evaluation.metrics", "from simdistill.training import ema", 1),
         ("simdistill.networks.mlp", "from simdistill.recipes import Recipe", 1),
         ("simdistill.networks.mlp", "from simdistill.denoisers import Denoiser", 0),
-        ("simdistill.commands", "from simdistill import Teacher", 1),
+        ("simdistill.commands.distill", "from simdistill import Teacher", 1),
         ("simdistill.noise", "from . import shapes", 1),
         ("simdistill.attic", "", 1),
         ("simdistill.noise", "from typing import TYPE_CHECKING", 1),

@@ -1,0 +1,99 @@
+"""What several verbs share: the device, resuming, figures as a table."""
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from simdistill.teachers.teacher import Teacher, load_teacher
+
+ABOUT_RESUMING = "Go on with an interrupted run, with its own settings; on a CPU to the same weights bit by bit."
+
+
+@dataclass(frozen=True)
+class Common:
+    """The options of every verb that computes."""
+
+    device: str = "cuda" if torch.cuda.is_available() else "cpu"
+    """Where to compute: cpu, cuda, cuda:1, …"""
+    json: bool = False
+    """Print the results as JSON, and nothing else, on stdout."""
+
+    def __post_init__(self) -> None:
+        try:
+            torch.empty(0, device=self.device)
+        except (RuntimeError, AssertionError) as error:
+            raise ValueError(f"device = {self.device!r}: must be one that this machine has, as cpu") from error
+
+
+@dataclass(frozen=True)
+class Resume(Common):
+    """The options of every verb that goes on with a run."""
+
+    resume: Path = Path()
+    """Folder of the run to go on with."""
+    log: tuple[str, ...] = ()
+    """Services that get the metrics besides the run's folder: tensorboard, wandb, trackio."""
+
+
+def asks_to_resume(words: Sequence[str]) -> bool:
+    """Whether --resume is among the words."""
+    return any(word.split("=")[0] == "--resume" for word in words)
+
+
+def own_teacher(name: str | None) -> Teacher | None:
+    """The teacher that --teacher names, if it does."""
+    return None if name is None else load_teacher(name)
+
+
+def parameters(teacher: Teacher) -> int:
+    """The number of the parameters that the teacher's copies train."""
+    return sum(p.numel() for p in teacher.trainable.parameters()) if teacher.trainable else 0
+
+
+def spare_threads(parameters: int) -> None:
+    """Compute on one thread for a network too small to gain from more; OMP_NUM_THREADS overrides it.
+
+    With the passive waiting that `cli` sets, the digits' iteration takes half as long on one thread as on two, on idle
+    cores and on busy ones. The weights that a seed gives then do not depend on the number of cores either.
+    """
+    if parameters < 1_000_000 and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(1)
+
+
+def print_figures(figures: dict[str, Any], out: Path, as_json: bool) -> None:
+    """The figures of the run in `out`, as a table or as JSON."""
+    if as_json:
+        return print(json.dumps(figures))
+    rows = {"teacher": "teacher", "student": "student", **figures["averages"], "undistilled": "undistilled"}
+    print_table({title: figures[name] for name, title in rows.items()})
+    floor = figures["floor"]
+    if floor:
+        print(f"held-out real samples ({floor['samples']}): Fréchet {floor['frechet']:.3f}")
+    print(f"student / teacher images per second: {figures['speedup']}x   report: {out / 'report.html'}")
+    return None
+
+
+def print_table(rows: dict[str, dict[str, Any]]) -> None:
+    """Figures by the name of the sampler."""
+    table = Table(box=None, pad_edge=False)
+    for heading in ("", "Fréchet", "precision", "recall", "evaluations", "images/s"):
+        table.add_column(heading, justify="left" if not heading else "right")
+    for name, row in rows.items():
+        frechet = row["frechet"]
+        table.add_row(
+            name,
+            f"{frechet['mean']:.3f} ± {frechet['std']:.3f}",
+            f"{row['precision']:.3f}",
+            f"{row['recall']:.3f}",
+            str(row["evaluations"]),
+            f"{row['images_per_second']:,.0f}",
+        )
+    Console(file=sys.stdout).print(table)

@@ -1,0 +1,55 @@
+"""`simdistill sample`: draw from a run."""
+
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tyro.conf import Positional
+
+from simdistill.commands.common import Common, own_teacher
+from simdistill.evaluation.pictures import picture
+from simdistill.files import write_atomically
+from simdistill.options import first_word, parse_numbers, parse_options
+from simdistill.validation import require
+from simdistill.workflows import measuring
+
+
+@dataclass(frozen=True)
+class _Sample(Common):
+    run: Positional[Path] = Path()
+    """Folder of the run."""
+    seeds: str = "0-79"
+    """Seeds of the samples, as 0-63 or 1,5,8-11; each gives the same sample in whatever company."""
+    labels: str | None = None
+    """Class labels, as 3 or 0-9: seed s has the (s mod their number)-th of them; all classes if not given."""
+    out: Path | None = None
+    """A .png with all samples, a .npy with the numbers, or a folder for a .png each; RUN/samples.png if not given."""
+    average: int = 0
+    """Which of the recipe's averages of the generator, counted from 0."""
+    teacher: str | None = None
+    """The run's teacher, package.module:function, if its network is code of your own."""
+
+
+def run(words: Sequence[str]) -> None:
+    """`simdistill sample RUN …`."""
+    run, rest = first_word(words, "sample", "RUN")
+    options = parse_options(_Sample(), [run, *rest], "sample RUN", "Draw samples from a run's one-step generator.")
+    seeds = parse_numbers("--seeds", options.seeds)
+    labels = None if options.labels is None else parse_numbers("--labels", options.labels)
+    drawn = measuring.sample(options.run, seeds, labels, own_teacher(options.teacher), options.device, options.average)
+    out = options.out or options.run / "samples.png"
+    if out.suffix == ".npy":
+        buffer = io.BytesIO()
+        np.save(buffer, drawn.numpy())
+        write_atomically(out, buffer.getvalue())
+    elif out.suffix == ".png":
+        write_atomically(out, picture(drawn, columns=10 if len(drawn) % 10 == 0 else round(len(drawn) ** 0.5 + 0.499)))
+    else:
+        require(out.suffix == "", "--out", str(out), "a .png, a .npy, or a folder")
+        for seed, one in zip(seeds, drawn, strict=True):
+            write_atomically(out / f"{seed:06d}.png", picture(one[None], columns=1, edge=1))
+    result = {"out": str(out), "samples": len(drawn)}
+    print(json.dumps(result) if options.json else f"{len(drawn)} sample{'s' if len(drawn) > 1 else ''} in {out}")
