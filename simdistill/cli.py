@@ -12,8 +12,8 @@ VERBS = {
     "sample": "draw images from a run, each with a seed of its own",
     "evaluate": "measure a run's teacher, student and undistilled generator side by side",
     "watch": "show a run in progress as a live page: pictures, curves, speed",
-    "pretrain": "train a teacher",
-    "features": "train the classifier whose features the metrics use",
+    "pretrain": "train a teacher on images",
+    "features": "train a classifier of labelled images whose features the metrics use",
 }
 
 EXAMPLES = """\

@@ -70,7 +70,8 @@ class Preconditioned(nn.Module):
 
     `model` is called as `model(x, c_noise, class_labels)` with one-hot labels `[batch, classes]`, or None where
     `classes` is 0; it keeps EDM's name, so that published state dicts fit. `shape` is that of one sample and
-    [`sigma_min`, `sigma_max`] the range of noise levels that the network was trained for.
+    [`sigma_min`, `sigma_max`] the range of noise levels that the network was trained for. `mean` is taken off x first:
+    data far from zero is better described by sigma_data around its mean.
     """
 
     def __init__(
@@ -81,25 +82,27 @@ class Preconditioned(nn.Module):
         sigma_data: float = 0.5,
         sigma_min: float = 0.002,
         sigma_max: float = 80.0,
+        mean: float = 0.0,
     ) -> None:
         super().__init__()
         require(sigma_data > 0, "sigma_data", sigma_data, "positive")
         require(0 < sigma_min < sigma_max, "sigma_min", sigma_min, "above 0 and below sigma_max")
         self.model, self.shape, self.classes = model, tuple(shape), classes
-        self.sigma_data, self.sigma_min, self.sigma_max = sigma_data, sigma_min, sigma_max
+        self.sigma_data, self.sigma_min, self.sigma_max, self.mean = sigma_data, sigma_min, sigma_max, mean
 
     def forward(self, x_t: Data, sigma: Sigma, condition: Condition = None) -> Data:
         """The denoised x_0; `condition` is None or integer class labels `[batch]`, required where `classes` > 0."""
         return x_t + self.residual(x_t, sigma, condition)
 
     def residual(self, x_t: Data, sigma: Sigma, condition: Condition = None) -> Data:
-        """d(x_t, sigma) - x_t = c_out F - (1 - c_skip) x_t, accurate relative to sigma."""
+        """d(x_t, sigma) - x_t = c_out F - (1 - c_skip) (x_t - mean), accurate relative to sigma."""
         variance = sigma**2 + self.sigma_data**2
         one_minus_c_skip = sigma**2 / variance
         c_out, c_in = sigma * self.sigma_data / variance.sqrt(), 1 / variance.sqrt()
-        f = self.model(like(c_in, x_t) * x_t, sigma.log() / 4, self._one_hot(condition, x_t))
-        require(f.shape == x_t.shape, "network output", list(f.shape), f"of its input's shape, {list(x_t.shape)}")
-        return like(c_out, x_t) * f - like(one_minus_c_skip, x_t) * x_t
+        x = x_t - self.mean if self.mean else x_t
+        f = self.model(like(c_in, x) * x, sigma.log() / 4, self._one_hot(condition, x))
+        require(f.shape == x.shape, "network output", list(f.shape), f"of its input's shape, {list(x.shape)}")
+        return like(c_out, x) * f - like(one_minus_c_skip, x) * x
 
     def _one_hot(self, condition: Condition, x_t: Data) -> Tensor | None:
         if self.classes == 0:

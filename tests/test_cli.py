@@ -182,7 +182,7 @@ def test_bad_requests(capsys, tmp_path, run):
         capsys, "distill", "digits", "--generator-lr", "1e400"
     )
     assert "--out = 'x.gif'" in error(capsys, "sample", run, "--out", "x.gif")
-    assert "DATA = 'cats'" in error(capsys, "pretrain", "cats")
+    assert "NAME = 'cats'" in error(capsys, "pretrain", "cats")
     assert "width = 0: must be at least 1" in error(capsys, "pretrain", "digits", "--width", "0")
 
 

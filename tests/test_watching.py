@@ -184,7 +184,7 @@ def test_silence_shows_though_nothing_changes(run):
     assert "No sign of life" not in live.html()
     run.stopped.touch()
     assert "Stopped" in live.html()
-    assert f"--resume {run.path}" in live.html()
+    assert "Everything is saved; it goes on with" in live.html()
     run.stopped.unlink()
     assert "Running" in live.html()
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from simdistill.averages import HalfLife, PowerFunction
-from simdistill.data.digits import load_digits
+from simdistill.data.images import open_images
 from simdistill.denoisers import GaussianMixture, residual
 from simdistill.evaluation.metrics import Moments
 from simdistill.evaluation.quality import REFERENCE_SEED, balanced_labels, draw, evaluate, reference_for
@@ -23,7 +23,7 @@ from simdistill.training.loop import Diverged, Interrupted
 from simdistill.training.pretrain import Pretraining, PretrainingTrainer
 from simdistill.training.trainer import DistillationTrainer
 from simdistill.workflows import distilling, measuring, pretraining
-from simdistill.workflows.pretraining import pretrain_digits, resume_pretraining
+from simdistill.workflows.pretraining import pretrain, resume_pretraining
 
 SHORT = replace(RECIPES["digits"], teacher="", batch=16, iterations=40)
 
@@ -160,8 +160,8 @@ def test_a_teacher_of_the_wrong_shape_writes_nothing(tmp_path):
 
 @pytest.mark.parametrize("network", ["mlp", "unet"])
 def test_pretraining_learns_and_resumes(tmp_path, network):
-    settings = Pretraining(network=network, width=16, depth=1, batch=32, iterations=60, ema_half_life=100)
-    figures = pretrain_digits(settings, tmp_path / "a")
+    settings = Pretraining("digits", network=network, width=16, depth=1, batch=32, iterations=60, ema_half_life=100)
+    figures = pretrain(settings, tmp_path / "a")
     losses = [record["loss"] for record in RunFolder.open(tmp_path / "a").records() if "loss" in record]
     # the preconditioned network starts as the best linear denoiser, at a loss of about one a pixel
     assert losses[-1] < 0.97 * 64
@@ -172,9 +172,9 @@ def test_pretraining_learns_and_resumes(tmp_path, network):
 
 
 def test_pretraining_resumes_to_the_same_bits():
-    data, _ = load_digits()
+    data = open_images("digits")
     settings = Pretraining(width=16, depth=1, batch=8, iterations=20)
-    straight, first, second = (PretrainingTrainer(data.images, data.labels, settings) for _ in range(3))
+    straight, first, second = (PretrainingTrainer(data, settings) for _ in range(3))
     for _ in range(6):
         straight.step()
     for _ in range(2):
@@ -184,19 +184,21 @@ def test_pretraining_resumes_to_the_same_bits():
         second.step()
     for name, tensor in straight.state().items():
         assert torch.equal(tensor, second.state()[name]), name
-    assert straight.sigma_data == pytest.approx(float(data.images.std()), abs=1e-3)
+    assert straight.sigma_data == pytest.approx(float(data.batch(range(1348)).std()), abs=1e-3)
 
 
 def test_digits_are_split_and_scaled():
-    training, held_out = load_digits()
-    assert (len(training.images), len(held_out.images)) == (1348, 449)
-    everything = torch.cat([training.images, held_out.images])
+    training = open_images("digits")
+    held_out = training.held_out
+    assert (len(training), len(held_out)) == (1348, 449)
+    images = training.batch(range(1348))
+    everything = torch.cat([images, held_out.batch(range(449))])
     assert (float(everything.min()), float(everything.max())) == (-1.0, 1.0)
     assert torch.cat([training.labels, held_out.labels]).bincount().tolist() == [
         178, 182, 177, 183, 181, 182, 181, 179, 174, 180,
     ]  # fmt: skip
     # scikit-learn's own first image: a zero
-    assert (training.images[0, 0, 0] * 8 + 8).tolist() == [0, 0, 5, 13, 9, 1, 0, 0]
+    assert (images[0, 0, 0] * 8 + 8).tolist() == [0, 0, 5, 13, 9, 1, 0, 0]
     assert int(training.labels[0]) == 0
 
 

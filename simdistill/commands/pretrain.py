@@ -6,20 +6,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+import torch
 from tyro.conf import arg
 
 from simdistill.commands.common import ABOUT_RESUMING, Common, Resume, asks_to_resume, print_table, spare_threads
+from simdistill.data.images import open_images
 from simdistill.options import first_word, parse_options
 from simdistill.runs import RunFolder
-from simdistill.training.pretrain import Pretraining
+from simdistill.training.pretrain import PRETRAININGS, Pretraining
+from simdistill.validation import require
 from simdistill.workflows import pretraining
 
 
 @dataclass(frozen=True)
 class _Pretrain(Common):
-    settings: Annotated[Pretraining, arg(name="")] = Pretraining()  # noqa: RUF009  (frozen)
-    out: Path = Path("runs/digits-teacher")
-    """Folder of the run; its generator.safetensors is a --teacher for distill."""
+    settings: Annotated[Pretraining, arg(name="")] = PRETRAININGS["digits"]
+    out: Path | None = None
+    """Folder of the run, runs/NAME-teacher if not given; its generator.safetensors is a --teacher for distill."""
     overwrite: bool = False
     """Delete a run that is in the folder already."""
     log: tuple[str, ...] = ()
@@ -27,19 +30,36 @@ class _Pretrain(Common):
 
 
 def run(words: Sequence[str]) -> None:
-    """`simdistill pretrain digits …` or `simdistill pretrain --resume RUN`."""
+    """`simdistill pretrain NAME …` or `simdistill pretrain --resume RUN`."""
     if asks_to_resume(words):
         asked = parse_options(Resume(), words, "pretrain", ABOUT_RESUMING)
         _spare_threads_for(pretraining.settings_of(RunFolder.open(asked.resume)))
         figures = pretraining.resume_pretraining(asked.resume, asked.device, asked.log)
         return print(json.dumps(figures)) if asked.json else print_table({"teacher": figures})
-    name, rest = first_word(words, "pretrain", "DATA", ["digits"])
-    about = "Train a class-conditional teacher by EDM's denoising loss. `simdistill pretrain digits …`."
-    options = parse_options(_Pretrain(), rest, f"pretrain {name}", about)
-    _spare_threads_for(options.settings)
-    figures = pretraining.pretrain_digits(options.settings, options.out, options.overwrite, options.device, options.log)
+    name, rest = first_word(words, "pretrain", "NAME", PRETRAININGS)
+    options = parse_options(_Pretrain(settings=PRETRAININGS[name]), rest, f"pretrain {name}", _about())
+    settings, out = options.settings, options.out or Path("runs") / f"{name}-teacher"
+    require(
+        settings.data != "", "--data", settings.data, f"given for {name}: a .zip or folder of images, or an archive"
+    )
+    _spare_threads_for(settings)
+    figures = pretraining.pretrain(settings, out, options.overwrite, options.device, options.log)
     return print(json.dumps(figures)) if options.json else print_table({"teacher": figures})
 
 
 def _spare_threads_for(settings: Pretraining) -> None:
-    spare_threads(sum(p.numel() for p in settings.build((1, 8, 8), 10, 1.0).parameters()))
+    data = open_images(settings.data)
+    with torch.device("meta"):
+        spare_threads(sum(p.numel() for p in settings.build(data.shape, data.classes, 1.0).parameters()))
+
+
+def _about() -> str:
+    names = ", ".join(PRETRAININGS)
+    return f"""Train a teacher by EDM's denoising loss (Karras et al. 2022) on images.
+
+  simdistill pretrain NAME [--data IMAGES]    NAME is one of {names}
+  simdistill pretrain --resume RUN            goes on with an interrupted run, to the same weights bit by bit
+
+The defaults below are those of NAME. IMAGES is a .zip of images with EDM's dataset.json, a folder of images (in one
+for each class), cifar-10-python.tar.gz or cifar-10-binary.tar.gz, or a folder of IDX files as Fashion-MNIST's.
+"""

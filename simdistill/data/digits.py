@@ -1,21 +1,15 @@
 """scikit-learn's digits: 1,797 grey images of 8×8 pixels in ten classes (Alpaydin & Kaynak 1998)."""
 
-from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-
-@dataclass(frozen=True)
-class Labelled:
-    """Images `[n, channels, height, width]` in [-1, 1] and their class labels `[n]`."""
-
-    images: Float[Tensor, "n channels height width"]
-    labels: Int[Tensor, " n"]
+Labelled: TypeAlias = tuple[Float[Tensor, "_ 1 8 8"], Int[Tensor, " _"]]
 
 
-def load_digits() -> tuple[Labelled, Labelled]:
+def digits() -> tuple[Labelled, Labelled]:
     """The training part (three quarters) and the held-out part (every fourth image); values 0 … 16 scaled to [-1, 1].
 
     The teacher and the reference statistics see the training part only; the held-out part gives the floor, the
@@ -27,4 +21,4 @@ def load_digits() -> tuple[Labelled, Labelled]:
     images = torch.tensor(pixels, dtype=torch.float32).reshape(-1, 1, 8, 8) / 8 - 1
     labels = torch.tensor(targets, dtype=torch.int64)
     held_out = torch.arange(len(images)) % 4 == 3
-    return Labelled(images[~held_out], labels[~held_out]), Labelled(images[held_out], labels[held_out])
+    return (images[~held_out], labels[~held_out]), (images[held_out], labels[held_out])

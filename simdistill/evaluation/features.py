@@ -1,55 +1,106 @@
-"""Feature extractors that the metrics are given, among them the small digits classifier that the package ships."""
+"""Classifiers of small images, whose hidden activations are features for the metrics; the package ships the digits'."""
+
+import json
+from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
+from rich.console import Console
+from rich.progress import track
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from simdistill.data.digits import Labelled
+from simdistill.data.images import ImageSet
 from simdistill.shapes import Data
+from simdistill.teachers.weights import read_into, read_tensors, write_network
 
 
-class DigitsClassifier(nn.Module):
-    """A convolutional classifier of 8×8 digits; 32 standardised hidden activations are the features of the metrics.
+class ImageClassifier(nn.Module):
+    """A convolutional classifier; `features` standardised hidden activations are what the metrics compare.
 
-    Batch normalisation without parameters gives each feature mean 0 and variance 1 on the training set, so that the
-    Fréchet distance has a scale: shifting every feature by one standard deviation costs 32.
+    The first convolution sees the full resolution, each further one half of it, down to 4×4 pixels. Batch normalisation
+    without parameters gives each feature mean 0 and variance 1 on the training set, so that the Fréchet distance has a
+    scale: shifting every feature by one standard deviation costs their number.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, shape: tuple[int, ...], classes: int, features: int) -> None:
         super().__init__()
-        self.conv1, self.conv2 = nn.Conv2d(1, 32, 3, padding=1), nn.Conv2d(32, 64, 3, stride=2, padding=1)
-        self.hidden, self.logits = nn.Linear(64 * 4 * 4, 32), nn.Linear(32, 10)
-        self.standardise = nn.BatchNorm1d(32, affine=False)
+        self.arguments: dict[str, Any] = {"shape": list(shape), "classes": classes, "features": features}
+        channels, size, _ = shape
+        self.conv1, width = nn.Conv2d(channels, 32, 3, padding=1), 32
+        self.halving: list[nn.Conv2d] = []
+        while size > 4:
+            conv = nn.Conv2d(width, min(2 * width, 128), 3, stride=2, padding=1)
+            self.halving.append(conv)
+            self.add_module(f"conv{1 + len(self.halving)}", conv)
+            width, size = conv.out_channels, -(-size // 2)
+        self.hidden, self.logits = nn.Linear(width * size**2, features), nn.Linear(features, classes)
+        self.standardise = nn.BatchNorm1d(features, affine=False)
         self.dropout = nn.Dropout(0.3)
 
-    def features(self, images: Data) -> Float[Tensor, "batch 32"]:
-        """The standardised hidden activations of `images` `[batch, 1, 8, 8]` in [-1, 1]."""
-        h = silu(self.conv2(silu(self.conv1(images))))
+    def features(self, images: Data) -> Float[Tensor, "batch features"]:
+        """The standardised hidden activations of `images` `[batch, *shape]` in [-1, 1]."""
+        h = silu(self.conv1(images))
+        for conv in self.halving:
+            h = silu(conv(h))
         return self.standardise(self.hidden(self.dropout(h.flatten(1))))
 
-    def forward(self, images: Data) -> Float[Tensor, "batch 10"]:
-        """The class logits of `images` `[batch, 1, 8, 8]` in [-1, 1]."""
+    def forward(self, images: Data) -> Float[Tensor, "batch classes"]:
+        """The class logits of `images` `[batch, *shape]` in [-1, 1]."""
         return self.logits(self.dropout(silu(self.features(images))))
 
 
-def train_digits_classifier(
-    data: Labelled, iterations: int = 3000, batch: int = 128, seed: int = 0
-) -> DigitsClassifier:
-    """Fit a `DigitsClassifier` to `data` with one-pixel shifts as augmentation; returns it in eval mode."""
+def train_classifier(
+    data: ImageSet, features: int, iterations: int = 3000, batch: int = 128, seed: int = 0
+) -> ImageClassifier:
+    """Fit an `ImageClassifier` to labelled `data`, shifted by up to one pixel in eight; returns it in eval mode.
+
+    Raises `ValueError` for a set without labels.
+    """
+    if data.labels is None:
+        raise ValueError(f"{data.name}: has no labels: a classifier needs them")
     torch.manual_seed(seed)
     rng = torch.Generator().manual_seed(seed)
-    net = DigitsClassifier()
+    net = ImageClassifier(data.shape, data.classes, features)
     optimizer = torch.optim.AdamW(net.parameters(), lr=2e-3, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, iterations)
-    for _ in range(iterations):
-        k = torch.randint(len(data.images), (batch,), generator=rng)
-        dy, dx = torch.randint(-1, 2, (2,), generator=rng).tolist()
-        padded = nn.functional.pad(data.images[k], (1, 1, 1, 1), value=-1.0)
-        shifted = padded[:, :, 1 + dy : 9 + dy, 1 + dx : 9 + dx]
+    _, height, width = data.shape
+    m = max(1, height // 8)
+    for _ in track(range(iterations), "training a classifier", console=Console(stderr=True), transient=True):
+        k = torch.randint(len(data), (batch,), generator=rng)
+        dy, dx = torch.randint(-m, m + 1, (2,), generator=rng).tolist()
+        padded = nn.functional.pad(data.batch(k.tolist()), (m, m, m, m), value=-1.0)
+        shifted = padded[:, :, m + dy : m + dy + height, m + dx : m + dx + width]
         loss = nn.functional.cross_entropy(net(shifted), data.labels[k], label_smoothing=0.05)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         schedule.step()
     return net.eval()
+
+
+@torch.no_grad()
+def accuracy(classifier: ImageClassifier, data: ImageSet) -> float:
+    """The share of the labelled `data` that the classifier gets right."""
+    assert data.labels is not None
+    right = 0
+    for indices in torch.arange(len(data)).split(1000):
+        right += int((classifier(data.batch(indices.tolist())).argmax(1) == data.labels[indices]).sum())
+    return right / len(data)
+
+
+def write_classifier(path: Path, classifier: ImageClassifier, **facts: object) -> None:
+    """Store a classifier with its arguments and `facts` (JSON values) about it, atomically."""
+    write_network(path, classifier, classifier=classifier.arguments, **facts)
+
+
+def read_classifier(path: Path) -> tuple[ImageClassifier, dict[str, Any]]:
+    """The classifier in `path`, in eval mode and frozen, and the facts stored with it; `ValueError` if it has none."""
+    _, metadata = read_tensors(path)
+    try:
+        about = json.loads(metadata["simdistill"])["facts"]["classifier"]
+        classifier = ImageClassifier(tuple(about["shape"]), about["classes"], about["features"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: holds no classifier; `simdistill features` makes one") from error
+    return read_into(classifier, path)

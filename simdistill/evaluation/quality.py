@@ -15,9 +15,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from simdistill.data.digits import load_digits
+from simdistill.data.images import ImageSet, open_images
 from simdistill.denoisers import GaussianMixture
-from simdistill.evaluation.features import DigitsClassifier
+from simdistill.evaluation.features import ImageClassifier
 from simdistill.evaluation.metrics import (
     Features,
     Moments,
@@ -39,6 +39,7 @@ Sampler: TypeAlias = Callable[[Data, Condition], Data]
 TEACHER_STEPS = 18  # of Heun's sampler: 35 evaluations, EDM's setting for small images
 REFERENCE_SEED = 2**31  # far from the seeds that are evaluated
 BATCH = 500  # samples that a network is called with
+REFERENCE_IMAGES = 10_000  # of a larger set: every one of them is compared with every sample
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,8 @@ def reference_for(teacher: Teacher, samples: int = 2000, device: torch.device | 
     measures distillation alone.
     """
     if teacher.data == "digits":
-        return digits_reference(digits_classifier())
+        name = "the digits' 1,348 training images in the features of the shipped classifier"
+        return data_reference(name, open_images("digits"), digits_classifier())
     require(teacher.data is None, "data", teacher.data, "digits, or absent: no other reference is known")
     if isinstance(teacher.denoiser, GaussianMixture):
         exact = teacher.denoiser.sample(samples, torch.Generator().manual_seed(REFERENCE_SEED))
@@ -91,22 +93,23 @@ def reference_for(teacher: Teacher, samples: int = 2000, device: torch.device | 
     return Reference(f"{samples} samples of the teacher", lambda x: x.flatten(1), own.flatten(1))
 
 
-def digits_reference(classifier: DigitsClassifier) -> Reference:
-    """The digits' training images as the reference and the held-out ones as its floor, in the classifier's features."""
-    training, held_out = load_digits()
-    extract = torch.no_grad()(classifier.features)
-    return Reference(
-        "the digits' 1,348 training images in the features of the shipped classifier",
-        extract,
-        extract(training.images),
-        extract(held_out.images),
-    )
+def data_reference(name: str, data: ImageSet, classifier: ImageClassifier) -> Reference:
+    """A labelled set as the reference and its held-out part as the floor, in the classifier's features."""
+
+    @torch.no_grad()
+    def extract(images: Data) -> Features:
+        return torch.cat([classifier.features(part) for part in images.split(BATCH)])
+
+    def features(images: ImageSet) -> Features:
+        return extract(images.batch(range(min(len(images), REFERENCE_IMAGES))))
+
+    return Reference(name, extract, features(data), None if data.held_out is None else features(data.held_out))
 
 
-def digits_classifier() -> DigitsClassifier:
+def digits_classifier() -> ImageClassifier:
     """The classifier that the package ships; `simdistill features` made it."""
     with as_file(files("simdistill") / "weights" / "digits-classifier.safetensors") as path:
-        return read_into(DigitsClassifier(), path)[0]
+        return read_into(ImageClassifier((1, 8, 8), 10, 32), path)[0]
 
 
 def teacher_sampler(teacher: Teacher, steps: int = TEACHER_STEPS) -> Sampler:

@@ -79,6 +79,7 @@ def _describe(denoiser: nn.Module) -> dict[str, Any] | None:
         "sigma_data": denoiser.sigma_data,
         "sigma_min": denoiser.sigma_min,
         "sigma_max": denoiser.sigma_max,
+        "mean": denoiser.mean,
     }
 
 
@@ -96,7 +97,8 @@ def _build(about: dict[str, Any] | None) -> Preconditioned:
         raise ValueError("only weights, of a network of your own: name its teacher again with --teacher")
     network = {c.__name__: c for c in NETWORKS}[about["network"]](**about["arguments"])
     names = ("classes", "sigma_data", "sigma_min", "sigma_max")
-    return Preconditioned(network, tuple(about["shape"]), **{name: about[name] for name in names})
+    values = {name: about[name] for name in names} | {"mean": about.get("mean", 0.0)}  # older files have none
+    return Preconditioned(network, tuple(about["shape"]), **values)
 
 
 def _fill(denoiser: Module, state: dict[str, Tensor], path: Path) -> Module:

@@ -7,16 +7,15 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Int
 from torch import Tensor
 
 from simdistill.averages import HalfLife
+from simdistill.data.images import ImageSet
 from simdistill.denoisers import Preconditioned
 from simdistill.distill import denoising_loss
 from simdistill.networks.mlp import MLP
 from simdistill.networks.unet import SongUNet
 from simdistill.noise import Law, LogNormal, sample
-from simdistill.shapes import Data
 from simdistill.training.ema import EMA
 from simdistill.training.randomness import stream
 from simdistill.training.state import Parts, restore, state_of
@@ -28,20 +27,38 @@ from simdistill.weightings import EDM
 class Pretraining:
     """Every choice of a teacher's training. Raises `ValueError` for values that cannot be."""
 
+    data: str = ""
+    """Images to train on: digits, a .zip or folder of images, CIFAR-10's archive, a folder of IDX files."""
+    conditional: bool = True
+    """Condition on the class labels, where the images have them."""
     network: Literal["mlp", "unet"] = "mlp"
     """MLP for vectors and 8×8 images, or the EDM U-Net (DDPM++) for images."""
     width: int = 256
     """Features of the MLP, or channels of the U-Net at full resolution (32 serves 8×8 images)."""
     depth: int = 3
-    """Residual blocks: of the MLP, or of the U-Net at each of its two resolutions."""
+    """Residual blocks: of the MLP, or of the U-Net at each of its resolutions."""
+    channel_mult: tuple[int, ...] = (1, 2)
+    """The U-Net's channels as multiples of the width, for each resolution, from full down by halves."""
+    attention: tuple[int, ...] = (4,)
+    """Resolutions at which the U-Net attends, as 16 for 16×16; at its lowest it does so once in any case."""
+    dropout: float = 0.10
+    """Of the U-Net's blocks."""
+    centre: bool = False
+    """Take the mean of all the data's values off before the network; sigma_data is then the spread around it."""
     noise: Law = LogNormal(-1.2, 1.2)  # noqa: RUF009  (frozen)
     """Noise levels of the training [B.5]."""
     lr: float = 2e-3
-    """Adam's rate, after a rise over the first 2 % of the iterations and before a cosine fall to zero."""
+    """Adam's rate, at its highest."""
     batch: int = 256
     """Images an iteration."""
     iterations: int = 10_000
     """Optimizer steps."""
+    warmup: float = 0.02
+    """Share of the iterations over which the rate rises."""
+    decay: Literal["cosine", "none"] = "cosine"
+    """The rate after its rise: a cosine fall to zero, or constant."""
+    features: str = ""
+    """Classifier (of `simdistill features`) in whose features the teacher is judged; digits: the shipped one."""
     ema_half_life: float = 180_000
     """Images over which the memory of the averaged network halves."""
     seed: int = 0
@@ -56,13 +73,15 @@ class Pretraining:
         for name in ("lr", "ema_half_life"):
             require(math.isfinite(getattr(self, name)), name, getattr(self, name), "finite")
         require(self.ema_half_life >= 0, "ema_half_life", self.ema_half_life, "at least 0")
+        for name in ("warmup", "dropout"):
+            require(0 <= getattr(self, name) < 1, name, getattr(self, name), "in [0, 1)")
 
-    def build(self, shape: tuple[int, ...], classes: int, sigma_data: float) -> Preconditioned:
+    def build(self, shape: tuple[int, ...], classes: int, sigma_data: float, mean: float = 0.0) -> Preconditioned:
         """A fresh denoiser for samples of `shape`, its weights a function of the seed."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             network = self._mlp(shape, classes) if self.network == "mlp" else self._unet(shape, classes)
-        return Preconditioned(network, shape, classes, sigma_data)
+        return Preconditioned(network, shape, classes, sigma_data, mean=mean)
 
     def _mlp(self, shape: tuple[int, ...], classes: int) -> MLP:
         return MLP(shape, self.width, self.depth, classes)
@@ -76,30 +95,46 @@ class Pretraining:
             out_channels=shape[0],
             label_dim=classes,
             model_channels=self.width,
-            channel_mult=[1, 2],
+            channel_mult=self.channel_mult,
             num_blocks=self.depth,
-            attn_resolutions=[shape[1] // 2],
+            attn_resolutions=self.attention,
+            dropout=self.dropout,
         )
 
 
+# fmt: off
+PRETRAININGS: dict[str, Pretraining] = {
+    "digits":         Pretraining(data="digits"),
+    "fashion-mnist":  Pretraining(data="/usr/share/datasets/fashion-mnist", network="unet", width=16, depth=1,
+                                  channel_mult=(1, 3, 4), attention=(8,), dropout=0.0, centre=True,
+                                  noise=LogNormal(-0.8, 1.4), batch=64, iterations=20_000, ema_half_life=50_000),
+    # EDM's, without its augmentation (Karras et al. 2022, Table 7): 200 million images
+    "cifar10-uncond": Pretraining(network="unet", conditional=False, width=128, depth=4, channel_mult=(2, 2, 2),
+                                  attention=(16,), dropout=0.13, lr=1e-3, batch=512, iterations=390_625,
+                                  warmup=0.05, decay="none", ema_half_life=500_000),
+    "cifar10-cond":   Pretraining(network="unet", width=128, depth=4, channel_mult=(2, 2, 2),
+                                  attention=(16,), dropout=0.13, lr=1e-3, batch=512, iterations=390_625,
+                                  warmup=0.05, decay="none", ema_half_life=500_000),
+}
+# fmt: on
+
+
 class PretrainingTrainer:
-    """Fits a denoiser to `images` (and their `labels`, or None), one `step` at a time; sigma_data is the data's own.
+    """Fits a denoiser to `data`, one `step` at a time; sigma_data is the data's own.
 
     `average` is the denoiser to keep. All random numbers are functions of (settings.seed, iteration).
     """
 
     def __init__(
         self,
-        images: Data,
-        labels: Int[Tensor, " batch"] | None,
+        data: ImageSet,
         settings: Pretraining,
         device: torch.device | str = "cpu",
     ) -> None:
-        self.settings, self.device = settings, torch.device(device)
-        self.data, self.labels = images.to(device), None if labels is None else labels.to(device)
-        classes = 0 if labels is None else int(labels.max()) + 1
-        self.sigma_data = round(float(images.std()), 3)
-        self.denoiser = settings.build(tuple(images.shape[1:]), classes, self.sigma_data).to(device).train()
+        self.settings, self.device, self.data = settings, torch.device(device), data
+        mean, std = (round(value, 3) for value in data.moments())
+        self.sigma_data, shift = std, mean if settings.centre else 0.0
+        self.denoiser = settings.build(data.shape, data.classes, self.sigma_data, shift).to(device).train()
         self.optimizer = torch.optim.Adam(self.denoiser.parameters(), lr=settings.lr, fused=True)
         self.ema = EMA(copy.deepcopy(self.denoiser), HalfLife(settings.ema_half_life))
         self.iteration, self.setbacks = 0, 0
@@ -109,11 +144,13 @@ class PretrainingTrainer:
         """One optimizer step on a random batch."""
         settings, rng = self.settings, stream(self.settings.seed, self.iteration)
         torch.manual_seed(torch.randint(2**62, (), generator=rng).item())  # for dropout
-        k = torch.randint(len(self.data), (settings.batch,), generator=rng).to(self.device)
+        k = torch.randint(len(self.data), (settings.batch,), generator=rng)
         sigma = sample(settings.noise, settings.batch, rng).to(self.device)
-        eps = torch.randn(settings.batch, *self.data.shape[1:], generator=rng).to(self.device)
-        condition = None if self.labels is None else self.labels[k]
-        loss = denoising_loss(self.denoiser, EDM(self.sigma_data), self.data[k], sigma, eps, condition)
+        eps = torch.randn(settings.batch, *self.data.shape, generator=rng).to(self.device)
+        labels = self.data.labels
+        condition = None if labels is None else labels[k].to(self.device)
+        x_0 = self.data.batch(k.tolist()).to(self.device)
+        loss = denoising_loss(self.denoiser, EDM(self.sigma_data), x_0, sigma, eps, condition)
         loss.mean().backward()
         for group in self.optimizer.param_groups:
             group["lr"] = settings.lr * self._rate()
@@ -158,5 +195,6 @@ class PretrainingTrainer:
 
     def _rate(self) -> float:
         done = self.iteration / self.iterations
-        rise = min(1.0, (done + 1 / self.iterations) / 0.02)
-        return 0.5**self.setbacks * rise * 0.5 * (1 + float(torch.cos(torch.tensor(torch.pi * done))))
+        rise = min(1.0, (done + 1 / self.iterations) / self.settings.warmup) if self.settings.warmup else 1.0
+        fall = 0.5 * (1 + float(torch.cos(torch.tensor(torch.pi * done)))) if self.settings.decay == "cosine" else 1.0
+        return 0.5**self.setbacks * rise * fall

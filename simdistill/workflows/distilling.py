@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import track
 
 from simdistill.configuration import to_mapping
+from simdistill.data.images import array_set
 from simdistill.evaluation.quality import Reference, balanced_labels, draw, reference_for, teacher_sampler
 from simdistill.evaluation.report import write_report
 from simdistill.generator import Generator
@@ -148,7 +149,7 @@ def _imitate(teacher: Teacher, path: Path, device: Device) -> None:
     seeds = range(IMITATION_SEED, IMITATION_SEED + IMITATION_SAMPLES)
     labels = balanced_labels(len(seeds), teacher.classes)
     samples = draw(teacher_sampler(teacher), seeds, teacher.shape, labels, device)
-    trainer = PretrainingTrainer(samples, labels, IMITATION, device)
+    trainer = PretrainingTrainer(array_set("the teacher's samples", samples, labels), IMITATION, device)
     what = "fitting a network to the teacher"
     for _ in track(range(trainer.iterations), what, console=Console(stderr=True), transient=True):
         trainer.step()

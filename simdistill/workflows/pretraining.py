@@ -1,4 +1,4 @@
-"""Training the digits' teacher, and the classifier that the metrics take their features from."""
+"""Training a teacher on images, and the classifier that the metrics take their features from."""
 
 import copy
 import os
@@ -7,12 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from simdistill.configuration import settings_from_mapping, to_mapping
-from simdistill.data.digits import Labelled, load_digits
-from simdistill.evaluation.features import DigitsClassifier, train_digits_classifier
-from simdistill.evaluation.quality import TEACHER_STEPS, evaluate, reference_for, teacher_sampler
+from simdistill.data.images import ImageSet, open_images
+from simdistill.evaluation.features import accuracy, read_classifier, train_classifier, write_classifier
+from simdistill.evaluation.quality import (
+    TEACHER_STEPS,
+    Reference,
+    data_reference,
+    digits_classifier,
+    evaluate,
+    teacher_sampler,
+)
 from simdistill.logs import check_logs, open_logs
 from simdistill.runs import RunFolder
 from simdistill.teachers.teacher import Teacher
@@ -25,21 +30,23 @@ from simdistill.workflows.measuring import Device, milestone
 EVALUATIONS = 2 * TEACHER_STEPS - 1
 
 
-def pretrain_digits(
+def pretrain(
     settings: Pretraining, out: str | Path, overwrite: bool = False, device: Device = "cpu", log: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """Train a class-conditional teacher of the digits into the folder `out`, and return its figures.
+    """Train a teacher on the images that `settings.data` names into the folder `out`, and return its figures.
 
-    The file `generator.safetensors` there is a teacher for `distill`. Raises as `distill` does.
+    The file `generator.safetensors` there is a teacher for `distill`. Raises as `distill` does, and `ValueError` if the
+    images cannot be opened.
     """
     check_logs(log)
     _alone()
+    open_images(settings.data)
     run = RunFolder.create(Path(out), {"verb": "pretrain", **to_mapping(settings)}, overwrite)
     return _pretrain(run, settings, device, log)
 
 
 def resume_pretraining(out: str | Path, device: Device = "cpu", log: Sequence[str] = ()) -> dict[str, Any]:
-    """Go on with an interrupted `pretrain_digits`, exactly as `distilling.resume`; `ValueError` for no such run."""
+    """Go on with an interrupted `pretrain`, exactly as `distilling.resume`; `ValueError` for no such run."""
     check_logs(log)
     _alone()
     run = RunFolder.open(Path(out))
@@ -54,13 +61,18 @@ def settings_of(run: RunFolder) -> Pretraining:
     return settings_from_mapping(Pretraining(), values)
 
 
-def train_features(out: str | Path) -> dict[str, float]:
-    """Train the digits' classifier on the training images, store it in the file `out`, and return its accuracies."""
-    training, held_out = load_digits()
-    classifier = train_digits_classifier(training)
-    accuracy = {"training": _accuracy(classifier, training), "held_out": _accuracy(classifier, held_out)}
-    write_network(Path(out), classifier, data="digits", accuracy=accuracy)
-    return accuracy
+def train_features(data: str, out: str | Path, features: int = 32, iterations: int = 3000) -> dict[str, float]:
+    """Train a classifier on the images that `data` names, store it in the file `out`, and return its accuracies.
+
+    They are those on the training images and, where there are any, the held-out ones.
+    """
+    images = open_images(data)
+    classifier = train_classifier(images, features, iterations)
+    shares = {"training": accuracy(classifier, images)}
+    if images.held_out is not None:
+        shares["held_out"] = accuracy(classifier, images.held_out)
+    write_classifier(Path(out), classifier, data=images.name, accuracy=shares)
+    return shares
 
 
 def _alone() -> None:
@@ -69,14 +81,15 @@ def _alone() -> None:
 
 
 def _pretrain(run: RunFolder, settings: Pretraining, device: Device, log: Sequence[str]) -> dict[str, Any]:
-    data, _ = load_digits()
-    trainer = PretrainingTrainer(data.images, data.labels, settings, device)
-    average = trainer.average
-    teacher = Teacher(average, average.shape, average.classes, average.sigma_min, average.sigma_max, data="digits")
-    sampler, reference = teacher_sampler(teacher), reference_for(teacher)
+    data = open_images(settings.data)
+    data = data if settings.conditional else data.without_labels()
+    trainer = PretrainingTrainer(data, settings, device)
+    average, known = trainer.average, "digits" if settings.data == "digits" else None
+    teacher = Teacher(average, average.shape, average.classes, average.sigma_min, average.sigma_max, data=known)
+    sampler, reference = teacher_sampler(teacher), _reference(data, settings)
 
     def keep() -> None:
-        write_network(run.network, average, data="digits", settings=to_mapping(settings))
+        write_network(run.network, average, data=known, settings=to_mapping(settings))
 
     def at_milestone() -> Measuring:
         snapshot = replace(teacher, denoiser=copy.deepcopy(average))
@@ -92,6 +105,11 @@ def _pretrain(run: RunFolder, settings: Pretraining, device: Device, log: Sequen
     return evaluate({"teacher": (sampler, EVALUATIONS)}, teacher, reference, device=device)["teacher"]
 
 
-def _accuracy(classifier: DigitsClassifier, data: Labelled) -> float:
-    with torch.no_grad():
-        return float((classifier(data.images).argmax(1) == data.labels).double().mean())
+def _reference(data: ImageSet, settings: Pretraining) -> Reference:
+    """What the teacher is judged against: its own training images, in the features that the settings name."""
+    if settings.data == "digits" and not settings.features:
+        return data_reference(data.name, data, digits_classifier())
+    require(settings.features != "", "--features", settings.features, "a classifier that `simdistill features` made")
+    classifier, facts = read_classifier(Path(settings.features))
+    require(tuple(classifier.arguments["shape"]) == data.shape, "--features", settings.features, f"for {data.shape}")
+    return data_reference(f"{data.name}, in the features of a classifier of {facts['data']}", data, classifier)

@@ -1,0 +1,218 @@
+"""Sets of images: EDM's zip files, folders, CIFAR-10's own archives, IDX files; decoded when they are asked for.
+
+A set is opened by the name of its file or folder. Nothing in it is executed, and its sizes are bounded.
+"""
+
+import json
+import os
+import zipfile
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from io import BytesIO
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from simdistill.data.archives import cifar10, idx_folder
+from simdistill.data.digits import digits
+from simdistill.shapes import Data
+from simdistill.validation import require
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+LARGEST_FILE = 2**26  # bytes of one image
+IN_MEMORY = 2**32  # bytes of pixels that are decoded once and kept
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images of one `shape` in [-1, 1], their class `labels` `[count]` or None, and the held-out part if there is one.
+
+    `read` returns the values of the images at some indices, uint8 for [0, 255] or float for [-1, 1].
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    count: int
+    read: Callable[[Sequence[int]], Tensor]
+    labels: Int[Tensor, " count"] | None = None
+    held_out: "ImageSet | None" = None
+
+    def __len__(self) -> int:
+        return self.count
+
+    @property
+    def classes(self) -> int:
+        """Class labels are 0 … classes - 1; 0 without labels."""
+        return 0 if self.labels is None else int(self.labels.max()) + 1
+
+    def batch(self, indices: Sequence[int]) -> Data:
+        """The images at `indices`, float32 in [-1, 1]; `ValueError` for one that is damaged or of another shape."""
+        values = self.read(indices)
+        return values.float() / 127.5 - 1 if values.dtype == torch.uint8 else values
+
+    def moments(self, batch: int = 1000) -> tuple[float, float]:
+        """Mean and standard deviation of all values of all images."""
+        total, squares, n = 0.0, 0.0, 0
+        for start in range(0, self.count, batch):
+            values = self.batch(range(start, min(start + batch, self.count))).double()
+            total, squares, n = total + float(values.sum()), squares + float(values.square().sum()), n + values.numel()
+        mean = total / n
+        return mean, (max(squares / n - mean**2, 0.0) * n / max(n - 1, 1)) ** 0.5
+
+    def without_labels(self) -> "ImageSet":
+        """The same images, unlabelled."""
+        held_out = None if self.held_out is None else self.held_out.without_labels()
+        return replace(self, labels=None, held_out=held_out)
+
+
+def open_images(data: str | Path) -> ImageSet:
+    """The set of images that `data` names.
+
+    "digits"; a .zip of images with a `dataset.json` of labels, EDM's format; a folder of images, whose labels are in
+    its `dataset.json`, or else the names of its folders; `cifar-10-python.tar.gz` or `cifar-10-binary.tar.gz`; a folder
+    with `train-images-idx3-ubyte` and its companions (MNIST, Fashion-MNIST; 28×28 are widened to 32×32 by black). The
+    last two and the digits have a held-out part.
+
+    Raises `ValueError` if there is no such set, or it is damaged.
+    """
+    path = Path(data)
+    if str(data) == "digits":
+        (images, labels), held_out = digits()
+        return _array("the digits' 1,348 training images", images, labels, _array("held out", *held_out))
+    require(path.exists(), "data", str(data), "digits, or an existing .zip, .tar.gz or folder of images")
+    if path.is_dir():
+        parts = idx_folder(path)
+        return _folder(path) if parts is None else _in_parts(path, parts)
+    if path.suffix == ".zip":
+        return _zip(path)
+    if path.name.endswith((".tar.gz", ".tgz")):
+        return _in_parts(path, cifar10(path))
+    raise ValueError(f"data = {str(data)!r}: must be a .zip, a .tar.gz of CIFAR-10, or a folder")
+
+
+def array_set(name: str, samples: Data, labels: Int[Tensor, " n"] | None = None) -> ImageSet:
+    """A set of samples in memory, float in [-1, 1], of any shape."""
+    return _array(name, samples, labels)
+
+
+def _array(name: str, values: Tensor, labels: Tensor | None, held_out: ImageSet | None = None) -> ImageSet:
+    def read(indices: Sequence[int]) -> Tensor:
+        return values[torch.as_tensor(list(indices))]
+
+    return ImageSet(name, tuple(values.shape[1:]), len(values), read, labels, held_out)
+
+
+def _in_parts(path: Path, parts: Sequence[tuple[Tensor, Tensor]]) -> ImageSet:
+    (images, labels), test = parts
+    return _array(path.name, images, labels, _array(f"{path.name}, test images", *test))
+
+
+def _zip(path: Path) -> ImageSet:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except (zipfile.BadZipFile, OSError) as error:
+        raise ValueError(f"{path}: not a sound zip file ({error})") from error
+    sizes = {entry.filename: entry.file_size for entry in entries}
+    large = [name for name, size in sizes.items() if size > LARGEST_FILE]
+    require(not large, f"{path}: size of {(large or [''])[0]}", max(sizes.values(), default=0), "at most 64 MiB")
+
+    def load(name: str) -> bytes:  # opened anew: a handle must not be shared by threads or forked processes
+        try:
+            with zipfile.ZipFile(path) as archive:
+                return archive.read(name)
+        except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError) as error:
+            raise ValueError(f"{path}: {name} cannot be read ({error})") from error
+
+    listed = load("dataset.json") if "dataset.json" in sizes else None
+    names = sorted(name for name in sizes if name.lower().endswith(SUFFIXES))
+    return _files(path, names, load, _listed_labels(path, names, listed))
+
+
+def _folder(path: Path) -> ImageSet:
+    found = (file.relative_to(path) for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
+    names = sorted(str(PurePosixPath(name)) for name in found if not name.name.startswith("."))
+    listing = path / "dataset.json"
+    if listing.is_file():
+        labels = _listed_labels(path, names, listing.read_bytes())
+    else:
+        folders = [name.rpartition("/")[0] for name in names]
+        classes = sorted(set(folders))
+        labels = torch.tensor([classes.index(folder) for folder in folders]) if len(classes) > 1 else None
+
+    def load(name: str) -> bytes:
+        file = path / name
+        require(file.stat().st_size <= LARGEST_FILE, f"size of {file}", file.stat().st_size, "at most 64 MiB")
+        return file.read_bytes()
+
+    return _files(path, names, load, labels)
+
+
+def _listed_labels(path: Path, names: Sequence[str], listing: bytes | None) -> Tensor | None:
+    """The labels that EDM's `dataset.json` gives: {"labels": [["00000/img00000000.png", 6], …]}, or null for none."""
+    if listing is None:
+        return None
+    try:
+        pairs = json.loads(listing)["labels"]
+        labels = None if pairs is None else {str(name): label for name, label in pairs}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: its dataset.json is not EDM's: must hold labels as [[file, class], …]") from error
+    if labels is None:
+        return None
+    missing = next((name for name in names if name not in labels), None)
+    require(missing is None, f"{path}: label of {missing}", None, "in dataset.json, as that of every image")
+    chosen = [labels[name] for name in names]
+    whole = all(type(label) is int and 0 <= label < 2**31 for label in chosen)
+    require(whole, f"{path}: labels in dataset.json", chosen[0], "class numbers from 0 on")
+    return torch.tensor(chosen)
+
+
+def _files(path: Path, names: Sequence[str], load: Callable[[str], bytes], labels: Tensor | None) -> ImageSet:
+    require(len(names) > 0, f"{path}: images", 0, f"at least one of {', '.join(SUFFIXES)}")
+    first = _decoded(f"{path}/{names[0]}", load(names[0]))
+    shape = tuple(first.shape)
+
+    def one(index: int) -> Tensor:
+        pixels = _decoded(f"{path}/{names[index]}", load(names[index]))
+        like_first = f"{list(shape)}, as {names[0]}: images of one set have one size and one number of channels"
+        require(tuple(pixels.shape) == shape, f"{path}: shape of {names[index]}", list(pixels.shape), like_first)
+        return pixels
+
+    def read(indices: Sequence[int]) -> Tensor:
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
+            return torch.stack(list(threads.map(one, indices)))
+
+    found = ImageSet(path.name, shape, len(names), read, labels)
+    return found if first.numel() * len(names) > IN_MEMORY else _kept(found)
+
+
+def _kept(images: ImageSet) -> ImageSet:
+    """The same set, decoded as a whole at the first batch that is asked of it."""
+    kept: list[Tensor] = []
+
+    def read(indices: Sequence[int]) -> Tensor:
+        if not kept:
+            kept.append(torch.cat([images.read(part) for part in _parts(range(len(images)))]))
+        return kept[0][torch.as_tensor(list(indices))]
+
+    return replace(images, read=read)
+
+
+def _parts(indices: range, size: int = 1000) -> Iterable[range]:
+    return (indices[start : start + size] for start in range(0, len(indices), size))
+
+
+def _decoded(name: str, content: bytes) -> Tensor:
+    """uint8 `[channels, height, width]`: one channel for grey images, three for all others."""
+    try:
+        with Image.open(BytesIO(content)) as image:
+            pixels = np.asarray(image if image.mode == "L" else image.convert("RGB"))
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
+        raise ValueError(f"{name}: cannot be decoded as an image ({error})") from error
+    tensor = torch.from_numpy(pixels.copy())
+    return tensor[None] if tensor.ndim == 2 else tensor.permute(2, 0, 1)
