@@ -1,7 +1,6 @@
 """`simdistill stats`: reference statistics of images."""
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ class _Stats(Common):
     inception: Path | None = None
     """Weights of the FID's Inception-v3: inception-2015-12-05.pt or pt_inception-2015-12-05-6726825d.pth."""
     features: str = ""
-    """Other features: pixels, digits or imagenet."""
+    """Other features: pixels, digits, imagenet, or a classifier's .safetensors."""
 
 
 ABOUT = """Compute the reference statistics that `evaluate --reference` compares with, in EDM's format.
@@ -47,8 +46,8 @@ def run(words: Sequence[str]) -> None:
         raise ValueError(f"--out = {str(out)!r}: must be the .npz to write")
     with joined(options.device) as (processes, device):
         stored, computed = statistics.store_statistics(data, out, features, device, processes)
-    if os.environ.get("RANK", "0") != "0":
-        return
+        if not processes.leads:
+            return
     found = {
         "out": str(out),
         "images": stored.statistics.images,
@@ -57,4 +56,4 @@ def run(words: Sequence[str]) -> None:
         "computed": computed,
     }
     text = f"{out}: {found['images']:,} images of {stored.data} in {found['dimensions']:,} features {stored.extractor}"
-    print(json.dumps(found) if options.json else text + ("" if computed else ", as before"))
+    print(json.dumps(found) if options.json else text + ("" if computed else " already"))

@@ -13,13 +13,17 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from simdistill.evaluation.features import DigitsClassifier
+from simdistill.evaluation.features import ImageClassifier, read_classifier
 from simdistill.evaluation.inception import Probabilities, as_bytes, in_parts, read_inception
 from simdistill.evaluation.metrics import Features
 from simdistill.shapes import Data
 from simdistill.teachers.weights import read_into
+from simdistill.validation import require
 
+SHIPPED = ("pixels", "digits", "imagenet")
+"""The extractors that need no file of the user's."""
 INCEPTION = "inception"
+CLASSIFIED = 500  # small images that a classifier is called with
 IMAGENET_EDGE = 224  # pixels of the images that EfficientNet-Lite0 was trained on
 
 
@@ -39,15 +43,21 @@ PIXELS = Extractor("pixels", lambda images: images.flatten(1))
 
 
 def load_extractor(name: str, device: torch.device | str = "cpu") -> Extractor:
-    """The extractor "pixels", "digits" (shipped), "imagenet" (of an optional package) or FILE of Inception-v3.
+    """The extractor "pixels", "digits" (shipped), "imagenet" (of an optional package), or in a file.
 
-    Raises `ValueError` with the remedy if there is no such file, if it is of something else, or a package is missing.
+    FILE.safetensors is a classifier of `simdistill features`, any other file Inception-v3. Raises `ValueError` with the
+    remedy if there is no such file, if it is of something else, or a package is missing.
     """
     if name == "pixels":
         return PIXELS
     if name == "digits":
         return _digits(device)
-    return _imagenet(device) if name == "imagenet" else inception(Path(name), device)
+    if name == "imagenet":
+        return _imagenet(device)
+    path = Path(name)
+    if path.suffix == ".safetensors":
+        return _classifier("classifier", read_classifier(path)[0], path, device)
+    return inception(path, device)
 
 
 def inception(path: Path, device: torch.device | str = "cpu") -> Extractor:
@@ -64,8 +74,19 @@ def of_inception(name: str | None) -> bool:
 def _digits(device: torch.device | str) -> Extractor:
     """The classifier that the package ships; `simdistill features` made it."""
     with as_file(files("simdistill") / "weights" / "digits-classifier.safetensors") as path:
-        classifier, name = read_into(DigitsClassifier(), path)[0].to(device), f"digits-{_fingerprint(path)}"
-    return Extractor(name, torch.no_grad()(classifier.features))
+        return _classifier("digits", read_into(ImageClassifier((1, 8, 8), 10, 32), path)[0], path, device)
+
+
+def _classifier(name: str, classifier: ImageClassifier, path: Path, device: torch.device | str) -> Extractor:
+    classifier.to(device)
+    shape = classifier.arguments["shape"]
+
+    def features(images: Data) -> Features:
+        require(list(images.shape[1:]) == shape, "images of shape", list(images.shape[1:]), f"{shape}, as {path} takes")
+        with torch.no_grad():
+            return torch.cat([classifier.features(part.to(device)) for part in images.split(CLASSIFIED)])
+
+    return Extractor(f"{name}-{_fingerprint(path)}", features)
 
 
 def _imagenet(device: torch.device | str) -> Extractor:
