@@ -95,7 +95,7 @@ def print_figures(figures: dict[str, Any], out: Path, as_json: bool) -> None:
 
 
 def print_table(rows: dict[str, dict[str, Any]], fid: bool = False) -> None:
-    """Figures by the name of the sampler; `fid` if their distance is the FID, shown with its minimum as is customary."""
+    """Figures by the name of the sampler; `fid` if their distance is the FID, whose minimum it is customary to show."""
     table = Table(box=None, pad_edge=False)
     cells = {name: _cells(row, fid) for name, row in rows.items()}
     headings = list(dict.fromkeys(heading for row in cells.values() for heading in row))

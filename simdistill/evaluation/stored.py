@@ -95,7 +95,7 @@ def _arrays(path: Path) -> Mapping[str, Any]:
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile, pickle.PickleError) as error:
+    except (OSError, ValueError, EOFError, KeyError, TypeError, zipfile.BadZipFile, pickle.PickleError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{path}: not a sound .npz of arrays ({reason}); make or fetch it again") from error
 

@@ -170,7 +170,7 @@ def milestone(
     quality = {name: figures["it"][name] for name in ("frechet", "precision", "recall") if name in figures["it"]}
     distance = "FID" if of_inception(reference.extractor.name) else "Fréchet"
     recall = f", recall {quality['recall']:.2f}" if "recall" in quality else ""
-    quality["features"] = reference.extractor.name
+    quality |= {"features": reference.extractor.name, "reference": reference.name}
     return {"quality": quality}, f"{distance} {quality['frechet']['mean']:.3f}{recall}"
 
 
