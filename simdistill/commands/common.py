@@ -100,10 +100,10 @@ def print_table(rows: dict[str, dict[str, Any]], fid: bool = False) -> None:
     cells = {name: _cells(row, fid) for name, row in rows.items()}
     headings = list(dict.fromkeys(heading for row in cells.values() for heading in row))
     for heading in ("", *headings):
-        table.add_column(heading, justify="left" if not heading else "right")
+        table.add_column(heading, justify="left" if not heading else "right", overflow="fold")
     for name, row in cells.items():
         table.add_row(name, *(row.get(heading, "") for heading in headings))
-    Console(file=sys.stdout).print(table)
+    Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120).print(table)
 
 
 def _cells(row: dict[str, Any], fid: bool) -> dict[str, str]:

@@ -148,14 +148,14 @@ def machine() -> str:
 
 def _noises(
     seed: int, rows: range, samples: int, teacher: Teacher, device: torch.device | str, batch: int
-) -> list[tuple[Data, Condition]]:
+) -> list[tuple[Tensor, Tensor | None]]:
     """Those rows of an evaluation seed's `samples` noises and labels, in batches on the device."""
     z = noise_from_seeds(range(seed * samples + rows.start, seed * samples + rows.stop), teacher.shape).to(device)
     labels = balanced_labels(samples, teacher.classes)
     return _parts(z, None if labels is None else labels[rows.start : rows.stop].to(device), batch)
 
 
-def _timed(sampler: Sampler, parts: Sequence[tuple[Data, Condition]]) -> tuple[Data, float]:
+def _timed(sampler: Sampler, parts: Sequence[tuple[Tensor, Tensor | None]]) -> tuple[Tensor, float]:
     """What the sampler draws, and the seconds that it takes."""
     _wait(parts[0][0])
     started = time.perf_counter()
