@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from simdistill.denoisers import Preconditioned
 from simdistill.files import write_atomically
 from simdistill.networks.mlp import MLP
+from simdistill.networks.patched import PatchedUNet
 from simdistill.networks.unet import SongUNet
 
 Module = TypeVar("Module", bound=nn.Module)
 
-NETWORKS = (MLP, SongUNet)
+NETWORKS = (MLP, SongUNet, PatchedUNet)
 """The networks that a header can describe; each records the arguments it was built with as `arguments`."""
 
 
