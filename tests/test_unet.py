@@ -8,7 +8,9 @@ import torch
 from scipy.signal import correlate2d
 from torch.nn import functional
 
-from simdistill.networks.unet import Block, Conv, ConvThenHalve, FourierEmbedding, PositionalEmbedding, SongUNet, attend
+from simdistill.networks.block import SONG, Block, attend
+from simdistill.networks.layers import Conv, ConvThenHalve, FourierEmbedding, PositionalEmbedding
+from simdistill.networks.unet import SongUNet
 
 TINY = {
     "img_resolution": 8,
@@ -232,7 +234,7 @@ def test_attention_in_half_precision_does_not_overflow():
     ("direction", "in_channels"), [(None, 16), (None, 8), ("down", 16), ("up", 16)], ids=["same", "wider", "down", "up"]
 )
 def test_a_block_is_its_formula(direction, in_channels):
-    block = filled(Block(in_channels, 16, 6, dropout=0.5, taps=[1, 1], direction=direction, attention=True)).eval()
+    block = filled(Block(in_channels, 16, 6, SONG, dropout=0.5, taps=[1, 1], direction=direction, attention=True)).eval()
     x = 1e-3 * inputs(batch=2, channels=in_channels)[0]  # so small that the eps of the normalisation counts
     emb = torch.sin(torch.arange(12, dtype=torch.float64)).reshape(2, 6)
     w = block.state_dict()
@@ -263,7 +265,7 @@ def test_a_block_is_its_formula(direction, in_channels):
 
 
 def test_small_and_large_normalisations_have_the_published_groups():
-    groups = [Block(c, 4, 4, 0, [1, 1]).norm0.num_groups for c in (1, 3, 8, 96, 128, 384)]
+    groups = [Block(c, 4, 4, SONG, 0).norm0.num_groups for c in (1, 3, 8, 96, 128, 384)]
     assert groups == [1, 1, 2, 24, 32, 32]
 
 
@@ -410,7 +412,7 @@ def test_label_dropout_acts_in_training_only():
 
 def test_dropout_thins_out_the_input_of_the_second_convolution_and_keeps_its_mean():
     torch.manual_seed(0)
-    block = filled(Block(8, 8, 6, dropout=0.25, taps=[1, 1]))
+    block = filled(Block(8, 8, 6, SONG, dropout=0.25))
     seen = []
     block.conv1.register_forward_hook(lambda module, given, result: seen.append(given[0]))
     x = inputs(batch=2, channels=8, size=16)[0]

@@ -16,6 +16,7 @@ from simdistill.distill import denoising_loss
 from simdistill.networks.mlp import MLP
 from simdistill.networks.unet import SongUNet
 from simdistill.noise import Law, LogNormal, sample
+from simdistill.scalings import EDMScaling
 from simdistill.shapes import Data
 from simdistill.training.ema import EMA
 from simdistill.training.randomness import stream
@@ -62,7 +63,7 @@ class Pretraining:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             network = self._mlp(shape, classes) if self.network == "mlp" else self._unet(shape, classes)
-        return Preconditioned(network, shape, classes, sigma_data)
+        return Preconditioned(network, shape, classes, EDMScaling(sigma_data))
 
     def _mlp(self, shape: tuple[int, ...], classes: int) -> MLP:
         return MLP(shape, self.width, self.depth, classes)
