@@ -6,6 +6,7 @@ import torch
 from simdistill.denoisers import Preconditioned, residual
 from simdistill.networks.patched import PatchedUNet
 from simdistill.networks.unet import SongUNet
+from simdistill.scalings import EDMScaling
 from simdistill.teachers.weights import read_network, write_network
 
 ARGUMENTS = {"label_dim": 3, "model_channels": 8, "channel_mult": [1, 2], "num_blocks": 1, "attn_resolutions": [4]}
@@ -56,18 +57,20 @@ def test_the_mean_is_taken_off_before_the_network(sigma):
     """With F = 0 the denoiser is the exact one of N(mean, sigma_data² I), and any other F sees x - mean only."""
     x, level = torch.linspace(-3, 3, 8).reshape(2, 1, 2, 2), torch.full((2,), sigma)
     exact = sigma**2 / (sigma**2 + 0.5**2) * (-0.7 - x.double())
-    centred = Preconditioned(Linear(0.0), (1, 2, 2), sigma_data=0.5, mean=-0.7)
+    centred = Preconditioned(Linear(0.0), (1, 2, 2), scaling=EDMScaling(0.5), mean=-0.7)
     torch.testing.assert_close(residual(centred, x, level).double(), exact, rtol=2e-6, atol=0)
-    plain, shifted = (Preconditioned(Linear(0.3), (1, 2, 2), sigma_data=0.5, mean=mean) for mean in (0.0, -0.7))
+    plain, shifted = (
+        Preconditioned(Linear(0.3), (1, 2, 2), scaling=EDMScaling(0.5), mean=mean) for mean in (0.0, -0.7)
+    )
     torch.testing.assert_close(residual(shifted, x, level), residual(plain, x + 0.7, level))
 
 
 def test_they_come_back_from_a_file(tmp_path, rng):
     torch.manual_seed(0)
     net = PatchedUNet(2, img_resolution=4, in_channels=4, out_channels=4, **ARGUMENTS)
-    denoiser = Preconditioned(filled(net), (1, 8, 8), 3, sigma_data=0.664, mean=-0.562).eval()
+    denoiser = Preconditioned(filled(net), (1, 8, 8), 3, scaling=EDMScaling(0.664), mean=-0.562).eval()
     write_network(tmp_path / "n.safetensors", denoiser)
     back, _ = read_network(tmp_path / "n.safetensors")
     x, sigma, labels = torch.randn(3, 1, 8, 8, generator=rng), torch.tensor([0.1, 1.0, 9.0]), torch.arange(3)
-    assert (back.mean, back.sigma_data) == (-0.562, 0.664)
+    assert (back.mean, back.scaling) == (-0.562, EDMScaling(0.664))
     assert torch.equal(back(x, sigma, labels), denoiser(x, sigma, labels))

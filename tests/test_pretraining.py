@@ -83,7 +83,7 @@ def test_a_teacher_of_ones_own_images(stripes, classifier, tmp_path, capsys, mon
     teacher = load_teacher(str(tmp_path / "run" / "generator.safetensors"))
     assert (teacher.shape, teacher.classes, teacher.data) == ((3, 8, 8), classes, None)
     mean, std = open_images(stripes).moments()
-    assert teacher.denoiser.sigma_data == pytest.approx(std, abs=1e-3)
+    assert teacher.denoiser.scaling.sigma_data == pytest.approx(std, abs=1e-3)
     assert teacher.denoiser.mean == pytest.approx(mean if shape else 0.0, abs=1e-3)
     milestones = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert sum("quality" in record for record in milestones) == 5

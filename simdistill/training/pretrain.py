@@ -17,6 +17,7 @@ from simdistill.networks.mlp import MLP
 from simdistill.networks.patched import PatchedUNet
 from simdistill.networks.unet import SongUNet
 from simdistill.noise import Law, LogNormal, sample
+from simdistill.scalings import EDMScaling
 from simdistill.training.ema import EMA
 from simdistill.training.randomness import stream
 from simdistill.training.state import Parts, restore, state_of
@@ -84,7 +85,7 @@ class Pretraining:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             network = self._mlp(shape, classes) if self.network == "mlp" else self._unet(shape, classes)
-        return Preconditioned(network, shape, classes, sigma_data, mean=mean)
+        return Preconditioned(network, shape, classes, EDMScaling(sigma_data), mean=mean)
 
     def _mlp(self, shape: tuple[int, ...], classes: int) -> MLP:
         return MLP(shape, self.width, self.depth, classes)
