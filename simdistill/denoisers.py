@@ -93,10 +93,13 @@ class Preconditioned(nn.Module):
         """The denoised x_0; `condition` is None or integer class labels `[batch]`, required where `classes` > 0."""
         return x_t + self.residual(x_t, sigma, condition)
 
-    def residual(self, x_t: Data, sigma: Sigma, condition: Condition = None) -> Data:
-        """d(x_t, sigma) - x_t = c_out F - (1 - c_skip) (x_t - mean), accurate relative to sigma."""
+    def residual(self, x_t: Data, sigma: Sigma, condition: Condition = None, *labels: Tensor) -> Data:
+        """d(x_t, sigma) - x_t = c_out F - (1 - c_skip) (x_t - mean), accurate relative to sigma.
+
+        Further `labels` are handed to the network as they are: what was done to augmented images, in pretraining.
+        """
         x, c = x_t - self.mean if self.mean else x_t, self.scaling(sigma)
-        f = self.model(like(c.c_in, x) * x, c.c_noise, self._one_hot(condition, x))
+        f = self.model(like(c.c_in, x) * x, c.c_noise, self._one_hot(condition, x), *labels)
         if f.ndim == x.ndim and f.shape[1] == 2 * x.shape[1]:
             f = f[:, : x.shape[1]]
         require(f.shape == x.shape, "network output", list(f.shape), f"of its input's shape, {list(x.shape)}")

@@ -133,5 +133,23 @@ def test_edms_settings_for_cifar_10():
         assert edm.conditional == (name == "cifar10-cond")
     with torch.device("meta"):
         net = PRETRAININGS["cifar10-cond"].build((3, 32, 32), 10, 0.5)
-    augmentation = 9 * 128  # weights of the layer for EDM's augmentation labels, which it lacks
-    assert sum(p.numel() for p in net.parameters()) == 55_735_299 - augmentation
+    assert sum(p.numel() for p in net.parameters()) == 55_735_299  # as published
+    assert PRETRAININGS["cifar10-cond"].augment == 0.12  # A_prob
+
+
+def test_the_network_is_told_of_the_augmentation(monkeypatch):
+    """One step's loss is the denoising loss of the moved images by the network that gets their labels."""
+    settings = Pretraining("digits", network="unet", width=8, depth=1, batch=6, iterations=10, dropout=0, augment=0.9)
+    trainer = PretrainingTrainer(open_images("digits"), settings)
+    told = []
+    net = trainer.denoiser.model
+    forward = net.forward
+    monkeypatch.setattr(net, "forward", lambda x, c, classes, how: told.append((x, how)) or forward(x, c, classes, how))
+    before = net.map_augment.weight.detach().clone()
+    trainer.step()
+    ((x, how),) = told
+    assert (x.shape, how.shape) == ((6, 1, 8, 8), (6, 9))
+    assert len(how.unique()) > 20
+    assert not torch.equal(net.map_augment.weight, before)
+    with pytest.raises(ValueError, match=r"augment = 0\.1: must be 0 but for --network unet"):
+        Pretraining("digits", augment=0.1)

@@ -18,6 +18,8 @@ from simdistill.networks.patched import PatchedUNet
 from simdistill.networks.unet import SongUNet
 from simdistill.noise import Law, LogNormal, sample
 from simdistill.scalings import EDMScaling
+from simdistill.shapes import Condition, Data, Sigma
+from simdistill.training import augmentation
 from simdistill.training.ema import EMA
 from simdistill.training.randomness import stream
 from simdistill.training.state import Parts, restore, state_of
@@ -47,6 +49,8 @@ class Pretraining:
     """Side of the squares of pixels that the U-Net takes as the channels of one: 2 quarters its work."""
     dropout: float = 0.10
     """Of the U-Net's blocks."""
+    augment: float = 0.0
+    """Chance of each of EDM's augmentations, which the U-Net (without patches) is told of; 0 for none."""
     centre: bool = False
     """Take the mean of all the data's values off before the network; sigma_data is then the spread around it."""
     noise: Law = LogNormal(-1.2, 1.2)  # noqa: RUF009  (frozen)
@@ -77,8 +81,10 @@ class Pretraining:
         for name in ("lr", "ema_half_life"):
             require(math.isfinite(getattr(self, name)), name, getattr(self, name), "finite")
         require(self.ema_half_life >= 0, "ema_half_life", self.ema_half_life, "at least 0")
-        for name in ("warmup", "dropout"):
+        for name in ("warmup", "dropout", "augment"):
             require(0 <= getattr(self, name) < 1, name, getattr(self, name), "in [0, 1)")
+        told = self.augment == 0 or (self.network == "unet" and self.patch == 1)
+        require(told, "augment", self.augment, "0 but for --network unet with --patch 1: no other can be told of it")
 
     def build(self, shape: tuple[int, ...], classes: int, sigma_data: float, mean: float = 0.0) -> Preconditioned:
         """A fresh denoiser for samples of `shape`, its weights a function of the seed."""
@@ -99,6 +105,7 @@ class Pretraining:
             "in_channels": shape[0] * self.patch**2,
             "out_channels": shape[0] * self.patch**2,
             "label_dim": classes,
+            "augment_dim": augmentation.LABELS if self.augment else 0,
             "model_channels": self.width,
             "channel_mult": self.channel_mult,
             "num_blocks": self.depth,
@@ -114,15 +121,29 @@ PRETRAININGS: dict[str, Pretraining] = {
     "fashion-mnist":  Pretraining(data="/usr/share/datasets/fashion-mnist", network="unet", width=32, depth=1, patch=2,
                                   attention=(8,), dropout=0.0, centre=True, noise=LogNormal(-0.7, 1.4), batch=64,
                                   iterations=10_000, ema_half_life=50_000),
-    # EDM's, without its augmentation (Karras et al. 2022, Table 7): 200 million images
+    # EDM's (Karras et al. 2022, Table 7): 200 million images
     "cifar10-uncond": Pretraining(network="unet", conditional=False, width=128, depth=4, channel_mult=(2, 2, 2),
-                                  attention=(16,), dropout=0.13, lr=1e-3, batch=512, iterations=390_625,
+                                  attention=(16,), dropout=0.13, augment=0.12, lr=1e-3, batch=512, iterations=390_625,
                                   warmup=0.05, decay="none", ema_half_life=500_000),
     "cifar10-cond":   Pretraining(network="unet", width=128, depth=4, channel_mult=(2, 2, 2),
-                                  attention=(16,), dropout=0.13, lr=1e-3, batch=512, iterations=390_625,
+                                  attention=(16,), dropout=0.13, augment=0.12, lr=1e-3, batch=512, iterations=390_625,
                                   warmup=0.05, decay="none", ema_half_life=500_000),
 }
 # fmt: on
+
+
+@dataclass(frozen=True)
+class _Told:
+    """A denoiser that is told how the images of the batch were moved."""
+
+    denoiser: Preconditioned
+    how: Tensor
+
+    def __call__(self, x_t: Data, sigma: Sigma, condition: Condition = None) -> Data:
+        return x_t + self.residual(x_t, sigma, condition)
+
+    def residual(self, x_t: Data, sigma: Sigma, condition: Condition = None) -> Data:
+        return self.denoiser.residual(x_t, sigma, condition, self.how)
 
 
 class PretrainingTrainer:
@@ -155,8 +176,11 @@ class PretrainingTrainer:
         eps = torch.randn(settings.batch, *self.data.shape, generator=rng).to(self.device)
         labels = self.data.labels
         condition = None if labels is None else labels[k].to(self.device)
-        x_0 = self.data.batch(k.tolist()).to(self.device)
-        loss = denoising_loss(self.denoiser, EDM(self.sigma_data), x_0, sigma, eps, condition)
+        x_0, denoiser = self.data.batch(k.tolist()).to(self.device), self.denoiser
+        if settings.augment:
+            how = augmentation.draw(settings.batch, settings.augment, rng).to(self.device)
+            x_0, denoiser = augmentation.moved(x_0, how), _Told(denoiser, augmentation.labels(how))
+        loss = denoising_loss(denoiser, EDM(self.sigma_data), x_0, sigma, eps, condition)
         loss.mean().backward()
         for group in self.optimizer.param_groups:
             group["lr"] = settings.lr * self._rate()
