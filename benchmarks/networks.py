@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from simdistill.denoisers import Preconditioned
 from simdistill.networks.mlp import MLP
 from simdistill.networks.unet import SongUNet
+from simdistill.scalings import EDMScaling
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class PatchTransformer(nn.Module):
 
 
 def _mlp() -> Preconditioned:
-    return Preconditioned(MLP((1, 8, 8)), (1, 8, 8), sigma_data=0.75)
+    return Preconditioned(MLP((1, 8, 8)), (1, 8, 8), scaling=EDMScaling(0.75))
 
 
 def _unet() -> Preconditioned:

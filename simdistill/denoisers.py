@@ -1,4 +1,4 @@
-"""Denoisers d(x_t, sigma) ≈ E[x_0 | x_t], x_t = x_0 + sigma eps: the protocol, EDM's preconditioning, mixtures.
+"""Denoisers d(x_t, sigma) ≈ E[x_0 | x_t], x_t = x_0 + sigma eps: the protocol, preconditioned networks, mixtures.
 
 The losses need differences like d - x_0, of the size of sigma, between tensors of the size of the data: below
 sigma = 1e-4 float32 would lose them. They are therefore computed from the *residual* d(x_t, sigma) - x_t, which equals
@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from simdistill.scalings import EDMScaling, Scaling
 from simdistill.shapes import Condition, Data, Sigma, like
 from simdistill.validation import require
 
@@ -63,15 +64,14 @@ def denoised_from_score(s: Data, x_t: Data, sigma: Sigma) -> Data:
 
 
 class Preconditioned(nn.Module):
-    """A network F as a denoiser, by EDM's preconditioning (Karras et al. 2022, Table 1).
+    """A network F as a denoiser: d(x, sigma) = c_skip x + c_out F(c_in x, c_noise) (Karras et al. 2022, Table 1).
 
-    d(x, sigma) = c_skip x + c_out F(c_in x, c_noise), c_skip = sigma_data² / (sigma² + sigma_data²),
-    c_out = sigma sigma_data / √(sigma² + sigma_data²), c_in = 1 / √(sigma² + sigma_data²), c_noise = ln(sigma) / 4.
-
-    `model` is called as `model(x, c_noise, class_labels)` with one-hot labels `[batch, classes]`, or None where
-    `classes` is 0; it keeps EDM's name, so that published state dicts fit. `shape` is that of one sample and
-    [`sigma_min`, `sigma_max`] the range of noise levels that the network was trained for. `mean` is taken off x first:
-    data far from zero is better described by sigma_data around its mean.
+    The `scaling` gives the four coefficients: EDM's, or that of the process which the network was trained for. `model`
+    is called as `model(x, c_noise, class_labels)` with one-hot labels `[batch, classes]`, or None where `classes` is 0;
+    it keeps EDM's name, so that published state dicts fit. Of twice the channels of x the second half is dropped: a
+    learned variance (Nichol & Dhariwal 2021). `shape` is that of one sample and [`sigma_min`, `sigma_max`] the range of
+    noise levels that the network was trained for. `mean` is taken off x first: data far from zero is better described
+    by its spread around it.
     """
 
     def __init__(
@@ -79,30 +79,31 @@ class Preconditioned(nn.Module):
         model: nn.Module,
         shape: tuple[int, ...],
         classes: int = 0,
-        sigma_data: float = 0.5,
+        scaling: Scaling = EDMScaling(),  # noqa: B008  (frozen)
         sigma_min: float = 0.002,
         sigma_max: float = 80.0,
         mean: float = 0.0,
     ) -> None:
         super().__init__()
-        require(sigma_data > 0, "sigma_data", sigma_data, "positive")
         require(0 < sigma_min < sigma_max, "sigma_min", sigma_min, "above 0 and below sigma_max")
         self.model, self.shape, self.classes = model, tuple(shape), classes
-        self.sigma_data, self.sigma_min, self.sigma_max, self.mean = sigma_data, sigma_min, sigma_max, mean
+        self.scaling, self.sigma_min, self.sigma_max, self.mean = scaling, sigma_min, sigma_max, mean
 
     def forward(self, x_t: Data, sigma: Sigma, condition: Condition = None) -> Data:
         """The denoised x_0; `condition` is None or integer class labels `[batch]`, required where `classes` > 0."""
         return x_t + self.residual(x_t, sigma, condition)
 
-    def residual(self, x_t: Data, sigma: Sigma, condition: Condition = None) -> Data:
-        """d(x_t, sigma) - x_t = c_out F - (1 - c_skip) (x_t - mean), accurate relative to sigma."""
-        variance = sigma**2 + self.sigma_data**2
-        one_minus_c_skip = sigma**2 / variance
-        c_out, c_in = sigma * self.sigma_data / variance.sqrt(), 1 / variance.sqrt()
-        x = x_t - self.mean if self.mean else x_t
-        f = self.model(like(c_in, x) * x, sigma.log() / 4, self._one_hot(condition, x))
+    def residual(self, x_t: Data, sigma: Sigma, condition: Condition = None, *labels: Tensor) -> Data:
+        """d(x_t, sigma) - x_t = c_out F - (1 - c_skip) (x_t - mean), accurate relative to sigma.
+
+        Further `labels` are handed to the network as they are: what was done to augmented images, in pretraining.
+        """
+        x, c = x_t - self.mean if self.mean else x_t, self.scaling(sigma)
+        f = self.model(like(c.c_in, x) * x, c.c_noise, self._one_hot(condition, x), *labels)
+        if f.ndim == x.ndim and f.shape[1] == 2 * x.shape[1]:
+            f = f[:, : x.shape[1]]
         require(f.shape == x.shape, "network output", list(f.shape), f"of its input's shape, {list(x.shape)}")
-        return like(c_out, x) * f - like(one_minus_c_skip, x) * x
+        return like(c.c_out, x) * f - like(c.one_minus_c_skip, x) * x
 
     def _one_hot(self, condition: Condition, x_t: Data) -> Tensor | None:
         if self.classes == 0:

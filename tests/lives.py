@@ -22,7 +22,7 @@ from simdistill.workflows import distilling, measuring
 RECIPE = replace(
     RECIPES["digits"],
     batch=4,
-    iterations=400,
+    iterations=500,
     averages=(HalfLife(2000), PowerFunction(0.1)),
     checkpoint_minutes=0,  # at every line of the metrics
 )

@@ -5,6 +5,7 @@ from scipy.stats import chisquare, multivariate_normal, norm
 from torch import nn
 
 from simdistill.denoisers import GaussianMixture, Preconditioned, denoised_from_score, residual, score
+from simdistill.scalings import EDMScaling
 
 F64 = torch.float64
 
@@ -40,7 +41,7 @@ def edm(net, x, sigma, labels=None, sigma_data=0.5):
 @pytest.mark.parametrize("sigma_data", [0.5, 1.7])
 def test_the_preconditioned_denoiser_is_that_of_edms_table_1(shape, sigma_data, rng):
     net = Net().double()
-    denoiser = Preconditioned(net, shape, sigma_data=sigma_data)
+    denoiser = Preconditioned(net, shape, scaling=EDMScaling(sigma_data))
     sigma = torch.tensor([0.002, 0.05, 0.4, 2.5, 9.0, 80.0], dtype=F64)  # a batch as long as the vector
     x_t = torch.randn(6, *shape, generator=rng, dtype=F64) * (1 + sigma.reshape(-1, *[1] * len(shape)))
     expected = edm(net, x_t, sigma, sigma_data=sigma_data)
@@ -96,7 +97,6 @@ def test_state_dict_names_are_edms():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"sigma_data": 0.0}, "sigma_data = 0.0: must be positive"),
         ({"sigma_min": 0.0}, "sigma_min = 0.0: must be above 0 and below sigma_max"),
         ({"sigma_min": 3.0, "sigma_max": 2.0}, "sigma_min = 3.0: must be above 0 and below sigma_max"),
     ],

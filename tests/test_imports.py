@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "simdistill"
 LAYERS = [
     {"validation", "files"},
     {"shapes", "averages"},
-    {"distances", "noise"},
+    {"distances", "noise", "scalings"},
     {"weightings", "denoisers"},
     {"generator", "objectives"},
     {"distill"},

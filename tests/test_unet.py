@@ -8,7 +8,9 @@ import torch
 from scipy.signal import correlate2d
 from torch.nn import functional
 
-from simdistill.networks.unet import Block, Conv, ConvThenHalve, FourierEmbedding, PositionalEmbedding, SongUNet, attend
+from simdistill.networks.block import DHARIWAL, SONG, Block, attend
+from simdistill.networks.layers import Conv, ConvThenHalve, FourierEmbedding, PositionalEmbedding, Resample
+from simdistill.networks.unet import DhariwalUNet, SongUNet
 
 TINY = {
     "img_resolution": 8,
@@ -27,10 +29,20 @@ NCSNPP = {
     "channel_mult_noise": 2,
     "resample_filter": [1, 3, 3, 1],
 }
+ADM = TINY | {"model_channels": 64}  # heads have 64 channels
 CIFAR = {"img_resolution": 32, "in_channels": 3, "out_channels": 3, "augment_dim": 9, "channel_mult": [2, 2, 2]}
 FFHQ = CIFAR | {"img_resolution": 64, "channel_mult": [1, 2, 2, 2]}
 
-variants = pytest.mark.parametrize("variant", [{}, NCSNPP], ids=["ddpmpp", "ncsnpp"])
+IMAGENET = {"img_resolution": 64, "in_channels": 3, "out_channels": 3, "label_dim": 1000}
+
+networks = pytest.mark.parametrize("name", ["ddpmpp", "ncsnpp", "adm"])
+
+
+def tiny(name, **changes):
+    """A small network of the family."""
+    if name == "adm":
+        return DhariwalUNet(**ADM | changes)
+    return SongUNet(**TINY | (NCSNPP if name == "ncsnpp" else {}) | changes)
 
 
 def filled(net):
@@ -62,20 +74,21 @@ def inputs(batch=3, size=8, channels=1):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "parameters", "tensors"),
+    ("network", "arguments", "parameters", "tensors"),
     [
-        (CIFAR, 55_733_891, 425),
-        (CIFAR | {"label_dim": 10}, 55_735_299, 427),
-        (CIFAR | NCSNPP, 56_397_827, 432),
-        (CIFAR | NCSNPP | {"label_dim": 10}, 56_400_643, 434),
-        (FFHQ, 61_805_571, 553),
-        (FFHQ | NCSNPP, 62_761_091, 563),
+        (SongUNet, CIFAR, 55_733_891, 425),
+        (SongUNet, CIFAR | {"label_dim": 10}, 55_735_299, 427),
+        (SongUNet, CIFAR | NCSNPP, 56_397_827, 432),
+        (SongUNet, CIFAR | NCSNPP | {"label_dim": 10}, 56_400_643, 434),
+        (SongUNet, FFHQ, 61_805_571, 553),
+        (SongUNet, FFHQ | NCSNPP, 62_761_091, 563),
+        (DhariwalUNet, IMAGENET, 295_899_267, 553),
     ],
-    ids=["cifar-uncond-vp", "cifar-cond-vp", "cifar-uncond-ve", "cifar-cond-ve", "ffhq-vp", "ffhq-ve"],
+    ids=["cifar-uncond-vp", "cifar-cond-vp", "cifar-uncond-ve", "cifar-cond-ve", "ffhq-vp", "ffhq-ve", "imagenet-adm"],
 )
-def test_the_published_networks_have_their_parameters_and_tensors(arguments, parameters, tensors):
+def test_the_published_networks_have_their_parameters_and_tensors(network, arguments, parameters, tensors):
     with torch.device("meta"):
-        net = SongUNet(**arguments)
+        net = network(**arguments)
     assert sum(p.numel() for p in net.parameters()) == parameters
     assert len(net.state_dict()) == tensors  # parameters and persistent buffers, as in the published files
 
@@ -111,6 +124,26 @@ def test_every_state_dict_name_of_a_tiny_network_is_the_published_one():
     }
     assert set(SongUNet(**TINY).state_dict()) == ddpmpp
     assert set(SongUNet(**TINY, **NCSNPP).state_dict()) == ddpmpp | ncsnpp
+    adm = {
+        *{"map_augment.weight", "map_label.weight"},
+        *{"map_layer0.weight", "map_layer0.bias", "map_layer1.weight", "map_layer1.bias"},
+        *layer("enc", "8x8_conv"),
+        *layer("enc.8x8_block0", *block),
+        *layer("enc.4x4_down", *block),
+        *{"enc.4x4_down.conv0.resample_filter", "enc.4x4_down.skip.resample_filter"},
+        *layer("enc.4x4_block0", *block, "skip", *attention),
+        *layer("dec.4x4_in0", *block, *attention),
+        *layer("dec.4x4_in1", *block),
+        *layer("dec.4x4_block0", *block, "skip", *attention),
+        *layer("dec.4x4_block1", *block, "skip", *attention),
+        *layer("dec.8x8_up", *block),
+        *{"dec.8x8_up.conv0.resample_filter", "dec.8x8_up.skip.resample_filter"},
+        *layer("dec.8x8_block0", *block, "skip"),
+        *layer("dec.8x8_block1", *block, "skip"),
+        *layer("out_norm", ""),
+        *layer("out_conv", ""),
+    }
+    assert set(DhariwalUNet(**ADM).state_dict()) == {name.replace("..", ".") for name in adm}
 
 
 def test_shapes_that_names_do_not_tell():
@@ -126,6 +159,13 @@ def test_shapes_that_names_do_not_tell():
     assert shapes["dec.4x4_block0.conv0.weight"] == (64, 64 + 64, 3, 3)
     assert shapes["dec.4x4_block1.conv0.weight"] == (64, 64 + 32, 3, 3)
     assert shapes["dec.8x8_block0.skip.weight"] == (32, 64 + 32, 1, 1)
+    shapes = {name: tuple(tensor.shape) for name, tensor in DhariwalUNet(**ADM).state_dict().items()}
+    assert shapes["map_label.weight"] == (256, 10)
+    assert shapes["map_augment.weight"] == (64, 9)
+    assert shapes["enc.4x4_block0.affine.weight"] == (2 * 128, 256)
+    assert shapes["enc.4x4_down.skip.resample_filter"] == (1, 1, 2, 2)
+    wide = DhariwalUNet(**ADM | {"channel_mult": [2, 3]})
+    assert wide.enc["8x8_conv"].weight.shape == (128, 1, 3, 3)  # as wide as its blocks; Song's has model_channels
 
 
 @pytest.mark.parametrize(
@@ -141,17 +181,37 @@ def test_the_decoder_attends_only_at_the_bottom_and_in_last_blocks(resolutions, 
     assert {name.removesuffix(".qkv.weight") for name in net.state_dict() if name.endswith("qkv.weight")} == attending
 
 
+def test_adm_attends_in_every_block_of_its_resolutions_with_a_head_for_64_channels():
+    net = DhariwalUNet(**ADM | {"num_blocks": 2, "channel_mult": [2, 3]})
+    heads = {
+        f"{half}.{name}": block.heads
+        for half in ("enc", "dec")
+        for name, block in getattr(net, half).items()
+        if isinstance(block, Block) and block.heads
+    }
+    at_four = ("enc.4x4_block0", "enc.4x4_block1", "dec.4x4_in0", *(f"dec.4x4_block{i}" for i in range(3)))
+    assert heads == dict.fromkeys(at_four, 3)
+    everywhere = DhariwalUNet(**ADM | {"attn_resolutions": [8, 4]}).state_dict()
+    assert sum(name.endswith("qkv.weight") for name in everywhere) == 2 + 1 + 2 * 2
+    assert not any("qkv" in name for name in DhariwalUNet(**TINY | {"model_channels": 28}).state_dict())  # 0 heads
+    with pytest.raises(ValueError, match=r"channels = 224: must be a multiple of 3, its attention heads"):
+        DhariwalUNet(**ADM | {"model_channels": 112})
+
+
 # What NVIDIA Modulus 0.6.0 (Apache-2.0, a descendant of the published code) answers with the same weights and inputs in
-# float64, its attention as well, and in training mode without dropout: its evaluation mode normalises differently.
+# float64, its attention and frequencies as well, in training mode without dropout: its evaluation mode normalises
+# differently.
 REFERENCE = {
     "ddpmpp": "0.182313089  0.549115882  0.572777711 0.200814974 0.306688612 -0.382377605 -0.326947983 0.356048930",
     "ncsnpp": "-0.187468368 -0.127898540 -0.115338830 0.018497591 0.365381737 0.101032094 -0.412935218 0.170026279",
+    "adm": "-0.668804891 -0.220540464 -0.554923548 -0.698574405 -1.783115986 -1.158406079 -0.904255911 -1.256893092",
 }
 
 
-@pytest.mark.parametrize("name", ["ddpmpp", "ncsnpp"])
+@networks
 def test_the_answers_are_those_of_the_published_network(name):
-    net = filled(SongUNet(**TINY | {"channel_mult": [1, 2, 2]}, **NCSNPP if name == "ncsnpp" else {})).eval()
+    changes = {"out_channels": 2, "attn_resolutions": [8, 4], "channel_mult": [1, 2, 3]}
+    net = filled(tiny(name, **changes if name == "adm" else {"channel_mult": [1, 2, 2]})).eval()
     y = net(*inputs()).flatten()
     expected = torch.tensor([float(number) for number in REFERENCE[name].split()], dtype=torch.float64)
     torch.testing.assert_close(y[:: len(y) // 8][:8], expected, rtol=0, atol=2e-9)
@@ -170,6 +230,8 @@ def idle(conv):
 
 def test_the_box_filter_averages_and_repeats():
     x, *_ = inputs(batch=2, channels=2)
+    torch.testing.assert_close(Resample("down", (1, 1)).double()(x), functional.avg_pool2d(x, 2))
+    torch.testing.assert_close(Resample("up", (1, 1)).double()(x), x.repeat_interleave(2, 2).repeat_interleave(2, 3))
     torch.testing.assert_close(idle(Conv(2, 2, 1, direction="down"))(x), functional.avg_pool2d(x, 2))
     torch.testing.assert_close(
         idle(Conv(2, 2, 1, direction="up"))(x), x.repeat_interleave(2, 2).repeat_interleave(2, 3)
@@ -229,17 +291,21 @@ def test_attention_in_half_precision_does_not_overflow():
 
 
 @pytest.mark.parametrize(
-    ("direction", "in_channels"), [(None, 16), (None, 8), ("down", 16), ("up", 16)], ids=["same", "wider", "down", "up"]
+    ("direction", "same"),
+    [(None, True), (None, False), ("down", True), ("up", True)],
+    ids=["same", "wider", "down", "up"],
 )
-def test_a_block_is_its_formula(direction, in_channels):
-    block = filled(Block(in_channels, 16, 6, dropout=0.5, taps=[1, 1], direction=direction, attention=True)).eval()
+@pytest.mark.parametrize(("style", "channels", "eps"), [(SONG, 16, 1e-6), (DHARIWAL, 128, 1e-5)], ids=["song", "adm"])
+def test_a_block_is_its_formula(style, channels, eps, direction, same):
+    in_channels, adm = channels if same else channels // 2, style is DHARIWAL
+    block = filled(Block(in_channels, channels, 6, style, dropout=0.5, direction=direction, attention=True)).eval()
     x = 1e-3 * inputs(batch=2, channels=in_channels)[0]  # so small that the eps of the normalisation counts
     emb = torch.sin(torch.arange(12, dtype=torch.float64)).reshape(2, 6)
     w = block.state_dict()
 
     def norm(x, name):  # channels // 4 groups
         groups = x.reshape(len(x), x.shape[1] // 4, -1)
-        spread = (groups.var(2, correction=0, keepdim=True) + 1e-6).sqrt()
+        spread = (groups.var(2, correction=0, keepdim=True) + eps).sqrt()
         normal = ((groups - groups.mean(2, keepdim=True)) / spread).reshape(x.shape)
         return normal * w[f"{name}.weight"][:, None, None] + w[f"{name}.bias"][:, None, None]
 
@@ -251,19 +317,27 @@ def test_a_block_is_its_formula(direction, in_channels):
             return functional.avg_pool2d(x, 2)
         return functional.interpolate(x, scale_factor=2, mode="nearest") if direction == "up" else x
 
-    shift = emb @ w["affine.weight"].T + w["affine.bias"]
-    h = conv(resampled(functional.silu(norm(x, "norm0"))), "conv0") + shift[:, :, None, None]
-    h = conv(functional.silu(norm(h, "norm1")), "conv1")
-    y = (h + (resampled(x) if direction is None and in_channels == 16 else conv(resampled(x), "skip"))) / math.sqrt(2)
+    modulation = (emb @ w["affine.weight"].T + w["affine.bias"])[:, :, None, None]
+    h = conv(resampled(functional.silu(norm(x, "norm0"))), "conv0")
+    if adm:
+        h = norm(h, "norm1") * (1 + modulation[:, :channels]) + modulation[:, channels:]
+    else:
+        h = norm(h + modulation, "norm1")
+    h = conv(functional.silu(h), "conv1")
+    mixed = not same or (direction is not None and not adm)
+    y = h + (conv(resampled(x), "skip") if mixed else resampled(x))
+    y = y if adm else y / math.sqrt(2)
 
     qkv = conv(norm(y, "norm2"), "qkv").flatten(2)
-    q, k, v = qkv[:, 0::3], qkv[:, 1::3], qkv[:, 2::3]
-    y = (y + conv(functional.scaled_dot_product_attention(q.mT, k.mT, v.mT).mT.reshape(y.shape), "proj")) / math.sqrt(2)
+    heads = (2, 64) if adm else (1, 16)
+    q, k, v = (qkv[:, i::3].unflatten(1, heads).mT for i in range(3))
+    y = y + conv(functional.scaled_dot_product_attention(q, k, v).mT.reshape(y.shape), "proj")
+    y = y if adm else y / math.sqrt(2)
     torch.testing.assert_close(block(x, emb), y, rtol=1e-9, atol=1e-9)
 
 
 def test_small_and_large_normalisations_have_the_published_groups():
-    groups = [Block(c, 4, 4, 0, [1, 1]).norm0.num_groups for c in (1, 3, 8, 96, 128, 384)]
+    groups = [Block(c, 4, 4, SONG, 0).norm0.num_groups for c in (1, 3, 8, 96, 128, 384)]
     assert groups == [1, 1, 2, 24, 32, 32]
 
 
@@ -272,6 +346,13 @@ def test_the_positional_embedding_is_sines_then_cosines_down_to_one_ten_thousand
     frequencies = [10_000 ** (-i / 3) for i in range(4)]
     expected = [[f(c_i * w) for f in (math.sin, math.cos) for w in frequencies] for c_i in c.tolist()]
     torch.testing.assert_close(PositionalEmbedding(8)(c), torch.tensor(expected, dtype=torch.float64))
+
+
+def test_adms_positional_embedding_is_cosines_first_and_ends_above_one_ten_thousandth():
+    c = torch.tensor([-1.5, 0.25, 40.0], dtype=torch.float64)
+    expected = [[f(c_i * 10**-i) for f in (math.cos, math.sin) for i in range(4)] for c_i in c.tolist()]
+    embedding = PositionalEmbedding(8, endpoint=False, sines_first=False)
+    torch.testing.assert_close(embedding(c), torch.tensor(expected, dtype=torch.float64))
 
 
 def test_the_fourier_embedding_is_sines_then_cosines_of_fixed_frequencies():
@@ -302,21 +383,40 @@ def test_weights_start_xavier_uniform_and_the_residual_branches_near_zero():
             assert parameter.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.1), name
 
 
+def test_adms_weights_start_uniform_over_the_fan_in_and_its_residual_branches_at_zero():
+    torch.manual_seed(0)
+    net = DhariwalUNet(**ADM)
+    for name, parameter in net.named_parameters():
+        part, bound = name.split(".")[-2], 1 / math.sqrt(net.get_submodule(name.rpartition(".")[0]).weight[0].numel())
+        if "norm" in part:
+            assert (parameter == (1 if name.endswith("weight") else 0)).all(), name
+        elif part in ("conv1", "proj", "out_conv", "map_augment"):
+            assert (parameter == 0).all(), name
+        elif part == "map_label":
+            assert 0.95 < parameter.std() < 1.05
+            assert parameter.abs().max() > 2.5  # normal, not uniform
+        else:
+            assert parameter.abs().max() <= bound, name
+            assert parameter.abs().max() > (0.97 if parameter.ndim > 1 else 0.9) * bound, name
+            tolerance = 0.1 if parameter.ndim > 1 else 0.35
+            assert parameter.std().item() == pytest.approx(bound / math.sqrt(3), rel=tolerance), name
+
+
 # ---- the whole
 
 
-@variants
-def test_a_batch_is_answered_sample_by_sample(variant):
-    net = filled(SongUNet(**TINY, **variant)).eval()
+@networks
+def test_a_batch_is_answered_sample_by_sample(name):
+    net = filled(tiny(name)).eval()
     given = inputs()
     one_by_one = torch.cat([net(*(a[i : i + 1] for a in given)) for i in range(3)])
     assert one_by_one.shape == (3, 1, 8, 8)
     torch.testing.assert_close(net(*given), one_by_one)
 
 
-@variants
-def test_mirroring_the_input_mirrors_the_output_of_a_network_with_mirrored_kernels(variant):
-    net = filled(SongUNet(**TINY, **variant)).eval()  # so that no resampling shifts the image by a pixel or half of one
+@networks
+def test_mirroring_the_input_mirrors_the_output_of_a_network_with_mirrored_kernels(name):
+    net = filled(tiny(name)).eval()  # so that no resampling shifts the image by a pixel or half of one
     with torch.no_grad():
         for parameter in net.parameters():
             if parameter.ndim == 4:
@@ -326,18 +426,18 @@ def test_mirroring_the_input_mirrors_the_output_of_a_network_with_mirrored_kerne
     assert (net(x, *others) - net(x, *others).flip(3)).abs().max() > 0.1
 
 
-@variants
-def test_gradients_reach_every_parameter_and_the_input(variant):
-    net = SongUNet(**TINY, **variant)
+@networks
+def test_gradients_reach_every_parameter_and_the_input(name):
+    net = tiny(name) if name != "adm" else filled(tiny(name)).float()  # whose branches start at zero
     x, *others = (a.float() for a in inputs())
     net(x.requires_grad_(), *others).square().sum().backward()
     assert [name for name, p in net.named_parameters() if p.grad is None or not p.grad.abs().max() > 0] == []
     assert (x.grad.abs() > 0).all()
 
 
-@variants
-def test_every_condition_changes_the_answer_and_none_means_zeros(variant):
-    net = filled(SongUNet(**TINY, **variant)).eval()
+@networks
+def test_every_condition_changes_the_answer_and_none_means_zeros(name):
+    net = filled(tiny(name)).eval()
     x, noise, classes, augment = inputs()
     y = net(x, noise, classes, augment)
     for other in (
@@ -350,13 +450,14 @@ def test_every_condition_changes_the_answer_and_none_means_zeros(variant):
     torch.testing.assert_close(net(x, noise, classes.long(), augment), y, rtol=0, atol=0)
 
 
-def test_one_hot_labels_are_scaled_to_unit_mean_square():
-    net = filled(SongUNet(**TINY)).eval()
+@pytest.mark.parametrize(("name", "scale"), [("ddpmpp", math.sqrt(10)), ("adm", 1.0)])
+def test_songs_one_hot_labels_are_scaled_to_unit_mean_square_and_adms_are_not(name, scale):
+    net = filled(tiny(name)).eval()
     seen = []
     net.map_label.register_forward_hook(lambda module, given, result: seen.append(given[0]))
     x, noise, classes, _ = inputs()
     net(x, noise, classes)
-    torch.testing.assert_close(seen[0], math.sqrt(10) * classes)
+    torch.testing.assert_close(seen[0], scale * classes)
 
 
 def test_an_unconditional_float32_network_answers_in_float32():
@@ -369,10 +470,10 @@ def test_an_unconditional_float32_network_answers_in_float32():
     assert net(x.double(), noise, torch.zeros(3, 0)).shape == x.shape  # no classes: labels of width 0
 
 
-@variants
-def test_the_layout_of_the_memory_does_not_matter(variant):
+@networks
+def test_the_layout_of_the_memory_does_not_matter(name):
     """`channels_last`, which GPUs convolve fastest in: the same answers, and the same gradients of the input."""
-    net, (x, *others) = filled(SongUNet(**TINY | variant)).eval(), inputs()
+    net, (x, *others) = filled(tiny(name)).eval(), inputs()
     answers, gradients = [], []
     for layout in (torch.contiguous_format, torch.channels_last):
         x_in = x.clone().requires_grad_(True)
@@ -400,17 +501,18 @@ def test_dropout_acts_in_training_only():
     assert not torch.allclose(net.train()(*inputs()), plain(*inputs()))
 
 
-def test_label_dropout_acts_in_training_only():
+@networks
+def test_label_dropout_acts_in_training_only(name):
     x, noise, classes, augment = inputs()
-    plain = filled(SongUNet(**TINY)).eval()
-    net = filled(SongUNet(**TINY, dropout=0, label_dropout=1))
+    plain = filled(tiny(name)).eval()
+    net = filled(tiny(name, dropout=0, label_dropout=1))
     torch.testing.assert_close(net.eval()(x, noise, classes, augment), plain(x, noise, classes, augment))
     torch.testing.assert_close(net.train()(x, noise, classes, augment), plain(x, noise, None, augment))
 
 
 def test_dropout_thins_out_the_input_of_the_second_convolution_and_keeps_its_mean():
     torch.manual_seed(0)
-    block = filled(Block(8, 8, 6, dropout=0.25, taps=[1, 1]))
+    block = filled(Block(8, 8, 6, SONG, dropout=0.25))
     seen = []
     block.conv1.register_forward_hook(lambda module, given, result: seen.append(given[0]))
     x = inputs(batch=2, channels=8, size=16)[0]
@@ -436,14 +538,14 @@ def test_label_dropout_drops_whole_labels_at_its_rate():
     assert 0.695 < kept.double().mean() < 0.805  # four standard deviations
 
 
-@variants
-def test_the_recorded_arguments_rebuild_the_network(variant):
-    net = filled(SongUNet(**TINY | {"channel_mult": (1, 2)}, **variant)).eval()
-    names = set(inspect.signature(SongUNet).parameters)
+@networks
+def test_the_recorded_arguments_rebuild_the_network(name):
+    net = filled(tiny(name, channel_mult=(1, 2))).eval()
+    names = set(inspect.signature(type(net)).parameters)
     assert set(net.arguments) == names
     assert net.arguments["channel_mult"] == [1, 2]
     assert net.arguments["dropout"] == 0.10
-    again = SongUNet(**json.loads(json.dumps(net.arguments))).double().eval()
+    again = type(net)(**json.loads(json.dumps(net.arguments))).double().eval()
     assert again.arguments == net.arguments
     again.load_state_dict(net.state_dict())
     torch.testing.assert_close(again(*inputs()), net(*inputs()), rtol=0, atol=0)

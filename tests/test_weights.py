@@ -12,6 +12,7 @@ from simdistill.denoisers import Preconditioned
 from simdistill.files import write_atomically
 from simdistill.networks.mlp import MLP
 from simdistill.networks.unet import SongUNet
+from simdistill.scalings import EDMScaling
 from simdistill.teachers.teacher import Teacher, load_teacher
 from simdistill.teachers.weights import read_into, read_network, read_tensors, write_network
 from simdistill.training.checkpoints import read_checkpoint, write_checkpoint
@@ -25,7 +26,7 @@ def perturbed(module):
 
 
 NETWORKS = {
-    "mlp": lambda: Preconditioned(MLP((1, 8, 8), 16, 2, 10), (1, 8, 8), 10, 0.75, 0.01, 50.0),
+    "mlp": lambda: Preconditioned(MLP((1, 8, 8), 16, 2, 10), (1, 8, 8), 10, EDMScaling(0.75), 0.01, 50.0),
     "unet": lambda: Preconditioned(
         SongUNet(8, 1, 1, label_dim=10, model_channels=8, channel_mult=[1, 2], num_blocks=1, attn_resolutions=[4]),
         (1, 8, 8),
@@ -41,11 +42,7 @@ def test_a_network_comes_back_as_it_was(build, tmp_path):
     back, facts = read_network(tmp_path / "n.safetensors")
     assert facts == {"data": "digits", "figure": 0.25}
     assert (back.shape, back.classes) == (network.shape, network.classes)
-    assert (back.sigma_data, back.sigma_min, back.sigma_max) == (
-        network.sigma_data,
-        network.sigma_min,
-        network.sigma_max,
-    )
+    assert (back.scaling, back.sigma_min, back.sigma_max) == (network.scaling, network.sigma_min, network.sigma_max)
     assert not back.training
     assert not any(p.requires_grad for p in back.parameters())
     x, sigma, labels = torch.randn(3, 1, 8, 8), torch.tensor([0.1, 1.0, 9.0]), torch.tensor([1, 2, 3])

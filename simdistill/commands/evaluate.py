@@ -57,7 +57,8 @@ def run(words: Sequence[str]) -> None:
     options = parse_options(_Evaluate(), [run, *rest], "evaluate RUN", ABOUT)
     features = chosen_features(options.inception, options.features)
     teacher = own_teacher(options.teacher) or measuring.teacher_of(RunFolder.open(options.run))
-    spare_threads(parameters(teacher))
+    if not features:  # another network to compute, and not a small one
+        spare_threads(parameters(teacher))
     with joined(options.device) as (processes, device):
         figures = measuring.evaluate_run(
             options.run,

@@ -1,14 +1,17 @@
 """What samples are judged against, and every metric that there are features for."""
 
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from simdistill.data.images import ImageSet
 from simdistill.evaluation.extractors import SHIPPED, Extractor, load_extractor
 from simdistill.evaluation.metrics import (
+    ball_radii,
     energy_distance,
     frechet_distance,
     kernel_distance,
@@ -18,6 +21,8 @@ from simdistill.evaluation.metrics import (
 from simdistill.evaluation.statistics import Statistics, statistics_of
 from simdistill.evaluation.stored import Stored, read_statistics
 from simdistill.validation import require
+
+NEIGHBOURS = 3  # that the balls of precision and recall reach to (Kynkäänniemi et al. 2019)
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,13 @@ class Reference:
         """The metrics to follow a training by: Fréchet distance, precision, recall, density and coverage."""
         found = {"frechet": frechet_distance(samples.moments, self.statistics.moments)}
         x, y = samples.features, self.statistics.features
-        return found if x is None or y is None else found | asdict(precision_recall(x, y))
+        return found if x is None or y is None else found | asdict(precision_recall(x, y, NEIGHBOURS, self._radii))
+
+    @cached_property
+    def _radii(self) -> Tensor | None:
+        """Those of the reference's balls, if there are enough features for any."""
+        y = self.statistics.features
+        return None if y is None or len(y) <= NEIGHBOURS else ball_radii(y, NEIGHBOURS)
 
     def floor(self) -> dict[str, Any] | None:
         """The metrics of the held-out real samples: what no generator should be said to beat."""

@@ -3,9 +3,10 @@
 Reading executes nothing: the header is JSON that names one of `NETWORKS` and its arguments.
 """
 
+import dataclasses
 import json
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -14,12 +15,16 @@ from torch import Tensor, nn
 from simdistill.denoisers import Preconditioned
 from simdistill.files import write_atomically
 from simdistill.networks.mlp import MLP
-from simdistill.networks.unet import SongUNet
+from simdistill.networks.patched import PatchedUNet
+from simdistill.networks.unet import DhariwalUNet, SongUNet
+from simdistill.scalings import EDMScaling, Scaling
 
 Module = TypeVar("Module", bound=nn.Module)
 
-NETWORKS = (MLP, SongUNet)
+NETWORKS = (MLP, SongUNet, DhariwalUNet, PatchedUNet)
 """The networks that a header can describe; each records the arguments it was built with as `arguments`."""
+SCALINGS: tuple[type, ...] = get_args(Scaling)
+"""The preconditionings that a header can describe."""
 
 
 def write_network(path: Path, denoiser: nn.Module, **facts: object) -> None:
@@ -76,7 +81,7 @@ def _describe(denoiser: nn.Module) -> dict[str, Any] | None:
         "arguments": denoiser.model.arguments,
         "shape": list(denoiser.shape),
         "classes": denoiser.classes,
-        "sigma_data": denoiser.sigma_data,
+        "scaling": {"name": type(denoiser.scaling).__name__, **dataclasses.asdict(denoiser.scaling)},
         "sigma_min": denoiser.sigma_min,
         "sigma_max": denoiser.sigma_max,
         "mean": denoiser.mean,
@@ -96,9 +101,16 @@ def _build(about: dict[str, Any] | None) -> Preconditioned:
     if about is None:
         raise ValueError("only weights, of a network of your own: name its teacher again with --teacher")
     network = {c.__name__: c for c in NETWORKS}[about["network"]](**about["arguments"])
-    names = ("classes", "sigma_data", "sigma_min", "sigma_max")
-    values = {name: about[name] for name in names} | {"mean": about.get("mean", 0.0)}  # older files have none
-    return Preconditioned(network, tuple(about["shape"]), **values)
+    values = {name: about[name] for name in ("classes", "sigma_min", "sigma_max")}
+    mean = about.get("mean", 0.0)  # files of version 0.1.0 have none
+    return Preconditioned(network, tuple(about["shape"]), scaling=_scaling(about), mean=mean, **values)
+
+
+def _scaling(about: dict[str, Any]) -> Scaling:
+    if "scaling" not in about:  # files of version 0.1.0: EDM's alone
+        return EDMScaling(about["sigma_data"])
+    arguments = dict(about["scaling"])
+    return {c.__name__: c for c in SCALINGS}[arguments.pop("name")](**arguments)
 
 
 def _fill(denoiser: Module, state: dict[str, Tensor], path: Path) -> Module:

@@ -35,9 +35,9 @@ def pretrain(
     """
     check_logs(log)
     _alone()
-    open_images(settings.data)
+    prepared = _prepared(settings, device)
     run = RunFolder.create(Path(out), {"verb": "pretrain", **to_mapping(settings)}, overwrite)
-    return _pretrain(run, settings, device, log)
+    return _pretrain(run, *prepared, device, log)
 
 
 def resume_pretraining(out: str | Path, device: Device = "cpu", log: Sequence[str] = ()) -> dict[str, Any]:
@@ -45,7 +45,7 @@ def resume_pretraining(out: str | Path, device: Device = "cpu", log: Sequence[st
     check_logs(log)
     _alone()
     run = RunFolder.open(Path(out))
-    return _pretrain(run, settings_of(run), device, log)
+    return _pretrain(run, *_prepared(settings_of(run), device), device, log)
 
 
 def settings_of(run: RunFolder) -> Pretraining:
@@ -75,16 +75,21 @@ def _alone() -> None:
     require(count == "1", "WORLD_SIZE", count, "1: pretraining runs in one process; start it without torchrun")
 
 
-def _pretrain(run: RunFolder, settings: Pretraining, device: Device, log: Sequence[str]) -> dict[str, Any]:
+def _prepared(settings: Pretraining, device: Device) -> tuple[PretrainingTrainer, Reference]:
     data = open_images(settings.data)
     data = data if settings.conditional else data.without_labels()
-    trainer = PretrainingTrainer(data, settings, device)
-    average, known = trainer.average, "digits" if settings.data == "digits" else None
+    return PretrainingTrainer(data, settings, device), _reference(data, settings, device)
+
+
+def _pretrain(
+    run: RunFolder, trainer: PretrainingTrainer, reference: Reference, device: Device, log: Sequence[str]
+) -> dict[str, Any]:
+    average, known = trainer.average, "digits" if trainer.settings.data == "digits" else None
     teacher = Teacher(average, average.shape, average.classes, average.sigma_min, average.sigma_max, data=known)
-    sampler, reference = teacher_sampler(teacher), _reference(data, settings, device)
+    sampler = teacher_sampler(teacher)
 
     def keep() -> None:
-        write_network(run.network, average, data=known, settings=to_mapping(settings))
+        write_network(run.network, average, data=known, settings=to_mapping(trainer.settings))
 
     def at_milestone() -> Measuring:
         snapshot = replace(teacher, denoiser=copy.deepcopy(average))

@@ -1,0 +1,28 @@
+"""The U-Net on squares of pixels: a quarter of the positions for a picture whose pixels tell little one by one."""
+
+from typing import Any
+
+from torch import nn
+from torch.nn.functional import pixel_shuffle, pixel_unshuffle
+
+from simdistill.networks.unet import Image, Labels, SongUNet
+from simdistill.shapes import Sigma
+from simdistill.validation import require
+
+
+class PatchedUNet(nn.Module):
+    """`SongUNet` on images whose squares of `patch` x `patch` pixels are channels of one pixel (Shi et al. 2016).
+
+    `arguments` are those of the `SongUNet`, which sees the lower resolution and more channels. Raises `ValueError` for
+    a patch below 1, and what it raises.
+    """
+
+    def __init__(self, patch: int, **arguments: Any) -> None:
+        super().__init__()
+        require(patch >= 1, "patch", patch, "at least 1")
+        self.patch, self.unet = patch, SongUNet(**arguments)
+        self.arguments: dict[str, Any] = {"patch": patch, **self.unet.arguments}
+
+    def forward(self, x: Image, noise_labels: Sigma, class_labels: Labels = None) -> Image:
+        """F, the shape of `x`, for c_noise `[batch]` and one-hot `class_labels`."""
+        return pixel_shuffle(self.unet(pixel_unshuffle(x, self.patch), noise_labels, class_labels), self.patch)

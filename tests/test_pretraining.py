@@ -1,0 +1,155 @@
+"""Teachers and classifiers trained on images that a user brings, through the command line."""
+
+import io
+import json
+import zipfile
+
+import pytest
+import torch
+from PIL import Image
+
+from simdistill.cli import main
+from simdistill.data.images import open_images
+from simdistill.evaluation.features import ImageClassifier, accuracy, read_classifier
+from simdistill.teachers.teacher import load_teacher
+from simdistill.training.pretrain import PRETRAININGS, Pretraining, PretrainingTrainer
+from simdistill.workflows import pretraining
+
+
+@pytest.fixture(scope="module")
+def stripes(tmp_path_factory):
+    """A zip of EDM's: 120 colour images of 8×8, of class 0 darker at the left and of class 1 darker at the top."""
+    rng, path = torch.Generator().manual_seed(0), tmp_path_factory.mktemp("data") / "stripes.zip"
+    ramp = torch.linspace(40, 215, 8).expand(3, 8, 8)
+    with zipfile.ZipFile(path, "w") as archive:
+        labels = []
+        for k in range(120):
+            image = ramp if k % 2 == 0 else ramp.transpose(1, 2)
+            image = image + 10 * torch.randn(3, 1, 1, generator=rng) + 5 * torch.randn(3, 8, 8, generator=rng)
+            buffer = io.BytesIO()
+            Image.fromarray(image.clamp(0, 255).byte().permute(1, 2, 0).numpy()).save(buffer, "PNG")
+            archive.writestr(f"00000/img{k:08d}.png", buffer.getvalue())
+            labels.append([f"00000/img{k:08d}.png", k % 2])
+        archive.writestr("dataset.json", json.dumps({"labels": labels}))
+    return path
+
+
+@pytest.fixture(scope="module")
+def classifier(stripes):
+    path = stripes.parent / "classifier.safetensors"
+    command = ["features", str(stripes), "--out", str(path), "--features", "8", "--iterations", "60"]
+    assert main(command) == 0
+    return path
+
+
+def test_a_classifier_of_ones_own_images(stripes, classifier):
+    net, facts = read_classifier(classifier)
+    images = open_images(stripes)
+    assert net.arguments == {"shape": [3, 8, 8], "classes": 2, "features": 8}
+    assert facts["accuracy"] == {"training": accuracy(net, images)}
+    assert facts["accuracy"]["training"] > 0.95  # half by chance
+    assert net.features(images.batch(range(5))).shape == (5, 8)
+    by_hand = (net(images.batch(range(120))).argmax(1) == torch.arange(120) % 2).double().mean()
+    assert facts["accuracy"]["training"] == pytest.approx(float(by_hand))
+
+
+def test_the_classifier_halves_down_to_four_pixels():
+    net = ImageClassifier((1, 32, 32), 10, 64)
+    assert [conv.stride[0] for conv in (net.conv1, *net.halving)] == [1, 2, 2, 2]
+    assert [conv.out_channels for conv in (net.conv1, *net.halving)] == [32, 64, 128, 128]
+    assert net.hidden.in_features == 128 * 4 * 4
+    shipped = {name: tuple(tensor.shape) for name, tensor in ImageClassifier((1, 8, 8), 10, 32).state_dict().items()}
+    assert shipped["conv2.weight"] == (64, 32, 3, 3)
+    assert shipped["hidden.weight"] == (32, 1024)
+
+
+@pytest.mark.parametrize(
+    ("flags", "shape", "classes"),
+    [
+        (["--network", "unet", "--width", "8", "--depth", "1", "--patch", "2", "--attention", "4", "--centre"], 2, 2),
+        (["--width", "16", "--depth", "1", "--no-conditional"], 0, 0),
+    ],
+    ids=["a U-Net on patches, by class", "an MLP, unconditional"],
+)
+def test_a_teacher_of_ones_own_images(stripes, classifier, tmp_path, capsys, monkeypatch, flags, shape, classes):
+    monkeypatch.setattr("simdistill.workflows.measuring.MILESTONE_SAMPLES", 50)
+    short = ["--batch", "16", "--iterations", "8", "--ema-half-life", "50", "--out", str(tmp_path / "run"), "--json"]
+    monkeypatch.setattr(
+        pretraining, "evaluate", lambda samplers, *_, **__: {name: {"frechet": 1.0} for name in samplers}
+    )
+    command = ["pretrain", "digits", "--data", str(stripes), "--features", str(classifier), *flags, *short]
+    assert main(command) == 0
+    assert json.loads(capsys.readouterr().out) == {"frechet": 1.0}
+    teacher = load_teacher(str(tmp_path / "run" / "generator.safetensors"))
+    assert (teacher.shape, teacher.classes, teacher.data) == ((3, 8, 8), classes, None)
+    mean, std = open_images(stripes).moments()
+    assert teacher.denoiser.scaling.sigma_data == pytest.approx(std, abs=1e-3)
+    assert teacher.denoiser.mean == pytest.approx(mean if shape else 0.0, abs=1e-3)
+    milestones = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert sum("quality" in record for record in milestones) == 5
+
+
+def test_what_cannot_be_trained(stripes, classifier, tmp_path, capsys):
+    def error(*words):
+        assert main([str(word) for word in words]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        return line
+
+    out = ("--out", tmp_path / "run")
+    assert "--data = '': must be given for cifar10-cond" in error("pretrain", "cifar10-cond", *out)
+    assert "must be digits, or an existing" in error("pretrain", "digits", "--data", tmp_path / "none.zip", *out)
+    assert "--features = '': must be a classifier" in error("pretrain", "digits", "--data", stripes, *out)
+    wrong = ("pretrain", "digits", "--features", classifier, *out)
+    assert "must be for (1, 8, 8)" in error(*wrong)
+    teacher = ("pretrain", "digits", "--data", stripes, "--features", stripes, *out)
+    assert "stripes.zip: not a sound safetensors file" in error(*teacher)
+    assert not (tmp_path / "run").exists()
+    patch = ("pretrain", "digits", "--network", "unet", "--width", "8", "--patch", "3", *out)
+    assert "patch = 3: must be a divisor of 8" in error(*patch)
+
+
+def test_the_rates_of_the_two_schedules():
+    data = open_images("digits")
+    trainer = PretrainingTrainer(data, Pretraining("digits", width=8, depth=1, iterations=100, warmup=0.1))
+    rates = []
+    for trainer.iteration in (0, 4, 9, 50, 99):
+        rates.append(trainer._rate())
+    assert rates == pytest.approx([0.1, 0.5 * 0.99606, 0.98015, 0.5, 0.000247], abs=1e-5)
+    settings = Pretraining("digits", width=8, depth=1, iterations=100, warmup=0.05, decay="none")
+    trainer = PretrainingTrainer(data, settings)
+    rates = []
+    for trainer.iteration in (0, 4, 9, 99):
+        rates.append(trainer._rate())
+    assert rates == pytest.approx([0.2, 1.0, 1.0, 1.0])
+
+
+def test_edms_settings_for_cifar_10():
+    """Karras et al. 2022, Table 7: 200 million images in batches of 512, rate 1e-3 after the first 10 million."""
+    for name in ("cifar10-uncond", "cifar10-cond"):
+        edm = PRETRAININGS[name]
+        assert edm.batch * edm.iterations == 200_000_000
+        assert edm.warmup * edm.iterations * edm.batch == pytest.approx(10_000_000)
+        assert (edm.lr, edm.decay, edm.dropout, edm.ema_half_life) == (1e-3, "none", 0.13, 500_000)
+        assert edm.conditional == (name == "cifar10-cond")
+    with torch.device("meta"):
+        net = PRETRAININGS["cifar10-cond"].build((3, 32, 32), 10, 0.5)
+    assert sum(p.numel() for p in net.parameters()) == 55_735_299  # as published
+    assert PRETRAININGS["cifar10-cond"].augment == 0.12  # A_prob
+
+
+def test_the_network_is_told_of_the_augmentation(monkeypatch):
+    """One step's loss is the denoising loss of the moved images by the network that gets their labels."""
+    settings = Pretraining("digits", network="unet", width=8, depth=1, batch=6, iterations=10, dropout=0, augment=0.9)
+    trainer = PretrainingTrainer(open_images("digits"), settings)
+    told = []
+    net = trainer.denoiser.model
+    forward = net.forward
+    monkeypatch.setattr(net, "forward", lambda x, c, classes, how: told.append((x, how)) or forward(x, c, classes, how))
+    before = net.map_augment.weight.detach().clone()
+    trainer.step()
+    ((x, how),) = told
+    assert (x.shape, how.shape) == ((6, 1, 8, 8), (6, 9))
+    assert len(how.unique()) > 20
+    assert not torch.equal(net.map_augment.weight, before)
+    with pytest.raises(ValueError, match=r"augment = 0\.1: must be 0 but for --network unet"):
+        Pretraining("digits", augment=0.1)
