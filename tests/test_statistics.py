@@ -14,13 +14,15 @@ from torchmetrics.image.inception import InceptionScore
 from torchmetrics.image.kid import KernelInceptionDistance
 
 from simdistill.data.images import array_set
-from simdistill.evaluation import statistics
+from simdistill.evaluation import quality, statistics
 from simdistill.evaluation.extractors import PIXELS, Extractor, load_extractor
-from simdistill.evaluation.metrics import Moments
+from simdistill.evaluation.metrics import Moments, frechet_distance
 from simdistill.evaluation.reference import Reference, check_reference, data_reference, stored_reference
 from simdistill.evaluation.running import RunningInceptionScore
 from simdistill.evaluation.statistics import Gathering, Statistics, statistics_of
 from simdistill.evaluation.stored import Stored, read_statistics, write_statistics
+from simdistill.sampling import noise_from_seeds
+from simdistill.teachers.teacher import Teacher
 
 quick = settings(max_examples=25, deadline=None, derandomize=True)
 
@@ -314,3 +316,37 @@ def test_the_shipped_extractor_takes_digits_and_says_what_it_takes():
     assert extractor.features(torch.zeros(3, 1, 8, 8)).shape == (3, 32)
     with pytest.raises(ValueError, match=r"images of shape = \[3, 32, 32\]: must be \[1, 8, 8\]"):
         extractor.features(torch.zeros(2, 3, 32, 32))
+
+
+# --- samples ----------------------------------------------------------------------------------------------------------
+
+
+def test_noises_and_samples_are_forgotten_as_they_come(monkeypatch):
+    """The most that is held at a time is a few batches, of however many samples; figures do not depend on them."""
+    seen, drawn = [], []
+
+    def features(images):
+        seen.append(len(images))
+        return images
+
+    def noise(seeds, shape):
+        drawn.append(len(seeds))
+        return noise_from_seeds(seeds, shape)
+
+    monkeypatch.setattr(quality, "noise_from_seeds", noise)
+    teacher = Teacher(lambda x_t, sigma, condition=None: x_t, (2,))
+    reference = Reference("noise", Extractor("counted", features), Statistics.of(normal(60, 2)))
+    samplers = {"wide": (lambda z, condition: 2 * z, 1)}
+    whole = quality.evaluate(samplers, teacher, reference, samples=61, seeds=2)["wide"]
+    seen.clear()
+    drawn.clear()
+    parts = quality.evaluate(samplers, teacher, reference, samples=61, seeds=2, batch=3)["wide"]
+    assert max(seen) == max(drawn) == 3 * quality.ROUND == 12
+    assert sum(seen) == sum(drawn) == 2 * 61
+    for name in ("frechet", "kernel", "energy", "sliced_wasserstein"):
+        assert parts[name]["values"] == pytest.approx(whole[name]["values"], rel=1e-9)
+    assert parts["recall"] == whole["recall"]
+    z = noise_from_seeds(range(61, 122), (2,))  # the second evaluation seed's
+    expected = frechet_distance(Moments.of(2 * z), reference.statistics.moments)
+    assert whole["frechet"]["values"][1] == pytest.approx(expected, rel=1e-9)
+    assert whole["frechet"]["minimum"] == min(whole["frechet"]["values"])
