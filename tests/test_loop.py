@@ -5,6 +5,8 @@ import os
 import signal
 import subprocess
 import threading
+import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -113,6 +115,31 @@ def test_measuring_does_not_hold_up_the_training(run):
 
     Loop(trainer, run, at_milestone, lambda: None, milestones=4).train()
     assert sorted(qualities(run)) == [0, 50, 100, 150, 200]
+
+
+@pytest.mark.parametrize(("until", "first"), [(84, 90), (None, 110)], ids=["an hour", "for ever"])
+def test_a_checkpoint_waits_for_a_measurement_but_not_for_ever(run, monkeypatch, until, first):
+    """A step takes six minutes, and a checkpoint is due every hour: at every line of the metrics."""
+    trainer, reached, kept = Counting(), threading.Event(), []
+    monkeypatch.setattr(loop, "LOG_EVERY", 10)
+    monkeypatch.setattr(loop, "LOG_SECONDS", 1e9)
+    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: 360.0 * trainer.iteration))
+
+    def step(trainer):
+        if trainer.iteration == until:
+            reached.set()
+            time.sleep(0.2)
+
+    def measuring():
+        reached.wait(1)
+        return {"quality": 1.0}, ""
+
+    trainer.at_step = step
+    Loop(
+        trainer, run, lambda: measuring, lambda: kept.append(trainer.iteration), checkpoint_minutes=60, milestones=1
+    ).train()
+    assert kept[:2] == [0, first]
+    assert kept[2:4] == [first + 20, first + 40]  # at the first line more than an hour later
 
 
 def test_a_failing_measurement_is_not_hidden(run):

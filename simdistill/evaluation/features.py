@@ -54,7 +54,7 @@ class ImageClassifier(nn.Module):
 def train_classifier(
     data: ImageSet, features: int, iterations: int = 3000, batch: int = 128, seed: int = 0
 ) -> ImageClassifier:
-    """Fit an `ImageClassifier` to labelled `data`, shifted by up to one pixel in eight; returns it in eval mode.
+    """Fit an `ImageClassifier` to labelled `data`, shifted by up to one pixel in sixteen; returns it in eval mode.
 
     Raises `ValueError` for a set without labels.
     """
@@ -66,7 +66,7 @@ def train_classifier(
     optimizer = torch.optim.AdamW(net.parameters(), lr=2e-3, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, iterations)
     _, height, width = data.shape
-    m = max(1, height // 8)
+    m = max(1, height // 16)
     for _ in track(range(iterations), "training a classifier", console=Console(stderr=True), transient=True):
         k = torch.randint(len(data), (batch,), generator=rng)
         dy, dx = torch.randint(-m, m + 1, (2,), generator=rng).tolist()

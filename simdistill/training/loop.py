@@ -108,16 +108,15 @@ class Loop:
             self.run.stopped.unlink(missing_ok=True)
         with closing(self._bar), ThreadPoolExecutor(1) as self._thread, stop_requests() as stop:
             if seconds is None:
-                self._measure()
                 self._save()  # what a roll-back in the first minutes goes back to; and does the disk take it?
+            if trainer.iteration in self._due and not self._measured(trainer.iteration):
+                self._measure()
             saved = logged = time.monotonic()
             written = False  # a line of the metrics, by the iteration before
             while trainer.iteration < trainer.iterations:
                 trainer.step()
                 now = time.monotonic()
-                stopping, saving, logging = vote(
-                    bool(stop), now - saved > self._checkpoint_seconds, now - logged > LOG_SECONDS
-                )
+                stopping, saving, logging = vote(bool(stop), self._save_is_due(now - saved), now - logged > LOG_SECONDS)
                 if written:  # the answers were given by then
                     saving = logging = False
                 written = False
@@ -159,6 +158,18 @@ class Loop:
         measuring = self._at_milestone()
         if self.processes.leads:
             self._measuring.append((self.trainer.iteration, self._watch.seconds, self._thread.submit(measuring)))
+
+    def _measured(self, iteration: int) -> bool:
+        """Whether there is a record of that milestone; a run that ended before it was done begins with it anew."""
+        return any("quality" in record and record["iteration"] == iteration for record in self._history)
+
+    def _save_is_due(self, age: float) -> bool:
+        """Whether a checkpoint of that age is too old; rather than wait for a measurement it may get ten times as old.
+
+        The first process decides, which measures.
+        """
+        patience = 10 if self._measuring and not self._measuring[-1][2].done() else 1
+        return self.processes.leads and age > patience * self._checkpoint_seconds
 
     def _collect(self, wait: bool = False) -> None:
         """Record what has been measured."""
