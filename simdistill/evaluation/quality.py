@@ -46,11 +46,9 @@ def reference_for(
     if stored:
         return stored_reference(Path(stored), features, teacher.shape, device)
     if teacher.data == "digits":
-        images, whose = (
-            open_images("digits"),
-            f"features {features}" if features else "features of the shipped classifier",
-        )
-        return data_reference(f"{images.name} in the {whose}", images, load_extractor(features or "digits", device))
+        whose = f"features {features}" if features else "features of the shipped classifier"
+        images, extractor = open_images("digits"), load_extractor(features or "digits", device)
+        return data_reference(f"{images.name} in the {whose}", images, extractor)
     require(teacher.data is None, "data", teacher.data, "digits, or absent: no other reference is known")
     extractor = load_extractor(features or "pixels", device)
     if isinstance(teacher.denoiser, GaussianMixture):
@@ -112,21 +110,27 @@ def evaluate(
     measured: dict[str, list[dict[str, float]]] = {name: [] for name in samplers}
     rates: dict[str, list[float]] = {name: [] for name in samplers}
     rows = range(samples)[together.rows(samples)]
+
+    def gather(sampler: Sampler, seed: int) -> tuple[Statistics, float]:
+        """The statistics of an evaluation seed's samples, and how many are drawn a second."""
+        gathering, seconds = Gathering(reference.extractor, samples, scored=thorough), 0.0
+        for part in _split(rows, ROUND * batch):
+            parts = _noises(seed, part, samples, teacher, device, batch)
+            if part.start == rows.start:
+                sampler(*parts[0])  # warm up
+            drawn, passed = _timed(sampler, parts)
+            gathering.add(part.start, drawn)
+            seconds += passed
+            advance(len(part))
+        rate = together.add_up(torch.tensor(len(rows) / max(seconds, 1e-9)))
+        return gathering.statistics(together), float(rate)
+
     with progress_bar("samples", seeds * len(samplers) * len(rows), thorough and together.leads) as advance:
         for seed in range(seeds):
             for name, (sampler, _) in samplers.items():
-                gathering, seconds = Gathering(reference.extractor, samples, scored=thorough), 0.0
-                for part in _split(rows, ROUND * batch):
-                    parts = _noises(seed, part, samples, teacher, device, batch)
-                    if part.start == rows.start:
-                        sampler(*parts[0])  # warm up
-                    drawn, passed = _timed(sampler, parts)
-                    gathering.add(part.start, drawn)
-                    seconds += passed
-                    advance(len(part))
-                rates[name].append(float(together.add_up(torch.tensor(len(rows) / max(seconds, 1e-9)))))
-                found = gathering.statistics(together)
+                found, rate = gather(sampler, seed)
                 measured[name].append(reference.measure(found) if thorough else reference.glance(found))
+                rates[name].append(rate)
     return {
         name: {
             **_summary(measured[name]),

@@ -26,9 +26,8 @@ def store_statistics(
     """
     out, extractor = Path(out), load_extractor(features, device)
     inputs = _inputs(data, extractor)
-    known = processes.lead(lambda: _known(out))
-    if known is not None and known.inputs == inputs:
-        return known, False
+    if processes.lead(lambda: _known(out)) == inputs:
+        return read_statistics(out), False
     images = open_images(data)
     held_out = images.held_out
     total = len(images) + (len(held_out) if held_out else 0)
@@ -44,14 +43,14 @@ def store_statistics(
     return stored, True
 
 
-def _known(out: Path) -> Stored | None:
-    """What `out` holds; `ValueError` if that is not for us to replace."""
+def _known(out: Path) -> str | None:
+    """What the statistics in `out` were computed from; `ValueError` if they are not for us to replace."""
     if not out.exists():
         return None
     stored = read_statistics(out)
     if stored.inputs is None:
         raise ValueError(f"--out = {out}: is not of `simdistill stats`, so it is not overwritten; give another --out")
-    return stored
+    return stored.inputs
 
 
 def _inputs(data: str, extractor: Extractor) -> str:
