@@ -26,7 +26,7 @@ def store_statistics(
     """
     out, extractor = Path(out), load_extractor(features, device)
     inputs = _inputs(data, extractor)
-    if processes.lead(lambda: _known(out)) == inputs:
+    if processes.lead(lambda: _known(out) == inputs):  # one process decides for all
         return read_statistics(out), False
     images = open_images(data)
     held_out = images.held_out
