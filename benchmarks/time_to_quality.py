@@ -16,7 +16,8 @@ from benchmarks.machine import fresh
 from benchmarks.reference import ReferenceLoop
 from benchmarks.tables import Table, spread
 from simdistill.evaluation.metrics import Moments, frechet_distance
-from simdistill.evaluation.quality import Reference, balanced_labels, draw, reference_for
+from simdistill.evaluation.quality import balanced_labels, draw, reference_for
+from simdistill.evaluation.reference import Reference
 from simdistill.generator import Generator
 from simdistill.recipes import RECIPES, SIM_TIMES, Recipe
 from simdistill.teachers.teacher import Teacher, load_teacher
@@ -114,7 +115,7 @@ def _training(teacher: Teacher, recipe: Recipe, ours: bool) -> Training:
 
 def _frechet(student: nn.Module, teacher: Teacher, reference: Reference) -> float:
     drawn = draw(student, range(SAMPLES), teacher.shape, balanced_labels(SAMPLES, teacher.classes))
-    return frechet_distance(Moments.of(reference.extract(drawn)), Moments.of(reference.features))
+    return frechet_distance(Moments.of(reference.extractor.features(drawn)), reference.statistics.moments)
 
 
 if __name__ == "__main__":

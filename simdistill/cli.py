@@ -11,6 +11,7 @@ VERBS = {
     "distill": "turn a teacher into a one-step generator; leaves a run's folder with weights, metrics and a report",
     "sample": "draw images from a run, each with a seed of its own",
     "evaluate": "measure a run's teacher, student and undistilled generator side by side",
+    "stats": "compute the reference statistics of images that samples are compared with",
     "watch": "show a run in progress as a live page: pictures, curves, speed",
     "pretrain": "train a teacher on images",
     "features": "train a classifier of labelled images whose features the metrics use",

@@ -52,6 +52,10 @@ class Recipe:
     """Generator updates."""
     averages: tuple[Average, ...] = (HalfLife(500_000.0),)
     """Averages of the generator's weights; the first is the one to keep, all are evaluated."""
+    reference: str = ""
+    """What students are judged against: a .npz of `simdistill stats`; the teacher's data or samples if empty."""
+    features: str = ""
+    """In what: pixels, digits, imagenet, or a file of Inception-v3; what fits reference or teacher if empty."""
     seed: int = 0
     """Of all random numbers of the training."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"

@@ -11,7 +11,9 @@ from typing import Any
 import torch
 
 from simdistill.averages import HalfLife, PowerFunction
-from simdistill.evaluation.quality import Reference
+from simdistill.evaluation.extractors import PIXELS
+from simdistill.evaluation.reference import Reference
+from simdistill.evaluation.statistics import Statistics
 from simdistill.recipes import RECIPES
 from simdistill.teachers.teacher import load_teacher
 from simdistill.training import checkpoints, loop
@@ -32,7 +34,7 @@ def live(path: Path, lines_in_saves: int | None = None) -> None:
     loop.LOG_EVERY = 10
     measuring.MILESTONE_SAMPLES = 20
     distilling.evaluate_run = lambda *_, **__: {}
-    distilling.reference_for = lambda *_, **__: Reference("any", lambda x: x.flatten(1), torch.ones(20, 64).tril())
+    distilling.reference_for = lambda *_, **__: Reference("any", PIXELS, Statistics.of(torch.ones(20, 64).tril()))
     if lines_in_saves is not None:
         loop.write_checkpoint = dying(checkpoints.write_checkpoint, lines_in_saves)
     if (path / "config.toml").exists():

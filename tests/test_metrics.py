@@ -16,6 +16,7 @@ from torchmetrics.image.kid import KernelInceptionDistance
 from simdistill.evaluation import metrics
 from simdistill.evaluation.metrics import (
     Moments,
+    ball_radii,
     energy_distance,
     frechet_distance,
     kernel_distance,
@@ -172,6 +173,13 @@ def test_precision_recall_agrees_with_prdc(n, m, k):
     assert vars(ours) == pytest.approx(theirs, rel=1e-12)
     assert min(vars(ours).values()) > 0
     assert max(ours.precision, ours.recall, ours.coverage) < 1
+
+
+def test_radii_at_hand_are_those_that_would_be_computed():
+    x, y = 0.7 * normal(50, 4, 1) + 0.5, normal(60, 4, 2)
+    assert precision_recall(x, y, 3, ball_radii(y, 3)) == precision_recall(x, y, 3)
+    assert precision_recall(x, y, 3, ball_radii(y, 9)).precision > precision_recall(x, y, 3).precision
+    assert ball_radii(torch.tensor([[0.0], [1.0], [3.0], [7.0]]), 1).tolist() == [1, 1, 2, 4]
 
 
 def test_precision_recall_by_hand():

@@ -424,3 +424,72 @@ def test_a_run_that_has_just_begun_can_be_watched(tmp_path):
     assert page.texts("p", "lede") == ["Nothing has been measured yet."]
     assert page.texts("dd")[:2] == ["0 of 200", "0 s"]
     assert "<svg" not in page.html
+
+
+def fid_evaluation(**changes):
+    """An evaluation with Inception's features against a reference of moments alone, as EDM's files are."""
+    values = evaluation((2.0412, 0.0123), teacher=(1.9712, 0.0123), seeds=3)
+    for name, least in (("teacher", 1.9583), ("student", 2.0297), ("undistilled", 6.6)):
+        row = {key: values[name][key] for key in ("frechet", "evaluations", "images_per_second", "samples")}
+        score = {"mean": 9.8765, "std": 0.0512, "seeds": 3, "values": [9.8765] * 3}
+        values[name] = row | {"frechet": row["frechet"] | {"minimum": least}, "inception_score": score, "spread": {}}
+    return values | {"features": "inception-6726825d", "floor": None} | changes
+
+
+def milestones_in(run, features, only=("frechet", "precision", "recall")):
+    """Have the milestones tell of other features, and of some metrics."""
+    records = run.records()
+    run.metrics.unlink()
+    for record in records:
+        if "quality" in record:
+            quality = {name: record["quality"][name] for name in only}
+            record["quality"] = quality | {"features": features, "reference": "the <training> images"}
+        run.record(record)
+
+
+def test_with_features_of_inception_the_distance_is_called_fid(run):
+    milestones_in(run, "inception-6726825d")
+    page = report(run, fid_evaluation())
+    assert page.texts("p", "lede") == [
+        "One network evaluation instead of 35: 31× the images per second, FID 2.041 ± 0.012 where the teacher has "
+        "1.971 ± 0.012. Lower is better: the student is behind."
+    ]
+    heading, teacher, student, _ = page.texts("tr")
+    names = re.split("(?:lower|higher) is better ?", heading)
+    assert names[:3] == ["Samples FID", "FID, least", "Inception Score"]
+    assert teacher == "Teacher 1.971 ± 0.012 1.958 9.877 ± 0.051 35 28"
+    assert student == "Student 2.041 ± 0.012 2.030 9.877 ± 0.051 1 880"
+    assert "Fréchet" not in page.html
+    assert "The reference has only the moments of its images" in page.texts("main")[0]
+
+
+def test_what_rests_on_some_of_the_samples_is_said(run):
+    values = evaluation((0.6442, 0.0469))
+    assert "drawn by lot" not in report(run, values).html
+    values["student"]["samples"] = 50_000
+    note = [text for text in report(run, values).texts("p", "note") if "drawn by lot" in text]
+    assert note == ["Fréchet distance rests on all samples, the other figures on 10,000 of each set, drawn by lot."]
+
+
+def test_milestones_without_precision_and_recall_have_one_chart(run):
+    milestones_in(run, "inception-6726825d", only=["frechet"])
+    page = report(run)
+    assert page.html.count("<svg") == 5
+    assert page.texts("figcaption", None).count("FID, lower is better") == 1
+    assert "at iteration 200 the FID was 0.092" in page.texts("p", "lede")[0]
+    assert "FID 0.0916" in page.texts("figcaption")[-1]
+
+
+def test_milestones_in_other_features_than_the_evaluation_are_not_drawn_beside_its_teacher(run):
+    milestones_in(run, "pixels")
+    page = report(run, fid_evaluation())
+    assert [text for text in page.texts("figcaption") if "lower is better" in text] == [
+        "Fréchet distance, lower is better"
+    ]
+    assert "FID 2.041" in page.texts("p", "lede")[0]
+    assert not [text for text in page.texts("li") if text.startswith("teacher")]
+    chart = re.search(r"<svg.*?</svg>", page.html, re.DOTALL)
+    assert "--teacher" not in chart[0]
+    milestones_in(run, "inception-6726825d")
+    page = report(run, fid_evaluation())
+    assert [text for text in page.texts("li") if text.startswith("teacher")] == ["teacher 1.971"]

@@ -13,7 +13,6 @@ import torch
 from simdistill.averages import HalfLife, PowerFunction
 from simdistill.data.images import open_images
 from simdistill.denoisers import GaussianMixture, residual
-from simdistill.evaluation.metrics import Moments
 from simdistill.evaluation.quality import REFERENCE_SEED, balanced_labels, draw, evaluate, reference_for
 from simdistill.recipes import RECIPES
 from simdistill.runs import RunFolder
@@ -204,7 +203,7 @@ def test_digits_are_split_and_scaled():
 
 def test_features_are_standardised_on_the_training_images():
     reference = reference_for(load_teacher("digits"))
-    moments = Moments.of(reference.features)
+    moments = reference.statistics.moments
     # running statistics of the last batches of augmented images: near 0 and 1
     assert moments.mean.abs().max() < 0.3
     assert moments.covariance.diagonal().sub(1).abs().max() < 0.5

@@ -12,7 +12,9 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from simdistill.evaluation.extractors import of_inception
 from simdistill.teachers.teacher import Teacher, load_teacher
+from simdistill.validation import require
 
 ABOUT_RESUMING = "Go on with an interrupted run, with its own settings; on a CPU to the same weights bit by bit."
 
@@ -53,6 +55,12 @@ def own_teacher(name: str | None) -> Teacher | None:
     return None if name is None else load_teacher(name)
 
 
+def chosen_features(inception: Path | None, features: str) -> str:
+    """The features that --inception and --features name: a name or a file, "" for neither."""
+    require(inception is None or not features, "--features", features, "left out beside --inception")
+    return features if inception is None else str(inception)
+
+
 def parameters(teacher: Teacher) -> int:
     """The number of the parameters that the teacher's copies train."""
     return sum(p.numel() for p in teacher.trainable.parameters()) if teacher.trainable else 0
@@ -73,27 +81,38 @@ def print_figures(figures: dict[str, Any], out: Path, as_json: bool) -> None:
     if as_json:
         return print(json.dumps(figures))
     rows = {"teacher": "teacher", "student": "student", **figures["averages"], "undistilled": "undistilled"}
-    print_table({title: figures[name] for name, title in rows.items()})
+    fid = of_inception(figures.get("features"))
+    print_table({title: figures[name] for name, title in rows.items()}, fid)
     floor = figures["floor"]
     if floor:
-        print(f"held-out real samples ({floor['samples']}): Fréchet {floor['frechet']:.3f}")
+        print(f"held-out real samples ({floor['samples']}): {'FID' if fid else 'Fréchet'} {floor['frechet']:.3f}")
+    if "recall" not in figures["student"]:
+        print(
+            "the reference has no features of its images, only their moments: no precision, recall and kernel distance"
+        )
     print(f"student / teacher images per second: {figures['speedup']}x   report: {out / 'report.html'}")
     return None
 
 
-def print_table(rows: dict[str, dict[str, Any]]) -> None:
-    """Figures by the name of the sampler."""
+def print_table(rows: dict[str, dict[str, Any]], fid: bool = False) -> None:
+    """Figures by the name of the sampler; `fid` if their distance is the FID, whose minimum it is customary to show."""
     table = Table(box=None, pad_edge=False)
-    for heading in ("", "Fréchet", "precision", "recall", "evaluations", "images/s"):
-        table.add_column(heading, justify="left" if not heading else "right")
-    for name, row in rows.items():
-        frechet = row["frechet"]
-        table.add_row(
-            name,
-            f"{frechet['mean']:.3f} ± {frechet['std']:.3f}",
-            f"{row['precision']:.3f}",
-            f"{row['recall']:.3f}",
-            str(row["evaluations"]),
-            f"{row['images_per_second']:,.0f}",
-        )
-    Console(file=sys.stdout).print(table)
+    cells = {name: _cells(row, fid) for name, row in rows.items()}
+    headings = list(dict.fromkeys(heading for row in cells.values() for heading in row))
+    for heading in ("", *headings):
+        table.add_column(heading, justify="left" if not heading else "right", overflow="fold")
+    for name, row in cells.items():
+        table.add_row(name, *(row.get(heading, "") for heading in headings))
+    Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120).print(table)
+
+
+def _cells(row: dict[str, Any], fid: bool) -> dict[str, str]:
+    """A row of figures as text, by heading."""
+    frechet = row["frechet"]
+    cells = {"FID" if fid else "Fréchet": f"{frechet['mean']:.3f} ± {frechet['std']:.3f}"}
+    if fid:
+        cells[f"least of {frechet['seeds']}"] = f"{frechet['minimum']:.3f}"
+    if "inception_score" in row:
+        cells["IS"] = f"{row['inception_score']['mean']:.2f}"
+    cells |= {name: f"{row[name]:.3f}" for name in ("precision", "recall") if name in row}
+    return cells | {"evaluations": str(row["evaluations"]), "images/s": f"{row['images_per_second']:,.0f}"}

@@ -6,9 +6,17 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from simdistill.commands.common import Common, own_teacher, parameters, print_figures, spare_threads
+from simdistill.commands.common import (
+    Common,
+    chosen_features,
+    own_teacher,
+    parameters,
+    print_figures,
+    spare_threads,
+)
 from simdistill.options import first_word, parse_options
 from simdistill.runs import RunFolder
+from simdistill.training.processes import joined
 from simdistill.workflows import measuring
 
 
@@ -20,19 +28,48 @@ class _Evaluate(Common):
     """Samples an evaluation seed."""
     seeds: int = 5
     """Evaluation seeds, over which mean and spread are taken."""
+    reference: Path | None = None
+    """A .npz of `simdistill stats`, or EDM's, to judge against; the recipe's if not given."""
+    inception: Path | None = None
+    """Weights of Inception-v3 for the FID: inception-2015-12-05.pt or pt_inception-2015-12-05-6726825d.pth."""
+    features: str = ""
+    """Other features: pixels, digits, imagenet, or a classifier's .safetensors; the reference's if not given."""
+    batch: int = 500
+    """Samples that a network draws at a time: fewer for less memory; the figures do not depend on it."""
     teacher: str | None = None
     """The run's teacher, package.module:function, if it is code of your own."""
+
+
+ABOUT = """Measure a run's teacher, student and undistilled start side by side, and renew its evaluation.json, pictures
+and report, unless those rest on more samples.
+
+  simdistill evaluate RUN
+  simdistill evaluate RUN --samples 50000 --seeds 3 --reference ref.npz --inception inception-2015-12-05.pt
+
+The second is the FID of the literature (docs/metrics.md); torchrun spreads it over GPUs. TorchScript (.pt) is a
+program: read only files whose author you trust.
+"""
 
 
 def run(words: Sequence[str]) -> None:
     """`simdistill evaluate RUN …`."""
     run, rest = first_word(words, "evaluate", "RUN")
-    about = (
-        "Measure a run's teacher, student and undistilled start side by side, and renew its evaluation.json, "
-        "pictures and report, unless those rest on more samples."
-    )
-    options = parse_options(_Evaluate(), [run, *rest], "evaluate RUN", about)
+    options = parse_options(_Evaluate(), [run, *rest], "evaluate RUN", ABOUT)
+    features = chosen_features(options.inception, options.features)
     teacher = own_teacher(options.teacher) or measuring.teacher_of(RunFolder.open(options.run))
-    spare_threads(parameters(teacher))
-    figures = measuring.evaluate_run(options.run, teacher, options.samples, options.seeds, options.device)
-    print_figures(figures, options.run, options.json)
+    if not features:  # another network to compute, and not a small one
+        spare_threads(parameters(teacher))
+    with joined(options.device) as (processes, device):
+        figures = measuring.evaluate_run(
+            options.run,
+            teacher,
+            options.samples,
+            options.seeds,
+            device,
+            str(options.reference or ""),
+            features,
+            options.batch,
+            processes,
+        )
+        if processes.leads:
+            print_figures(figures, options.run, options.json)

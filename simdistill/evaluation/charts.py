@@ -40,7 +40,7 @@ def shares(milestones: Sequence[Record], figures: Record) -> str:
     for name in ("precision", "recall"):
         values = [record["quality"][name] for record in milestones]
         axes.plot([record["seconds"] for record in milestones], values, color=INK[name], marker="o", markersize=3.5)
-        if figures:
+        if name in figures.get("teacher", {}):
             axes.axhline(figures["teacher"][name], color=INK[name], linestyle="--", linewidth=1)
     return _svg(figure, axes, "shares")
 

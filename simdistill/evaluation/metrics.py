@@ -7,6 +7,7 @@ from one feature extractor; their sizes may differ. Pairs are visited in blocks,
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeAlias
 
 import torch
@@ -31,6 +32,13 @@ class Moments:
     mean: Float[Tensor, " dimensions"]
     covariance: Float[Tensor, "dimensions dimensions"]
 
+    @cached_property
+    def factor(self) -> Float[Tensor, "dimensions rank"]:
+        """F with F Fᵀ the covariance, float64; eigenvalues that are rounding errors of 0 are left out."""
+        values, vectors = torch.linalg.eigh(self.covariance.double())
+        significant = values > len(values) * torch.finfo(values.dtype).eps * values[-1]
+        return vectors[:, significant] * values[significant].sqrt()
+
     @classmethod
     def of(cls, features: Features) -> "Moments":
         """The sample mean and the unbiased covariance (divided by samples - 1), float64.
@@ -54,9 +62,8 @@ def frechet_distance(moments: Moments, reference: Moments) -> float:
     d = len(reference.mean)
     require(len(moments.mean) == d, "len(moments.mean)", len(moments.mean), f"{d}, as in reference: {_ONE_EXTRACTOR}")
     shift = (moments.mean.double() - reference.mean.double()).square().sum()
-    factor, reference_factor = _factor(moments.covariance), _factor(reference.covariance)
-    spread = factor.square().sum() + reference_factor.square().sum()
-    overlap = torch.linalg.svdvals(factor.T @ reference_factor).sum()
+    spread = moments.factor.square().sum() + reference.factor.square().sum()
+    overlap = torch.linalg.svdvals(moments.factor.T @ reference.factor).sum()
     return max(0.0, float(shift + spread - 2 * overlap))
 
 
@@ -88,19 +95,21 @@ class PrecisionRecall:
     """The references whose ball holds some sample (Naeem et al. 2020)."""
 
 
-def precision_recall(features: Features, reference: Reference, k: int = 3) -> PrecisionRecall:
+def precision_recall(
+    features: Features, reference: Reference, k: int = 3, radii: Float[Tensor, " _"] | None = None
+) -> PrecisionRecall:
     """Fidelity (precision, density) and diversity (recall, coverage) by k-nearest-neighbour balls.
 
     The ball of a point is closed and reaches to its k-th nearest neighbour in its own set, itself not counted.
-    k = 3 is Kynkäänniemi's choice; Naeem et al. take 5.
+    k = 3 is Kynkäänniemi's choice; Naeem et al. take 5. The `radii` of the reference's balls, if they are at hand from
+    `ball_radii`, need not be computed again.
 
     Raises `ValueError` for different dimensions, k < 1, at most k or fewer than 2 samples, or a value not finite.
     """
     x, y = _pair("features", features, reference)
     most = min(len(x), len(y)) - 1
     require(1 <= k <= most, "k", k, f"from 1 to {most}, below the size of either set: lower it or draw more samples")
-    # k + 1, because the nearest neighbour of a point in its own set is itself
-    radii, reference_radii = _nearest(x, x, k + 1), _nearest(y, y, k + 1)
+    reference_radii, radii = ball_radii(y, k) if radii is None else radii, ball_radii(x, k)
     balls, reference_balls = _balls_around(y, x, radii), _balls_around(x, y, reference_radii)
     covered = _nearest(y, x, 1) <= reference_radii
     return PrecisionRecall(
@@ -109,6 +118,12 @@ def precision_recall(features: Features, reference: Reference, k: int = 3) -> Pr
         density=float(reference_balls.mean() / k),
         coverage=float(covered.double().mean()),
     )
+
+
+def ball_radii(features: Features, k: int = 3) -> Float[Tensor, " samples"]:
+    """The distance of each point to its k-th nearest neighbour in its own set, float64."""
+    x = features.double()
+    return _nearest(x, x, k + 1)  # the nearest of all is the point itself
 
 
 def energy_distance(samples: Features, reference: Reference) -> float:
@@ -160,13 +175,6 @@ def _float64(name: str, features: Tensor) -> Tensor:
     bad = int((~features.isfinite()).sum())
     require(bad == 0, f"non-finite values in {name}", bad, "0: the generator or the feature extractor diverged")
     return features.double()
-
-
-def _factor(covariance: Tensor) -> Tensor:
-    """F `[dimensions, rank]` with F Fᵀ the covariance; eigenvalues that are rounding errors of 0 are left out."""
-    values, vectors = torch.linalg.eigh(covariance.double())
-    significant = values > len(values) * torch.finfo(values.dtype).eps * values[-1]
-    return vectors[:, significant] * values[significant].sqrt()
 
 
 def _blocks(x: Tensor, y: Tensor) -> tuple[Tensor, ...]:

@@ -5,32 +5,22 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from functools import cached_property
-from importlib.resources import as_file, files
+from pathlib import Path
 from statistics import median
 from typing import Any, TypeAlias
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
-from simdistill.data.images import ImageSet, open_images
+from simdistill.data.images import open_images
 from simdistill.denoisers import GaussianMixture
-from simdistill.evaluation.features import ImageClassifier
-from simdistill.evaluation.metrics import (
-    Features,
-    Moments,
-    energy_distance,
-    frechet_distance,
-    kernel_distance,
-    precision_recall,
-    sliced_wasserstein,
-)
+from simdistill.evaluation.bar import progress_bar
+from simdistill.evaluation.extractors import load_extractor
+from simdistill.evaluation.reference import Reference, data_reference, stored_reference
+from simdistill.evaluation.statistics import ALONE, Gathering, Statistics, Together
 from simdistill.sampling import heun, noise_from_seeds
 from simdistill.shapes import Condition, Data
 from simdistill.teachers.teacher import Teacher
-from simdistill.teachers.weights import read_into
 from simdistill.validation import require
 
 Sampler: TypeAlias = Callable[[Data, Condition], Data]
@@ -39,77 +29,34 @@ Sampler: TypeAlias = Callable[[Data, Condition], Data]
 TEACHER_STEPS = 18  # of Heun's sampler: 35 evaluations, EDM's setting for small images
 REFERENCE_SEED = 2**31  # far from the seeds that are evaluated
 BATCH = 500  # samples that a network is called with
-REFERENCE_IMAGES = 10_000  # of a larger set: every one of them is compared with every sample
+ROUND = 4  # batches that are held, and timed, at once
+SHARES = ("precision", "recall", "density", "coverage")
 
 
-@dataclass(frozen=True)
-class Reference:
-    """What samples are judged against: `features` of the reference set, and of a held-out set where there is one."""
-
-    name: str
-    extract: Callable[[Data], Features]
-    features: Features
-    held_out: Float[Tensor, "held_out dimensions"] | None = None
-
-    def measure(self, features: Features) -> dict[str, float]:
-        """Every metric of one set of features."""
-        return {
-            **self.glance(features),
-            "kernel": kernel_distance(features, self.features),
-            "energy": energy_distance(features, self.features),
-            "sliced_wasserstein": sliced_wasserstein(features, self.features),
-        }
-
-    def glance(self, features: Features) -> dict[str, float]:
-        """The metrics to follow a training by: Fréchet distance, precision, recall, density and coverage."""
-        distance = frechet_distance(Moments.of(features), self._moments)
-        return {"frechet": distance, **asdict(precision_recall(features, self.features))}
-
-    @cached_property
-    def _moments(self) -> Moments:
-        return Moments.of(self.features)
-
-    def floor(self) -> dict[str, Any] | None:
-        """The metrics of the held-out real samples: what no generator should be said to beat."""
-        return None if self.held_out is None else {"samples": len(self.held_out), **self.measure(self.held_out)}
-
-
-def reference_for(teacher: Teacher, samples: int = 2000, device: torch.device | str = "cpu") -> Reference:
+def reference_for(
+    teacher: Teacher, samples: int = 2000, device: torch.device | str = "cpu", stored: str = "", features: str = ""
+) -> Reference:
     """What a student of `teacher` is judged against.
 
-    For the digits, the training images in the features of the shipped classifier; for a teacher without a data set,
-    `samples` of its own by the reference sampler (of an exact mixture, exact ones), as they are: the distance then
-    measures distillation alone.
+    The statistics in the file `stored`, if one is named. Else, for the digits, the training images in the features of
+    the shipped classifier; for a teacher without a data set, `samples` of its own by the reference sampler (of an exact
+    mixture, exact ones), as they are: the distance then measures distillation alone. `features` names others, as
+    `load_extractor` takes them.
     """
+    if stored:
+        return stored_reference(Path(stored), features, teacher.shape, device)
     if teacher.data == "digits":
-        name = "the digits' 1,348 training images in the features of the shipped classifier"
-        return data_reference(name, open_images("digits"), digits_classifier())
+        whose = f"features {features}" if features else "features of the shipped classifier"
+        images, extractor = open_images("digits"), load_extractor(features or "digits", device)
+        return data_reference(f"{images.name} in the {whose}", images, extractor)
     require(teacher.data is None, "data", teacher.data, "digits, or absent: no other reference is known")
+    extractor = load_extractor(features or "pixels", device)
     if isinstance(teacher.denoiser, GaussianMixture):
-        exact = teacher.denoiser.sample(samples, torch.Generator().manual_seed(REFERENCE_SEED))
-        return Reference(f"{samples} exact samples", lambda x: x, exact)
-    seeds = range(REFERENCE_SEED, REFERENCE_SEED + samples)
-    own = draw(teacher_sampler(teacher), seeds, teacher.shape, balanced_labels(samples, teacher.classes), device)
-    return Reference(f"{samples} samples of the teacher", lambda x: x.flatten(1), own.flatten(1))
-
-
-def data_reference(name: str, data: ImageSet, classifier: ImageClassifier) -> Reference:
-    """A labelled set as the reference and its held-out part as the floor, in the classifier's features."""
-
-    @torch.no_grad()
-    def extract(images: Data) -> Features:
-        return torch.cat([classifier.features(part) for part in images.split(BATCH)])
-
-    def features(images: ImageSet) -> Features:
-        return extract(images.batch(range(min(len(images), REFERENCE_IMAGES))))
-
-    return Reference(name, extract, features(data), None if data.held_out is None else features(data.held_out))
-
-
-def digits_classifier() -> ImageClassifier:
-    """The classifier that the package ships; `simdistill features` made it."""
-    with as_file(files("simdistill") / "weights" / "digits-classifier.safetensors") as path:
-        return read_into(ImageClassifier((1, 8, 8), 10, 32), path)[0]
+        own, what = teacher.denoiser.sample(samples, torch.Generator().manual_seed(REFERENCE_SEED)), "exact samples"
+    else:
+        seeds, labels = range(REFERENCE_SEED, REFERENCE_SEED + samples), balanced_labels(samples, teacher.classes)
+        own, what = draw(teacher_sampler(teacher), seeds, teacher.shape, labels, device), "samples of the teacher"
+    return Reference(f"{samples} {what}", extractor, Statistics.of(extractor.features(own)))
 
 
 def teacher_sampler(teacher: Teacher, steps: int = TEACHER_STEPS) -> Sampler:
@@ -131,7 +78,7 @@ def draw(
     device: torch.device | str = "cpu",
 ) -> Data:
     """`[len(seeds), *shape]` on the CPU: one sample for each seed, and for each row of `condition` if there is one."""
-    parts = _parts(noise_from_seeds(seeds, shape), condition)
+    parts = _parts(noise_from_seeds(seeds, shape), condition, BATCH)
     return torch.cat([sampler(z.to(device), None if c is None else c.to(device)).cpu() for z, c in parts])
 
 
@@ -143,33 +90,47 @@ def evaluate(
     seeds: int = 5,
     thorough: bool = True,
     device: torch.device | str = "cpu",
+    batch: int = BATCH,
+    together: Together = ALONE,
 ) -> dict[str, dict[str, Any]]:
     """The figures of each named (sampler, evaluations a sample), on the same `seeds` × `samples` noises.
 
-    `frechet` and the other distances are {mean, std, seeds, values}; `precision`, `recall`, `density` and `coverage`
-    are means, their standard deviations in `spread`. `images_per_second` is the median over the seeds of the samplers'
-    own time, starting noise given, taken in turns so that a busy machine slows all of them alike.
-    Unless `thorough` only the metrics of `Reference.glance` are taken.
+    `frechet` and the other distances are {mean, std, seeds, values}, and of `frechet` the minimum; `precision`,
+    `recall`, `density` and `coverage` are means, their standard deviations in `spread`; what the reference has no
+    features for is left out. `images_per_second` is the median over the seeds of the samplers' own time, starting noise
+    given, taken in turns so that a busy machine slows all of them alike. Unless `thorough` only the metrics of
+    `Reference.glance` are taken. The noises are drawn and forgotten a few batches at a time; of several processes each
+    takes a part, and all return the same figures, which depend neither on their number nor on `batch`.
     """
     require(samples >= 10, "samples", samples, "at least 10")
     require(seeds >= 1, "seeds", seeds, "at least 1")
-    if thorough:
+    require(batch >= 1, "batch", batch, "at least 1")
+    if thorough and together.leads:
         print(f"evaluating {seeds} × {samples} samples of {', '.join(samplers)}", file=sys.stderr, flush=True)
-    condition = balanced_labels(samples, teacher.classes)
-    condition = None if condition is None else condition.to(device)
     measured: dict[str, list[dict[str, float]]] = {name: [] for name in samplers}
     rates: dict[str, list[float]] = {name: [] for name in samplers}
-    for seed in range(seeds):
-        z = noise_from_seeds(range(seed * samples, (seed + 1) * samples), teacher.shape).to(device)
-        for name, (sampler, _) in samplers.items():
-            sampler(z[:BATCH], None if condition is None else condition[:BATCH])  # warm up
-            _wait(z)
-            started = time.perf_counter()
-            drawn = [sampler(*part) for part in _parts(z, condition)]
-            _wait(z)
-            rates[name].append(samples / (time.perf_counter() - started))
-            features = reference.extract(torch.cat(drawn).cpu())
-            measured[name].append(reference.measure(features) if thorough else reference.glance(features))
+    rows = range(samples)[together.rows(samples)]
+
+    def gather(sampler: Sampler, seed: int) -> tuple[Statistics, float]:
+        """The statistics of an evaluation seed's samples, and how many are drawn a second."""
+        gathering, seconds = Gathering(reference.extractor, samples, scored=thorough), 0.0
+        for part in _split(rows, ROUND * batch):
+            parts = _noises(seed, part, samples, teacher, device, batch)
+            if part.start == rows.start:
+                sampler(*parts[0])  # warm up
+            drawn, passed = _timed(sampler, parts)
+            gathering.add(part.start, drawn)
+            seconds += passed
+            advance(len(part))
+        rate = together.add_up(torch.tensor(len(rows) / max(seconds, 1e-9)))
+        return gathering.statistics(together), float(rate)
+
+    with progress_bar("samples", seeds * len(samplers) * len(rows), thorough and together.leads) as advance:
+        for seed in range(seeds):
+            for name, (sampler, _) in samplers.items():
+                found, rate = gather(sampler, seed)
+                measured[name].append(reference.measure(found) if thorough else reference.glance(found))
+                rates[name].append(rate)
     return {
         name: {
             **_summary(measured[name]),
@@ -189,26 +150,49 @@ def machine() -> str:
     return f"{cores}; PyTorch {torch.__version__}, {threads} thread{'s' if threads > 1 else ''}"
 
 
+def _noises(
+    seed: int, rows: range, samples: int, teacher: Teacher, device: torch.device | str, batch: int
+) -> list[tuple[Tensor, Tensor | None]]:
+    """Those rows of an evaluation seed's `samples` noises and labels, in batches on the device."""
+    z = noise_from_seeds(range(seed * samples + rows.start, seed * samples + rows.stop), teacher.shape).to(device)
+    labels = balanced_labels(samples, teacher.classes)
+    return _parts(z, None if labels is None else labels[rows.start : rows.stop].to(device), batch)
+
+
+def _timed(sampler: Sampler, parts: Sequence[tuple[Tensor, Tensor | None]]) -> tuple[Tensor, float]:
+    """What the sampler draws, and the seconds that it takes."""
+    _wait(parts[0][0])
+    started = time.perf_counter()
+    drawn = torch.cat([sampler(*part) for part in parts])
+    _wait(drawn)
+    return drawn, time.perf_counter() - started
+
+
 def _wait(z: Tensor) -> None:
     """Until a GPU has done what it was asked to: calls return before."""
     if z.is_cuda:
         torch.cuda.synchronize(z.device)
 
 
-def _parts(z: Tensor, condition: Tensor | None) -> list[tuple[Tensor, Tensor | None]]:
-    conditions = [None] * len(z.split(BATCH)) if condition is None else condition.split(BATCH)
-    return list(zip(z.split(BATCH), conditions, strict=True))
+def _split(rows: range, size: int) -> list[range]:
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
+
+
+def _parts(z: Tensor, condition: Tensor | None, batch: int) -> list[tuple[Tensor, Tensor | None]]:
+    conditions = [None] * len(z.split(batch)) if condition is None else condition.split(batch)
+    return list(zip(z.split(batch), conditions, strict=True))
 
 
 def _summary(measured: list[dict[str, float]]) -> dict[str, Any]:
     values = {name: torch.tensor([m[name] for m in measured], dtype=torch.float64) for name in measured[0]}
     spread = {name: float(v.std()) if len(v) > 1 else 0.0 for name, v in values.items()}
-    shares = ("precision", "recall", "density", "coverage")
+    shares = [name for name in SHARES if name in values]
     distances = {
         name: {"mean": float(v.mean()), "std": spread[name], "seeds": len(v), "values": v.tolist()}
         for name, v in values.items()
-        if name not in shares
+        if name not in SHARES
     }
+    distances["frechet"]["minimum"] = float(values["frechet"].min())
     return {
         **distances,
         **{name: float(values[name].mean()) for name in shares},

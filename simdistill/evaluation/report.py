@@ -16,7 +16,9 @@ from PIL import Image
 
 from simdistill.configuration import to_toml
 from simdistill.evaluation import charts
+from simdistill.evaluation.extractors import of_inception
 from simdistill.evaluation.progress import Progress, Record, State, duration, log_lines, short
+from simdistill.evaluation.statistics import KEPT
 from simdistill.files import write_atomically
 from simdistill.runs import RunFolder
 
@@ -69,6 +71,9 @@ def contents(run: RunFolder) -> Contents:
     profiles = [line for line in lines if line.get("y")]
     levels = sorted({level for line in profiles for level in line["y"]}, key=float)
     who = "teacher" if config.get("verb") == "pretrain" else "student"
+    last: Record = milestones[-1]["quality"] if milestones else {}
+    told = [name for name in ("features", "reference") if name in last]  # by older runs nothing
+    beside = figures if all(last[name] == figures.get(name) for name in told) else {}  # or not to be compared
     path = Path(run.path.name) if run.path.is_absolute() else run.path  # the page may go to others
     return {
         "name": run.path.resolve().name,
@@ -76,6 +81,10 @@ def contents(run: RunFolder) -> Contents:
         "config_path": shlex.quote((path / run.config.name).as_posix()),
         "who": who,
         "outcome": _outcome(figures) if figures else "",
+        "distance": _distance(figures),
+        "milestones_distance": _distance(last),
+        "beside": beside,
+        "kept": KEPT,
         "config": config,
         "settings": {key: _setting(value) for key, value in config.items()},
         "progress": Progress.of(records, config.get("iterations")),
@@ -86,14 +95,19 @@ def contents(run: RunFolder) -> Contents:
         "column": partial(_column, figures),
         "milestones": milestones,
         "frechet": {record["iteration"]: record["quality"]["frechet"]["mean"] for record in milestones},
-        "learning_curve": charts.learning_curve(milestones, figures, who) if milestones else "",
-        "shares": charts.shares(milestones, figures) if milestones else "",
+        "learning_curve": charts.learning_curve(milestones, beside, who) if milestones else "",
+        "shares": charts.shares(milestones, beside) if "recall" in last else "",
         "curves": _curves(lines),
         "levels": levels,
         "level_colours": {mode: charts.level_colours(len(levels), mode) for mode in ("light", "dark")},
         "profile": charts.profile(profiles, levels) if profiles else "",
         "film": film,
     }
+
+
+def _distance(figures: Record) -> str:
+    """What the Fréchet distance of such figures is called: in Inception's features it is the FID."""
+    return "FID" if of_inception(figures.get("features")) else "Fréchet distance"
 
 
 def _curves(lines: Sequence[Record]) -> list[tuple[str, str, str]]:
@@ -131,7 +145,7 @@ def _outcome(figures: Record) -> str:
     written = {name: " ± ".join(cell) for name, cell in _column(figures, "frechet").items()}
     text = (
         f"One network evaluation instead of {teacher['evaluations']}: {speedup:,.{0 if speedup >= 10 else 1}f}× the "
-        f"images per second, Fréchet distance {written['student']} where the teacher has {written['teacher']}."
+        f"images per second, {_distance(figures)} {written['student']} where the teacher has {written['teacher']}."
     )
     t, s = teacher["frechet"], student["frechet"]
     if s["seeds"] < 2:
@@ -149,9 +163,14 @@ def _titles(figures: Record) -> dict[str, str]:
 
 
 def _column(figures: Record, metric: str) -> dict[str, list[str]]:
-    """A metric of every sampler as [mean, spread] or [mean], rounded alike: the smallest spread keeps two digits."""
+    """A metric of every sampler that has it, as [mean, spread] or [mean]; "minimum" is the least Fréchet distance.
+
+    All are rounded alike: the smallest spread keeps two digits.
+    """
+    if metric == "minimum":
+        return _least(figures)
     found: dict[str, list[float]] = {}
-    for name in (name for name in _titles(figures) if figures.get(name)):
+    for name in (name for name in _titles(figures) if figures.get(name) and metric in figures[name]):
         sampler, value = figures[name], figures[name][metric]
         mean, std = (value["mean"], value["std"]) if isinstance(value, dict) else (value, None)
         std = sampler["spread"][metric] if metric in SHARES and "spread" in sampler else std
@@ -160,6 +179,14 @@ def _column(figures: Record, metric: str) -> dict[str, list[str]]:
     most = 3 if metric in SHARES else 5
     decimals = min(max(1 - math.floor(math.log10(min(spreads))), 2), most) if spreads else 3
     return {name: [_number(value, decimals) for value in cell] for name, cell in found.items()}
+
+
+def _least(figures: Record) -> dict[str, list[str]]:
+    """The least Fréchet distance of every sampler over the seeds, rounded as their mean."""
+    cells = _column(figures, "frechet")
+    decimals = len(cells["student"][0].partition(".")[2])
+    values = {name: figures[name]["frechet"] for name in cells}
+    return {name: [_number(v["minimum"], decimals)] for name, v in values.items() if isinstance(v, dict)}
 
 
 def _number(value: float, decimals: int) -> str:

@@ -12,7 +12,8 @@ from rich.progress import track
 
 from simdistill.configuration import to_mapping
 from simdistill.data.images import array_set
-from simdistill.evaluation.quality import Reference, balanced_labels, draw, reference_for, teacher_sampler
+from simdistill.evaluation.quality import balanced_labels, draw, reference_for, teacher_sampler
+from simdistill.evaluation.reference import Reference, check_reference
 from simdistill.evaluation.report import write_report
 from simdistill.generator import Generator
 from simdistill.logs import check_logs, open_logs
@@ -53,6 +54,8 @@ def distill(
     check_logs(log)
     with joined(device) as (processes, device):
         teacher.check("cpu" if processes.shards(recipe.shard) else device)
+        check_reference(recipe.reference, recipe.features, teacher.shape)
+        recipe = replace(recipe, reference=_whole(recipe.reference), features=_whole(recipe.features))
         asked = {"verb": "distill", **to_mapping(replace(recipe, teacher=teacher.name))}
         run = processes.lead(lambda: RunFolder.create(Path(out), asked, overwrite))
         return _distill(run, teacher, recipe, device, processes, log)
@@ -83,7 +86,7 @@ def _distill(
         processes.lead(lambda: None if run.start.exists() else _imitate(teacher, run.start, device))
     _allow_tensor_cores()
     trainer = DistillationTrainer(teacher, recipe, starting_network(run, teacher), device, processes)
-    reference = _reference(teacher, device) if processes.leads else None
+    reference = _reference(teacher, recipe, device) if processes.leads else None
     logs = open_logs(log, run) if processes.leads else []
 
     def keep() -> None:
@@ -121,16 +124,21 @@ def _distill(
     return student
 
 
-def _reference(teacher: Teacher, device: torch.device) -> Reference:
+def _reference(teacher: Teacher, recipe: Recipe, device: torch.device) -> Reference:
     """What students are judged against; a teacher that waits on the CPU to be sharded is moved there and back."""
     module = teacher.trainable
     waiting = module is not None and next(module.parameters()).device.type != device.type
     if module is not None and waiting:
         module.to(device)
-    reference = reference_for(teacher, device=device)
+    reference = reference_for(teacher, device=device, stored=recipe.reference, features=recipe.features)
     if module is not None and waiting:
         module.to("cpu")
     return reference
+
+
+def _whole(name: str) -> str:
+    """The path of a file that is there from wherever the run is resumed; other names as they are."""
+    return str(Path(name).resolve()) if name and Path(name).exists() else name
 
 
 def _allow_tensor_cores() -> None:

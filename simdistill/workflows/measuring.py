@@ -10,10 +10,11 @@ import torch
 from torch import nn
 
 from simdistill.configuration import settings_from_mapping
+from simdistill.evaluation.extractors import of_inception
 from simdistill.evaluation.pictures import picture, side_by_side
 from simdistill.evaluation.quality import (
+    BATCH,
     TEACHER_STEPS,
-    Reference,
     Sampler,
     balanced_labels,
     draw,
@@ -22,6 +23,7 @@ from simdistill.evaluation.quality import (
     reference_for,
     teacher_sampler,
 )
+from simdistill.evaluation.reference import Reference
 from simdistill.evaluation.report import write_report
 from simdistill.files import write_atomically
 from simdistill.generator import Generator
@@ -30,6 +32,7 @@ from simdistill.runs import RunFolder
 from simdistill.shapes import Data
 from simdistill.teachers.teacher import Teacher, load_teacher
 from simdistill.teachers.weights import read_into, read_network
+from simdistill.training.processes import ALONE, Processes
 from simdistill.validation import require
 
 Device: TypeAlias = torch.device | str
@@ -89,19 +92,25 @@ def evaluate_run(
     samples: int = 2000,
     seeds: int = 5,
     device: Device = "cpu",
+    reference: str = "",
+    features: str = "",
+    batch: int = BATCH,
+    processes: Processes = ALONE,
 ) -> dict[str, Any]:
     """Measure a run's teacher, student and undistilled generator side by side, and renew its pictures and report.
 
-    They are left as they are if they rest on more samples than this evaluation. Returns what it writes to
-    `evaluation.json`: the figures that `simdistill.evaluation.quality.evaluate` describes,
-    `floor`, those of held-out real samples where there are any, `speedup`, the student's images per second over the
-    teacher's, and `machine`, what they were measured on. Raises `ValueError` if there is no such run.
+    They are left as they are if they rest on more samples than this evaluation. `reference` and `features` go before
+    those of the run's recipe. Of several `processes` each draws its part of the samples, and all return the figures.
+    Returns what it writes to `evaluation.json`: the figures that `simdistill.evaluation.quality.evaluate` describes,
+    `reference` and `features`, what they were measured against and in, `floor`, those of held-out real samples where
+    there are any, `speedup`, the student's images per second over the teacher's, and `machine`, what they were measured
+    on. Raises `ValueError` if there is no such run, or its reference cannot be had.
     """
     run = RunFolder.open(Path(out))
-    teacher = teacher or teacher_of(run)
+    recipe, teacher = recipe_of(run), teacher or teacher_of(run)
     teacher.check(device)
     start = starting_network(run, teacher)
-    averages = recipe_of(run).averages
+    averages = recipe.averages
     students = [load_generator(out, Teacher(start, teacher.shape), k)[0].to(device) for k in range(len(averages))]
     start.to(device)
     samplers: dict[str, tuple[Sampler, int]] = {
@@ -111,20 +120,35 @@ def evaluate_run(
     }
     others = {f"average-{k}": repr(average) for k, average in enumerate(averages) if k > 0}
     samplers |= {name: (_quiet(student), 1) for name, student in zip(others, students[1:], strict=True)}
-    reference = reference_for(teacher, device=device)
-    figures: dict[str, Any] = dict(evaluate(samplers, teacher, reference, samples, seeds, device=device))
-    ratio = figures["student"]["images_per_second"] / figures["teacher"]["images_per_second"]
-    figures |= {"averages": others, "reference": reference.name, "floor": reference.floor(), "speedup": round(ratio, 1)}
-    figures["machine"] = machine()
-    if _samples(run) > samples * seeds:
-        return figures
+    stored, features = reference or recipe.reference, features or recipe.features
+    against = reference_for(teacher, device=device, stored=stored, features=features)
+    found = evaluate(samplers, teacher, against, samples, seeds, device=device, batch=batch, together=processes)
+    ratio = found["student"]["images_per_second"] / found["teacher"]["images_per_second"]
+    figures: dict[str, Any] = {
+        **found,
+        "averages": others,
+        "reference": against.name,
+        "features": against.extractor.name,
+        "floor": against.floor(),
+        "speedup": round(ratio, 1),
+        "machine": machine(),
+    }
+    processes.lead(lambda: _keep(run, figures, samplers, teacher, device))
+    return figures
+
+
+def _keep(
+    run: RunFolder, figures: dict[str, Any], samplers: dict[str, tuple[Sampler, int]], teacher: Teacher, device: Device
+) -> None:
+    """Write figures, pictures and report of an evaluation, unless those there rest on more samples."""
+    if _samples(run) > figures["student"]["samples"] * figures["student"]["frechet"]["seeds"]:
+        return
     for name, (sampler, _) in samplers.items():
         show(run, name, sampler, teacher, device)
     both = side_by_side(run.picture("teacher").read_bytes(), run.picture("student").read_bytes())
     write_atomically(run.picture("side-by-side"), both)
     write_atomically(run.evaluation, json.dumps(figures, indent=2).encode())
     write_report(run)
-    return figures
 
 
 def milestone(
@@ -143,8 +167,11 @@ def milestone(
     write_atomically(run.picture(f"{iteration:08d}"), picture(drawn))
     it = {"it": (sampler, 1)}
     figures = evaluate(it, teacher, reference, MILESTONE_SAMPLES, seeds, thorough=False, device=device)
-    quality = {name: figures["it"][name] for name in ("frechet", "precision", "recall")}
-    return {"quality": quality}, f"Fréchet {quality['frechet']['mean']:.3f}, recall {quality['recall']:.2f}"
+    quality = {name: figures["it"][name] for name in ("frechet", "precision", "recall") if name in figures["it"]}
+    distance = "FID" if of_inception(reference.extractor.name) else "Fréchet"
+    recall = f", recall {quality['recall']:.2f}" if "recall" in quality else ""
+    quality |= {"features": reference.extractor.name, "reference": reference.name}
+    return {"quality": quality}, f"{distance} {quality['frechet']['mean']:.3f}{recall}"
 
 
 def show(run: RunFolder, name: str, sampler: Sampler, teacher: Teacher, device: Device) -> None:

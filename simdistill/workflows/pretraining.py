@@ -9,15 +9,10 @@ from typing import Any
 
 from simdistill.configuration import settings_from_mapping, to_mapping
 from simdistill.data.images import ImageSet, open_images
-from simdistill.evaluation.features import accuracy, read_classifier, train_classifier, write_classifier
-from simdistill.evaluation.quality import (
-    TEACHER_STEPS,
-    Reference,
-    data_reference,
-    digits_classifier,
-    evaluate,
-    teacher_sampler,
-)
+from simdistill.evaluation.extractors import load_extractor
+from simdistill.evaluation.features import accuracy, train_classifier, write_classifier
+from simdistill.evaluation.quality import TEACHER_STEPS, evaluate, teacher_sampler
+from simdistill.evaluation.reference import Reference, data_reference
 from simdistill.logs import check_logs, open_logs
 from simdistill.runs import RunFolder
 from simdistill.teachers.teacher import Teacher
@@ -83,7 +78,7 @@ def _alone() -> None:
 def _prepared(settings: Pretraining, device: Device) -> tuple[PretrainingTrainer, Reference]:
     data = open_images(settings.data)
     data = data if settings.conditional else data.without_labels()
-    return PretrainingTrainer(data, settings, device), _reference(data, settings)
+    return PretrainingTrainer(data, settings, device), _reference(data, settings, device)
 
 
 def _pretrain(
@@ -110,11 +105,9 @@ def _pretrain(
     return evaluate({"teacher": (sampler, EVALUATIONS)}, teacher, reference, device=device)["teacher"]
 
 
-def _reference(data: ImageSet, settings: Pretraining) -> Reference:
+def _reference(data: ImageSet, settings: Pretraining, device: Device) -> Reference:
     """What the teacher is judged against: its own training images, in the features that the settings name."""
-    if settings.data == "digits" and not settings.features:
-        return data_reference(data.name, data, digits_classifier())
-    require(settings.features != "", "--features", settings.features, "a classifier that `simdistill features` made")
-    classifier, facts = read_classifier(Path(settings.features))
-    require(tuple(classifier.arguments["shape"]) == data.shape, "--features", settings.features, f"for {data.shape}")
-    return data_reference(f"{data.name}, in the features of a classifier of {facts['data']}", data, classifier)
+    features = settings.features or ("digits" if settings.data == "digits" else "")
+    require(features != "", "--features", features, "a classifier that `simdistill features` made, or imagenet")
+    extractor = load_extractor(features, device)
+    return data_reference(f"{data.name} in the features {extractor.name}", data, extractor)

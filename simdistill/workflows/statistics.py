@@ -1,0 +1,62 @@
+"""Reference statistics of a set of images, stored to be compared with."""
+
+import hashlib
+import json
+from pathlib import Path
+
+from simdistill.data.images import open_images
+from simdistill.evaluation.bar import progress_bar
+from simdistill.evaluation.extractors import Extractor, load_extractor
+from simdistill.evaluation.statistics import KEPT, statistics_of
+from simdistill.evaluation.stored import Stored, read_statistics, write_statistics
+from simdistill.training.processes import ALONE, Processes
+from simdistill.workflows.measuring import Device
+
+
+def store_statistics(
+    data: str, out: str | Path, features: str, device: Device = "cpu", processes: Processes = ALONE
+) -> tuple[Stored, bool]:
+    """The statistics of the images that `data` names, in the file `out`, and whether they had to be computed.
+
+    They need not if the file has those of the same images (by the names, sizes and times of their files) in the same
+    features already. `features` is a name or a file as `load_extractor` takes it; of several processes each takes a
+    part. A held-out part of the data gets statistics of its own, in the same file.
+
+    Raises `ValueError` if images or weights cannot be read, or `out` is a file that holds something else.
+    """
+    out, extractor = Path(out), load_extractor(features, device)
+    inputs = _inputs(data, extractor)
+    if processes.lead(lambda: _known(out) == inputs):  # one process decides for all
+        return read_statistics(out), False
+    images = open_images(data)
+    held_out = images.held_out
+    total = len(images) + (len(held_out) if held_out else 0)
+    with progress_bar(f"features of {images.name}", len(range(total)[processes.rows(total)]), processes.leads) as bar:
+        stored = Stored(
+            statistics_of(images, extractor, processes, bar),
+            None if held_out is None else statistics_of(held_out, extractor, processes, bar),
+            extractor.name,
+            images.name,
+            inputs,
+        )
+    processes.lead(lambda: write_statistics(out, stored))
+    return stored, True
+
+
+def _known(out: Path) -> str | None:
+    """What the statistics in `out` were computed from; `ValueError` if they are not for us to replace."""
+    if not out.exists():
+        return None
+    stored = read_statistics(out)
+    if stored.inputs is None:
+        raise ValueError(f"--out = {out}: is not of `simdistill stats`, so it is not overwritten; give another --out")
+    return stored.inputs
+
+
+def _inputs(data: str, extractor: Extractor) -> str:
+    """What the statistics depend on, as a digest: the files of the data, the extractor, how many features are kept."""
+    path = Path(data)
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    status = [(str(file.relative_to(path)), file.stat()) for file in files if file.exists()]
+    facts = [data if not status else "", extractor.name, KEPT, [(n, s.st_size, s.st_mtime_ns) for n, s in status]]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()

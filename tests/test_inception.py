@@ -1,0 +1,389 @@
+"""Inception-v3 against its published table of layers, and the two formats of weights that users bring."""
+
+import io
+import math
+import re
+
+import pytest
+import torch
+from torch.nn.functional import avg_pool2d, batch_norm, conv2d, interpolate, linear, max_pool2d, relu
+
+from simdistill.evaluation import inception as formats
+from simdistill.evaluation.extractors import load_extractor
+from simdistill.evaluation.inception import as_bytes, read_inception
+from simdistill.networks.inception import InceptionV3
+
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit")
+
+# Every convolution as (name, inputs, outputs, kernel height, kernel width): Table 1 of the paper and its Figures 5 to 7
+# in the sizes of the published weights.
+STEM = [
+    ("Conv2d_1a_3x3", 3, 32, 3, 3),
+    ("Conv2d_2a_3x3", 32, 32, 3, 3),
+    ("Conv2d_2b_3x3", 32, 64, 3, 3),
+    ("Conv2d_3b_1x1", 64, 80, 1, 1),
+    ("Conv2d_4a_3x3", 80, 192, 3, 3),
+]
+
+
+def block_a(name, n, pool):
+    return [
+        (f"{name}.branch1x1", n, 64, 1, 1),
+        (f"{name}.branch5x5_1", n, 48, 1, 1),
+        (f"{name}.branch5x5_2", 48, 64, 5, 5),
+        (f"{name}.branch3x3dbl_1", n, 64, 1, 1),
+        (f"{name}.branch3x3dbl_2", 64, 96, 3, 3),
+        (f"{name}.branch3x3dbl_3", 96, 96, 3, 3),
+        (f"{name}.branch_pool", n, pool, 1, 1),
+    ]
+
+
+def block_c(name, c):
+    return [
+        (f"{name}.branch1x1", 768, 192, 1, 1),
+        (f"{name}.branch7x7_1", 768, c, 1, 1),
+        (f"{name}.branch7x7_2", c, c, 1, 7),
+        (f"{name}.branch7x7_3", c, 192, 7, 1),
+        (f"{name}.branch7x7dbl_1", 768, c, 1, 1),
+        (f"{name}.branch7x7dbl_2", c, c, 7, 1),
+        (f"{name}.branch7x7dbl_3", c, c, 1, 7),
+        (f"{name}.branch7x7dbl_4", c, c, 7, 1),
+        (f"{name}.branch7x7dbl_5", c, 192, 1, 7),
+        (f"{name}.branch_pool", 768, 192, 1, 1),
+    ]
+
+
+def block_e(name, n):
+    return [
+        (f"{name}.branch1x1", n, 320, 1, 1),
+        (f"{name}.branch3x3_1", n, 384, 1, 1),
+        (f"{name}.branch3x3_2a", 384, 384, 1, 3),
+        (f"{name}.branch3x3_2b", 384, 384, 3, 1),
+        (f"{name}.branch3x3dbl_1", n, 448, 1, 1),
+        (f"{name}.branch3x3dbl_2", 448, 384, 3, 3),
+        (f"{name}.branch3x3dbl_3a", 384, 384, 1, 3),
+        (f"{name}.branch3x3dbl_3b", 384, 384, 3, 1),
+        (f"{name}.branch_pool", n, 192, 1, 1),
+    ]
+
+
+LAYERS = [
+    *STEM,
+    *block_a("Mixed_5b", 192, 32),
+    *block_a("Mixed_5c", 256, 64),
+    *block_a("Mixed_5d", 288, 64),
+    ("Mixed_6a.branch3x3", 288, 384, 3, 3),
+    ("Mixed_6a.branch3x3dbl_1", 288, 64, 1, 1),
+    ("Mixed_6a.branch3x3dbl_2", 64, 96, 3, 3),
+    ("Mixed_6a.branch3x3dbl_3", 96, 96, 3, 3),
+    *block_c("Mixed_6b", 128),
+    *block_c("Mixed_6c", 160),
+    *block_c("Mixed_6d", 160),
+    *block_c("Mixed_6e", 192),
+    ("Mixed_7a.branch3x3_1", 768, 192, 1, 1),
+    ("Mixed_7a.branch3x3_2", 192, 320, 3, 3),
+    ("Mixed_7a.branch7x7x3_1", 768, 192, 1, 1),
+    ("Mixed_7a.branch7x7x3_2", 192, 192, 1, 7),
+    ("Mixed_7a.branch7x7x3_3", 192, 192, 7, 1),
+    ("Mixed_7a.branch7x7x3_4", 192, 192, 3, 3),
+    *block_e("Mixed_7b", 1280),
+    *block_e("Mixed_7c", 2048),
+]
+
+
+@pytest.fixture(scope="module")
+def state():
+    """Random weights under the published names, from the table alone: activations neither die nor explode."""
+    rng = torch.Generator().manual_seed(0)
+    tensors = {}
+    for name, inputs, outputs, height, width in LAYERS:
+        scale = math.sqrt(2 / (inputs * height * width))
+        tensors[f"{name}.conv.weight"] = scale * torch.randn(outputs, inputs, height, width, generator=rng)
+        tensors[f"{name}.bn.weight"] = 1 + 0.1 * torch.randn(outputs, generator=rng)
+        tensors[f"{name}.bn.bias"] = 0.1 * torch.randn(outputs, generator=rng)
+        tensors[f"{name}.bn.running_mean"] = 0.1 * torch.randn(outputs, generator=rng)
+        tensors[f"{name}.bn.running_var"] = 1 + 0.1 * torch.rand(outputs, generator=rng)
+    tensors["fc.weight"], tensors["fc.bias"] = torch.randn(1008, 2048, generator=rng) / 50, torch.randn(1008)
+    return tensors
+
+
+@pytest.fixture(scope="module")
+def weights(state, tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "any-name.bin"
+    torch.save(state, path)
+    return path
+
+
+def features_by_hand(state, x):
+    """The network as one function of the state dict, in float64: `x` of 299×299 pixels."""
+
+    def layer(name, x, stride=1, padding=0):
+        x = conv2d(x, state[f"{name}.conv.weight"], stride=stride, padding=padding)
+        norm = {key: state[f"{name}.bn.{key}"] for key in ("running_mean", "running_var", "weight", "bias")}
+        return relu(batch_norm(x, **norm, eps=0.001))
+
+    def mean(x):  # the sum over a border of zeros, divided by how many of the nine pixels there are
+        ones = avg_pool2d(torch.ones_like(x[:1, :1]), 3, 1, 1)
+        return avg_pool2d(x, 3, 1, 1) / ones
+
+    def a(name, x):
+        double = layer(f"{name}.branch3x3dbl_2", layer(f"{name}.branch3x3dbl_1", x), padding=1)
+        return torch.cat(
+            [
+                layer(f"{name}.branch1x1", x),
+                layer(f"{name}.branch5x5_2", layer(f"{name}.branch5x5_1", x), padding=2),
+                layer(f"{name}.branch3x3dbl_3", double, padding=1),
+                layer(f"{name}.branch_pool", mean(x)),
+            ],
+            1,
+        )
+
+    def c(name, x):
+        row, column = (0, 3), (3, 0)
+        once = layer(f"{name}.branch7x7_2", layer(f"{name}.branch7x7_1", x), padding=row)
+        twice = layer(f"{name}.branch7x7dbl_2", layer(f"{name}.branch7x7dbl_1", x), padding=column)
+        twice = layer(f"{name}.branch7x7dbl_4", layer(f"{name}.branch7x7dbl_3", twice, padding=row), padding=column)
+        return torch.cat(
+            [
+                layer(f"{name}.branch1x1", x),
+                layer(f"{name}.branch7x7_3", once, padding=column),
+                layer(f"{name}.branch7x7dbl_5", twice, padding=row),
+                layer(f"{name}.branch_pool", mean(x)),
+            ],
+            1,
+        )
+
+    def e(name, x, pool):
+        three = layer(f"{name}.branch3x3_1", x)
+        double = layer(f"{name}.branch3x3dbl_2", layer(f"{name}.branch3x3dbl_1", x), padding=1)
+        return torch.cat(
+            [
+                layer(f"{name}.branch1x1", x),
+                layer(f"{name}.branch3x3_2a", three, padding=(0, 1)),
+                layer(f"{name}.branch3x3_2b", three, padding=(1, 0)),
+                layer(f"{name}.branch3x3dbl_3a", double, padding=(0, 1)),
+                layer(f"{name}.branch3x3dbl_3b", double, padding=(1, 0)),
+                layer(f"{name}.branch_pool", pool(x)),
+            ],
+            1,
+        )
+
+    state = {name: tensor.double() for name, tensor in state.items()}
+    sizes = [x.shape[-1]]
+    x = layer("Conv2d_2a_3x3", layer("Conv2d_1a_3x3", x.double(), stride=2))
+    x = max_pool2d(layer("Conv2d_2b_3x3", x, padding=1), 3, 2)
+    x = max_pool2d(layer("Conv2d_4a_3x3", layer("Conv2d_3b_1x1", x)), 3, 2)
+    for name in ("Mixed_5b", "Mixed_5c", "Mixed_5d"):
+        x = a(name, x)
+    sizes.append(x.shape[-1])
+    double = layer("Mixed_6a.branch3x3dbl_2", layer("Mixed_6a.branch3x3dbl_1", x), padding=1)
+    reduced = [layer("Mixed_6a.branch3x3", x, stride=2), layer("Mixed_6a.branch3x3dbl_3", double, stride=2)]
+    x = torch.cat([*reduced, max_pool2d(x, 3, 2)], 1)
+    for name in ("Mixed_6b", "Mixed_6c", "Mixed_6d", "Mixed_6e"):
+        x = c(name, x)
+    sizes.append(x.shape[-1])
+    seven = layer("Mixed_7a.branch7x7x3_2", layer("Mixed_7a.branch7x7x3_1", x), padding=(0, 3))
+    seven = layer("Mixed_7a.branch7x7x3_3", seven, padding=(3, 0))
+    three = layer("Mixed_7a.branch3x3_2", layer("Mixed_7a.branch3x3_1", x), stride=2)
+    x = torch.cat([three, layer("Mixed_7a.branch7x7x3_4", seven, stride=2), max_pool2d(x, 3, 2)], 1)
+    x = e("Mixed_7b", x, mean)
+    # the maximum of the neighbours: the border counts as nothing
+    x = e("Mixed_7c", x, lambda x: max_pool2d(torch.nn.functional.pad(x, (1, 1, 1, 1), value=-math.inf), 3, 1))
+    sizes.append(x.shape[-1])
+    assert sizes == [299, 35, 17, 8]  # as the paper's table
+    return x.flatten(2).mean(2)
+
+
+def test_the_network_has_the_published_tensors():
+    with torch.device("meta"):
+        network = InceptionV3()
+    shapes = {k: tuple(v.shape) for k, v in network.state_dict().items() if not k.endswith("num_batches_tracked")}
+    expected = {"fc.weight": (1008, 2048), "fc.bias": (1008,)}
+    for name, inputs, outputs, height, width in LAYERS:
+        expected[f"{name}.conv.weight"] = (outputs, inputs, height, width)
+        for key in ("weight", "bias", "running_mean", "running_var"):
+            expected[f"{name}.bn.{key}"] = (outputs,)
+    assert shapes == expected
+    assert len(LAYERS) == 94
+    # the 23,834,568 that Inception-v3 without an auxiliary classifier has, and eight classes of 2,049 more
+    assert sum(p.numel() for p in network.parameters()) == 23_834_568 + 8 * 2049 == 23_850_960
+
+
+def test_the_features_are_those_derived_by_hand(state, rng):
+    network = InceptionV3().eval()
+    network.load_state_dict(state)
+    x = 2 * torch.rand(2, 3, 299, 299, generator=rng) - 1
+    with torch.no_grad():
+        features = network(x)
+    expected = features_by_hand(state, x[:1])
+    assert features.shape == (2, 2048)
+    assert float((features > 0).double().mean()) > 0.5
+    assert float((features[0] - features[1]).norm() / features[0].norm()) > 0.01
+    torch.testing.assert_close(features[:1].double(), expected, rtol=2e-4, atol=1e-5)
+    with pytest.raises(ValueError, match=r"images.shape = \[2, 3, 32, 32\]"):
+        network(x[:, :, :32, :32])
+
+
+# --- the two formats --------------------------------------------------------------------------------------------------
+
+
+class StandIn(torch.nn.Module):
+    """What NVIDIA's TorchScript takes and returns, at a thousandth of the cost: 8-bit images of any size in."""
+
+    def __init__(self, dimensions: int = 2048, agrees: bool = True):
+        super().__init__()
+        rng = torch.Generator().manual_seed(1)
+        self.agrees = agrees
+        self.mixing = torch.nn.Parameter(torch.randn(48, dimensions, generator=rng))
+        self.output = torch.nn.Linear(dimensions, 7)
+
+    def forward(
+        self, img: torch.Tensor, return_features: bool = False, use_fp16: bool = False, no_output_bias: bool = False
+    ) -> torch.Tensor:
+        assert img.dtype == torch.uint8
+        assert img.shape[1] == 3
+        pooled = torch.nn.functional.adaptive_avg_pool2d(img.float() / 255, 4).flatten(1)
+        features = torch.relu(pooled @ self.mixing)
+        if return_features:
+            return features
+        bias = torch.zeros_like(self.output.bias) if no_output_bias else self.output.bias
+        logits = features @ self.output.weight.t() + bias
+        return torch.softmax(logits if self.agrees else 2 * logits, 1)
+
+
+def save_script(path, **arguments):
+    torch.jit.script(StandIn(**arguments)).save(str(path))
+    return path
+
+
+@pytest.fixture
+def images(rng):
+    return 2.4 * torch.rand(5, 3, 32, 32, generator=rng) - 1.2
+
+
+def test_torchscript_is_asked_as_its_publisher_asks_it(tmp_path, images):
+    torch.manual_seed(3)
+    path = save_script(tmp_path / "weights.pth")  # the name says nothing
+    network = torch.jit.load(path)
+    features, probabilities = read_inception(path)
+    bytes_ = (images * 127.5 + 128).clip(0, 255).to(torch.uint8)
+    expected = network(bytes_, return_features=True)
+    assert expected.std() > 0.01
+    torch.testing.assert_close(features(images), expected.detach())
+    assert probabilities is not None
+    torch.testing.assert_close(probabilities(features(images)), network(bytes_, no_output_bias=True).detach())
+    assert not torch.allclose(probabilities(features(images)), network(bytes_), rtol=1e-3)  # the bias does matter
+
+
+def test_probabilities_that_do_not_follow_from_the_features_are_left_out(tmp_path, images):
+    features, probabilities = read_inception(save_script(tmp_path / "x.pt", agrees=False))
+    assert features(images).shape == (5, 2048)
+    assert probabilities is None
+
+
+def test_the_state_dict_sees_images_as_pytorch_resizes_them(state, weights, images):
+    features, probabilities = read_inception(weights)
+    shown = (images * 127.5 + 128).clip(0, 255).to(torch.uint8).double() / 255
+    resized = interpolate(shown, (299, 299), mode="bilinear", align_corners=False)
+    expected = features_by_hand(state, 2 * resized[:1] - 1)
+    found = features(images[:1])
+    torch.testing.assert_close(found.double(), expected, rtol=1e-3, atol=1e-4)
+    logits = linear(found.double(), state["fc.weight"].double())  # without the bias, as Salimans et al.
+    assert probabilities is not None
+    torch.testing.assert_close(probabilities(found).double(), logits.softmax(1), rtol=1e-4, atol=1e-8)
+
+
+def test_features_do_not_depend_on_the_batch(weights, images, monkeypatch):
+    features, _ = read_inception(weights)
+    whole = features(images[:2])
+    monkeypatch.setattr(formats, "BATCH", 1)
+    torch.testing.assert_close(features(images[:2]), whole, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("legacy", [False, True], ids=["zip", "2019's own"])
+def test_state_dicts_of_old_and_new_pytorch_are_read(state, tmp_path, legacy):
+    counted = state | {"Conv2d_1a_3x3.bn.num_batches_tracked": torch.tensor(0)}
+    path = tmp_path / "weights.pt"
+    torch.save(counted, path, _use_new_zipfile_serialization=not legacy)
+    assert read_inception(path)[1] is not None
+
+
+def test_the_name_of_an_extractor_is_that_of_its_weights(tmp_path, weights):
+    one, other = save_script(tmp_path / "a.pt"), save_script(tmp_path / "b.pt", agrees=False)
+    names = [load_extractor(str(path)).name for path in (one, other, weights)]
+    assert len(set(names)) == 3
+    assert all(re.fullmatch("inception-[0-9a-f]{8}", name) for name in names)
+    one.rename(tmp_path / "c.pt")
+    assert load_extractor(str(tmp_path / "c.pt")).name == names[0]
+
+
+class Payload:
+    def __reduce__(self):
+        return print, ("executed",)
+
+
+def damaged(kind, state, weights, tmp_path):
+    """A file that is not what --inception takes."""
+    path = tmp_path / "inception.pt"
+    if kind == "page":
+        path.write_text("\n <!DOCTYPE html><title>404</title>")
+    elif kind == "cut off":
+        path.write_bytes(weights.read_bytes()[:100_000])
+    elif kind == "cut off, old format":
+        buffer = io.BytesIO()
+        torch.save(state, buffer, _use_new_zipfile_serialization=False)
+        path.write_bytes(buffer.getvalue()[:100_000])
+    elif kind == "empty":
+        path.write_bytes(b"")
+    elif kind == "program":
+        torch.save({"a": Payload()}, path)
+    elif kind == "missing tensors":
+        torch.save({k: v for k, v in state.items() if not k.startswith("Mixed_7c")}, path)
+    elif kind == "image classifier":
+        torch.save(state | {"fc.weight": torch.zeros(1000, 2048), "fc.bias": torch.zeros(1000)}, path)
+    elif kind == "auxiliary classifier":
+        torch.save(state | {"AuxLogits.fc.bias": torch.zeros(1000)}, path)
+    elif kind == "no tensors":
+        torch.save([1, 2], path)
+    elif kind == "other script":
+        torch.jit.script(torch.nn.Linear(3, 3)).save(str(path))
+    elif kind == "other features":
+        save_script(path, dimensions=64)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("absent", "no such file; --inception takes"),
+        ("page", "is a page of text, not weights"),
+        ("cut off", "is cut off: its archive has no end; fetch the file again"),
+        ("cut off, old format", "or it is cut off"),
+        ("empty", "or it is cut off"),
+        ("program", "neither TorchScript nor a state dict of tensors alone"),
+        ("missing tensors", r"45 missing, as Mixed_7c.branch1x1.bn.bias$"),
+        ("image classifier", r"shape of fc.weight = \[1000, 2048\]: must be \[1008, 2048\]"),
+        ("auxiliary classifier", r"1 unknown, as AuxLogits.fc.bias$"),
+        ("no tensors", r"content = 'list': must be a state dict"),
+        ("other script", r"is a TorchScript program, but not Inception-v3 as NVIDIA publishes it"),
+        ("other features", r"features of 2 images = \[2, 64\]: must be \[2, 2048\]"),
+    ],
+)
+def test_files_of_something_else_are_refused(kind, words, state, weights, tmp_path, capfd):
+    path = damaged(kind, state, weights, tmp_path)
+    with pytest.raises(ValueError, match=words) as caught:
+        load_extractor(str(path))
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert "executed" not in capfd.readouterr().out
+
+
+def test_images_become_the_bytes_that_are_compared():
+    levels = torch.arange(256, dtype=torch.float32)
+    x = (levels / 127.5 - 1).reshape(1, 1, 16, 16)
+    assert torch.equal(as_bytes(x), levels.byte().reshape(1, 1, 16, 16).expand(1, 3, 16, 16))
+    x = torch.tensor([-9.0, -1.0, 1.0, 9.0, 0.49 / 127.5 - 1, 0.51 / 127.5 - 1]).reshape(1, 3, 1, 2)
+    assert as_bytes(x).flatten().tolist() == [0, 0, 255, 255, 0, 1]
+    for shape in [(5, 2), (5, 2, 8, 8), (5, 64)]:
+        with pytest.raises(ValueError, match="samples of shape"):
+            as_bytes(torch.zeros(shape))
