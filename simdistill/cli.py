@@ -13,6 +13,7 @@ VERBS = {
     "evaluate": "measure a run's teacher, student and undistilled generator side by side",
     "watch": "show a run in progress as a live page: pictures, curves, speed",
     "pretrain": "train a teacher",
+    "convert": "store a published teacher, an EDM .pkl, as a safetensors file",
     "features": "train the classifier whose features the metrics use",
 }
 
