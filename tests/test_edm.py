@@ -7,6 +7,7 @@ import pickle
 import re
 import subprocess
 import sys
+import warnings
 import zipfile
 from collections import OrderedDict
 from pickletools import genops
@@ -99,7 +100,7 @@ def refused(load, tmp_path):
         ("VPPrecond", SongUNet, SONG, {"beta_d": 15.0, "M": 500}, VPScaling(15.0, 0.1, 500), (0.002, 44.69)),
         ("VPPrecond", SongUNet, SONG, {}, VPScaling(), (0.002, 80)),
         ("VEPrecond", SongUNet, NCSNPP, {}, VEScaling(), (0.02, 80)),
-        ("iDDPMPrecond", DhariwalUNet, ADM | {"out_channels": 6}, {}, IDDPMScaling(), (0.0064223, 80)),
+        ("iDDPMPrecond", DhariwalUNet, ADM | {"out_channels": 6}, {}, IDDPMScaling(), (0.0064254, 80)),
     ],
     ids=["edm-ddpmpp", "edm-ncsnpp", "edm-adm", "vp-other", "vp", "ve", "iddpm"],
 )
@@ -602,6 +603,45 @@ def test_mutated_checkpoints_run_nothing_and_raise_only_value_errors(tmp_path, m
     assert said.startswith(f"{path}: ")
     assert len(said.splitlines()) == 1
     assert [p.name for p in tmp_path.iterdir()] == ["x.pkl"]
+
+
+with warnings.catch_warnings():
+    warnings.filterwarnings("ignore", "TypedStorage is deprecated")
+    STORAGE = saved(torch.arange(12.0).storage(), _use_new_zipfile_serialization=False)
+
+
+def described(content):
+    """The steps that would build a 3×4 tensor over a storage with that content."""
+    storage = Call("torch.storage._load_from_bytes", (content,))
+    return Call("torch._utils._rebuild_tensor_v2", (storage, 0, (3, 4), (4, 1), False, {}))
+
+
+def test_a_storage_is_read_by_its_bytes():
+    assert torch.equal(pickled_tensors.read_tensor("w", described(STORAGE), [3, 4]), torch.arange(12.0).reshape(3, 4))
+
+
+@pytest.mark.parametrize("numbers", [11, 13, 2**31 - 1, 2**62, -1])
+def test_a_storage_that_claims_another_size_is_refused(numbers):
+    position = STORAGE.index(b"K\x0cN")  # twelve numbers, in the description of the storage
+    claim = STORAGE[:position] + pickle.dumps(numbers, 2)[2:-1] + STORAGE[position + 2 :]
+    with pytest.raises(ValueError, match="has no sound storage for the tensor w"):
+        pickled_tensors.read_tensor("w", described(claim), [3, 4])
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(15, len(STORAGE) - 1), st.integers(0, 255)), min_size=1, max_size=4),
+    st.integers(0, 9),
+)
+def test_mutated_storages_give_a_tensor_or_a_value_error(changes, cut):
+    content = bytearray(STORAGE)
+    for at, byte in changes:
+        content[at] = byte
+    try:
+        tensor = pickled_tensors.read_tensor("w", described(bytes(content[: len(content) - cut])), [3, 4])
+    except ValueError:
+        return
+    assert (tensor.shape, tensor.dtype) == ((3, 4), torch.float32)
 
 
 # ---- the reader by itself

@@ -116,7 +116,7 @@ class FourierEmbedding(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.register_buffer("freqs", 16 * torch.randn(channels // 2))
+        self.register_buffer("freqs", torch.normal(0.0, 16.0, (channels // 2,)))
 
     def forward(self, noise_labels: Sigma) -> Embedding:
         """Noise labels `[batch]` to `[batch, channels]`."""
