@@ -14,6 +14,7 @@ VERBS = {
     "stats": "compute the reference statistics of images that samples are compared with",
     "watch": "show a run in progress as a live page: pictures, curves, speed",
     "pretrain": "train a teacher on images",
+    "convert": "store a published teacher, an EDM .pkl, as a safetensors file",
     "features": "train a classifier of labelled images whose features the metrics use",
 }
 

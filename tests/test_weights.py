@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 from simdistill.denoisers import Preconditioned
 from simdistill.files import write_atomically
 from simdistill.networks.mlp import MLP
-from simdistill.networks.unet import SongUNet
-from simdistill.scalings import EDMScaling
+from simdistill.networks.unet import DhariwalUNet, SongUNet
+from simdistill.scalings import EDMScaling, IDDPMScaling, VEScaling, VPScaling
 from simdistill.teachers.teacher import Teacher, load_teacher
 from simdistill.teachers.weights import read_into, read_network, read_tensors, write_network
 from simdistill.training.checkpoints import read_checkpoint, write_checkpoint
@@ -32,6 +32,14 @@ NETWORKS = {
         (1, 8, 8),
         10,
     ),
+    "adm": lambda: Preconditioned(
+        DhariwalUNet(4, 1, 2, label_dim=10, model_channels=64, channel_mult=[1], num_blocks=1, attn_resolutions=[4]),
+        (1, 4, 4),
+        10,
+        IDDPMScaling(0.002, 0.01, 100),
+    ),
+    "vp": lambda: Preconditioned(MLP((5,), 16, 1, 10), (5,), 10, VPScaling(15.0, 0.2, 400), 0.01, 20.0),
+    "ve": lambda: Preconditioned(MLP((5,), 16, 1, 10), (5,), 10, VEScaling()),
 }
 
 
@@ -45,6 +53,20 @@ def test_a_network_comes_back_as_it_was(build, tmp_path):
     assert (back.scaling, back.sigma_min, back.sigma_max) == (network.scaling, network.sigma_min, network.sigma_max)
     assert not back.training
     assert not any(p.requires_grad for p in back.parameters())
+    x, sigma, labels = torch.randn(3, *network.shape), torch.tensor([0.1, 1.0, 9.0]), torch.tensor([1, 2, 3])
+    assert torch.equal(back(x, sigma, labels), network(x, sigma, labels))
+
+
+def test_files_from_before_there_were_several_scalings_are_edms(tmp_path):
+    network = perturbed(NETWORKS["mlp"]()).eval()
+    write_network(tmp_path / "new.safetensors", network)
+    tensors, metadata = read_tensors(tmp_path / "new.safetensors")
+    header = json.loads(metadata["simdistill"])
+    assert header["denoiser"].pop("scaling") == {"name": "EDMScaling", "sigma_data": 0.75}
+    header["denoiser"]["sigma_data"] = 0.75
+    save_file(tensors, tmp_path / "old.safetensors", {"simdistill": json.dumps(header)})
+    back, _ = read_network(tmp_path / "old.safetensors")
+    assert back.scaling == EDMScaling(0.75)
     x, sigma, labels = torch.randn(3, 1, 8, 8), torch.tensor([0.1, 1.0, 9.0]), torch.tensor([1, 2, 3])
     assert torch.equal(back(x, sigma, labels), network(x, sigma, labels))
 
@@ -64,6 +86,12 @@ def with_header(path, header):
     save_file({"x": torch.zeros(1)}, path, {"simdistill": header} if header is not None else None)
 
 
+def with_scaling(scaling):
+    """A header that is sound but for its scaling."""
+    network = {"network": "MLP", "arguments": {"shape": [2]}, "shape": [2], "classes": 0}
+    return json.dumps({"denoiser": network | {"scaling": scaling, "sigma_min": 0.1, "sigma_max": 1.0}, "facts": {}})
+
+
 @pytest.mark.parametrize(
     ("header", "message"),
     [
@@ -73,6 +101,10 @@ def with_header(path, header):
         (json.dumps({"denoiser": {"network": "os.system", "arguments": {"command": "x"}}, "facts": {}}), "describe"),
         (json.dumps({"denoiser": {"network": "MLP", "arguments": {"bad": 1}}, "facts": {}}), "describe"),
         (json.dumps({"denoiser": {"network": "MLP"}, "facts": {}}), "describe"),
+        (with_scaling({"name": "os.system"}), "describe"),
+        (with_scaling({"name": "VPScaling", "beta": 1}), "describe"),
+        (with_scaling({"name": "VPScaling", "steps": 0}), "steps = 0: must be at least 2"),
+        (with_scaling({"sigma_data": 0.5}), "describe"),
     ],
 )
 def test_foreign_headers_are_refused(tmp_path, header, message):

@@ -55,7 +55,8 @@ class Conv(nn.Module):
         self.weight = nn.Parameter(torch.empty(out_channels, in_channels, size, size))
         self.bias = nn.Parameter(torch.empty(out_channels))
         init(self.weight, self.bias, gain)
-        self.direction, self.margin = direction, size // 2
+        self.direction: Resampling = direction
+        self.margin = size // 2
         self.register_buffer("resample_filter", _filter(taps) if direction else None)
 
     def forward(self, x: Image) -> Image:
@@ -115,7 +116,7 @@ class FourierEmbedding(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.register_buffer("freqs", 16 * torch.randn(channels // 2))
+        self.register_buffer("freqs", torch.normal(0.0, 16.0, (channels // 2,)))
 
     def forward(self, noise_labels: Sigma) -> Embedding:
         """Noise labels `[batch]` to `[batch, channels]`."""
@@ -136,8 +137,8 @@ def linear(in_features: int, out_features: int, init: Init, bias: bool = True, g
 
 
 def _filter(taps: Sequence[Number]) -> Tensor:
-    f = torch.tensor(taps, dtype=torch.float32)
-    return torch.outer(f, f)[None, None] / f.sum() ** 2
+    total = sum(taps) ** 2  # in Python: torch takes seconds to start computing on the meta device
+    return torch.tensor([[[[a * b / total for b in taps] for a in taps]]], dtype=torch.float32)
 
 
 def _margin(kernel: Tensor) -> int:

@@ -278,4 +278,4 @@ def _rows(name: str, labels: Labels, width: int, emb: Embedding, dropout: Number
 
 
 def _normal(weight: Tensor, bias: Tensor | None, gain: float) -> None:
-    nn.init.normal_(weight, std=gain)
+    weight.data.copy_(torch.normal(0.0, gain, weight.shape))  # not normal_, which takes seconds on the meta device

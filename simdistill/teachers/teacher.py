@@ -11,6 +11,7 @@ from torch import nn
 
 from simdistill.data.densities import gaussians_25
 from simdistill.denoisers import Denoiser, residual
+from simdistill.teachers.edm import read_edm
 from simdistill.teachers.weights import read_network
 from simdistill.validation import require
 
@@ -80,8 +81,9 @@ class Teacher:
 
 
 def load_teacher(name: str) -> Teacher:
-    """The teacher of that name: "digits" (shipped), "gaussians-25" (exact), a .safetensors file or module:function.
+    """The teacher of that name: "digits" (shipped), "gaussians-25" (exact), a file, or module:function.
 
+    A file is a .safetensors of this package or a .pkl of EDM's; nothing in either is executed.
     `package.module:function` is imported and called without arguments; it returns a `Teacher`. Raises `ValueError`
     with the remedy if there is no such teacher, or if the file or the function gives something else.
     """
@@ -91,14 +93,20 @@ def load_teacher(name: str) -> Teacher:
     if name == "gaussians-25":
         mixture = gaussians_25()
         return Teacher(mixture, mixture.shape, name=name)
-    if name.endswith(".safetensors"):
+    if is_file(name):
         return _from_file(Path(name))
-    require(":" in name, "teacher", name, 'digits, gaussians-25, a .safetensors file, or "package.module:function"')
+    choices = 'digits, gaussians-25, a .safetensors or .pkl file, or "package.module:function"'
+    require(":" in name, "teacher", name, choices)
     return _from_function(name)
 
 
+def is_file(name: str) -> bool:
+    """Whether a teacher's name is that of a file, which may be read, rather than of code."""
+    return name.endswith((".safetensors", ".pkl"))
+
+
 def _from_file(path: Path) -> Teacher:
-    denoiser, facts = read_network(path)
+    denoiser, facts = (read_edm(path), {}) if path.suffix == ".pkl" else read_network(path)
     return Teacher(
         denoiser,
         denoiser.shape,

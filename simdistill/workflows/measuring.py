@@ -30,7 +30,7 @@ from simdistill.generator import Generator
 from simdistill.recipes import Recipe
 from simdistill.runs import RunFolder
 from simdistill.shapes import Data
-from simdistill.teachers.teacher import Teacher, load_teacher
+from simdistill.teachers.teacher import Teacher, is_file, load_teacher
 from simdistill.teachers.weights import read_into, read_network
 from simdistill.training.processes import ALONE, Processes
 from simdistill.validation import require
@@ -190,7 +190,7 @@ def starting_network(run: RunFolder, teacher: Teacher) -> nn.Module:
 def teacher_of(run: RunFolder) -> Teacher:
     """The teacher that a run's configuration names; `ValueError` if that is code, which only the user may name."""
     name = recipe_of(run).teacher
-    if name == "teacher" or (":" in name and not name.endswith(".safetensors")):
+    if name == "teacher" or (":" in name and not is_file(name)):
         what = "an object in Python" if name == "teacher" else f"{name}, code of your own"
         raise ValueError(f"{run.path}: its teacher is {what}: name it again with --teacher package.module:function")
     return load_teacher(name)

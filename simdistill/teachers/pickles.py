@@ -1,0 +1,151 @@
+"""Pickles that are read and never run.
+
+A pickle is a program that may import and call anything. Here its steps are followed only as far as they build numbers,
+text, lists, tuples and dicts; a call is written down as a `Call`, and nothing is ever imported or called.
+"""
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pickletools import OpcodeInfo, genops
+from typing import Any
+
+MAX_STEPS = 1_000_000
+"""Steps of the longest pickle that is read; EDM's largest network takes less than a tenth."""
+
+_CONSTANTS = {
+    *("NONE", "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"),
+    *("SHORT_BINBYTES", "BINBYTES", "BINBYTES8"),
+}
+_DICTS = ("collections.OrderedDict", "dnnlib.util.EasyDict")
+_KEYS = (str, int, float, type(None))  # whose hashes cost nothing and run nothing
+
+
+@dataclass(frozen=True)
+class Name:
+    """What a pickle would import."""
+
+    path: str
+
+
+@dataclass(eq=False, repr=False)
+class Call:
+    """`function(*arguments)`, which was not called, and the state that its result would have been given."""
+
+    function: str
+    arguments: tuple[Any, ...]
+    state: Any = None
+
+
+def read_pickle(data: bytes, allowed: Collection[str]) -> Any:
+    """What the pickle holds: plain values, `Name` and `Call`; ordered dicts and EasyDicts are dicts.
+
+    Raises `ValueError` for a name that is not `allowed`, for steps that need more than the above (persistent ids,
+    extension codes, what only protocols before 4 have, …), for more than `MAX_STEPS`, and for no whole pickle.
+    """
+    reader = _Reader(allowed)
+    for count, (opcode, argument) in enumerate(_steps(data)):
+        if count >= MAX_STEPS:
+            raise ValueError(f"has more than {MAX_STEPS:,} steps: no checkpoint needs so many; do not trust it")
+        try:
+            reader.follow(opcode.name, argument)
+        except (IndexError, KeyError, TypeError, AttributeError) as error:
+            what = f"{type(error).__name__} at {opcode.name}"
+            raise ValueError(f"is damaged ({what}); download it again") from error
+    if len(reader.stack) != 1 or reader.below:
+        raise ValueError("is damaged (it ends in the middle of something); download it again")
+    return reader.stack[0]
+
+
+def _steps(data: bytes) -> Iterator[tuple[OpcodeInfo, Any]]:
+    try:
+        for opcode, argument, _ in genops(data):
+            yield opcode, argument
+    except ValueError as error:
+        raise ValueError(f"is not a whole pickle ({error}); download it again") from error
+
+
+class _Reader:
+    """A pickle's stack and memo; `below` holds the stacks under the open marks."""
+
+    def __init__(self, allowed: Collection[str]) -> None:
+        self.allowed = allowed
+        self.stack: list[Any] = []
+        self.below: list[list[Any]] = []
+        self.memo: dict[int, Any] = {}
+
+    def follow(self, step: str, argument: Any) -> None:
+        """One step of the pickle."""
+        push, pop = self.stack.append, self.stack.pop
+        if step in _CONSTANTS:
+            return push(argument)
+        match step:
+            case "PROTO" | "FRAME" | "STOP":
+                pass
+            case "NEWTRUE" | "NEWFALSE":
+                push(step == "NEWTRUE")
+            case "MARK":
+                self.below.append(self.stack)
+                self.stack = []
+            case "EMPTY_LIST":
+                push([])
+            case "EMPTY_DICT":
+                push({})
+            case "EMPTY_TUPLE":
+                push(())
+            case "EMPTY_SET":
+                push(set())
+            case "TUPLE1" | "TUPLE2" | "TUPLE3":
+                push(tuple([pop() for _ in range(int(step[-1]))][::-1]))
+            case "TUPLE":
+                items = self._marked()
+                self.stack.append(tuple(items))
+            case "APPEND" | "APPENDS":
+                items = [pop()] if step == "APPEND" else self._marked()
+                _is_a(list, self.stack[-1]).extend(items)
+            case "ADDITEMS":
+                items = [_key(item) for item in self._marked()]
+                _is_a(set, self.stack[-1]).update(items)
+            case "SETITEM" | "SETITEMS":
+                items = [pop(), pop()][::-1] if step == "SETITEM" else self._marked()
+                keys = [_key(item) for item in items[::2]]
+                _is_a(dict, self.stack[-1]).update({key: items[2 * i + 1] for i, key in enumerate(keys)})
+            case "MEMOIZE":
+                self.memo[len(self.memo)] = self.stack[-1]
+            case "BINGET" | "LONG_BINGET":
+                push(self.memo[argument])
+            case "STACK_GLOBAL":
+                name, module = _is_a(str, pop()), _is_a(str, pop())
+                push(self._name(module, name))
+            case "REDUCE" | "NEWOBJ":
+                arguments, name = _is_a(tuple, pop()), _is_a(Name, pop())
+                push({} if name.path in _DICTS and not arguments else Call(name.path, arguments))
+            case "BUILD":
+                state = pop()
+                _is_a(Call, self.stack[-1]).state = state
+            case _:
+                raise ValueError(
+                    f"has the step {step}, which no checkpoint of pickle protocol 4 needs: do not trust it"
+                )
+        return None
+
+    def _marked(self) -> list[Any]:
+        items, self.stack = self.stack, self.below.pop()
+        return items
+
+    def _name(self, module: str, name: str) -> Name:
+        path = f"{module}.{name}"
+        if path not in self.allowed:
+            raise ValueError(
+                f"asks for {path[:80]!r}, which no checkpoint needs: do not trust it; nothing of it was run"
+            )
+        return Name(path)
+
+
+def _is_a(kind: type[Any] | tuple[type[Any], ...], value: Any) -> Any:
+    if not isinstance(value, kind):
+        raise TypeError
+    return value
+
+
+def _key(value: Any) -> Any:
+    return _is_a(_KEYS, value)

@@ -1,0 +1,42 @@
+"""From a published teacher's file to one of this package's."""
+
+import dataclasses
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from simdistill.teachers.edm import read_edm
+from simdistill.teachers.weights import write_network
+from simdistill.validation import require
+
+
+def convert(source: Path, out: Path, overwrite: bool = False) -> dict[str, Any]:
+    """Store the network of EDM's `source`, a .pkl, as `out`, a .safetensors that `load_teacher` reads; its facts.
+
+    The header describes network, arguments and preconditioning, and names the source with its SHA-256. Raises
+    `ValueError` if the source cannot be read, or if `out` exists and is not to be overwritten.
+    """
+    require(source.suffix == ".pkl", "source", str(source), "a .pkl of EDM's; a .safetensors needs no conversion")
+    require(out.suffix == ".safetensors", "out", str(out), "a .safetensors file")
+    require(overwrite or not out.exists(), "out", str(out), "a new file; give another, or --overwrite it")
+    denoiser = read_edm(source)
+    about = {"source": source.name, "sha256": _digest(source)}
+    write_network(out, denoiser, **about)
+    return {
+        "out": str(out),
+        "network": type(denoiser.model).__name__,
+        "preconditioning": type(denoiser.scaling).__name__,
+        **dataclasses.asdict(denoiser.scaling),
+        "shape": list(denoiser.shape),
+        "classes": denoiser.classes,
+        "parameters": sum(p.numel() for p in denoiser.parameters()),
+        **about,
+    }
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,144 @@
+"""From a published checkpoint to a teacher and to a file of this package: the same answers, nothing overwritten."""
+
+import hashlib
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from edm_files import dumps, tree
+
+from simdistill.cli import main
+from simdistill.configuration import read_toml
+from simdistill.networks.unet import SongUNet
+from simdistill.recipes import RECIPES
+from simdistill.runs import RunFolder
+from simdistill.scalings import VPScaling
+from simdistill.teachers.teacher import load_teacher
+from simdistill.teachers.weights import read_network, read_tensors
+from simdistill.training.trainer import DistillationTrainer
+from simdistill.workflows import measuring
+from simdistill.workflows.converting import convert
+
+SETTINGS = {
+    "img_resolution": 8,
+    "in_channels": 3,
+    "out_channels": 3,
+    "label_dim": 10,
+    "model_channels": 8,
+    "channel_mult": [1, 2],
+    "num_blocks": 1,
+    "attn_resolutions": [4],
+    "dropout": 0.13,
+}
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    """A file as EDM publishes them, of a small class-conditional network under the VP preconditioning."""
+    torch.manual_seed(0)
+    path = tmp_path / "edm-tiny-cond-vp.pkl"
+    path.write_bytes(dumps(tree(SongUNet(**SETTINGS), SETTINGS, "VPPrecond", {"beta_d": 15.0})))
+    return path
+
+
+def test_a_pkl_is_a_teacher(checkpoint):
+    teacher = load_teacher(str(checkpoint))
+    assert (teacher.shape, teacher.classes, teacher.data) == ((3, 8, 8), 10, None)
+    assert teacher.name == str(checkpoint)
+    assert teacher.sigma_min == 0.002
+    assert teacher.sigma_max == pytest.approx(44.69, rel=1e-3)
+    teacher.check()
+    assert teacher.trainable is teacher.denoiser
+
+
+def test_a_pkl_is_distilled(checkpoint):
+    """An iteration of both updates; the teacher, whose tensors came from the file, stays as it is."""
+    teacher = load_teacher(str(checkpoint))
+    before = {name: tensor.clone() for name, tensor in teacher.denoiser.state_dict().items()}
+    teacher.check()
+    recipe = replace(RECIPES["cifar10-cond"], batch=4, accumulation=2, generator_lr=1e-3, online_lr=1e-3)
+    trainer = DistillationTrainer(teacher, recipe)
+    start = trainer.snapshot().denoiser.state_dict()["model.map_layer0.weight"].clone()
+    trainer.step()
+    assert not torch.equal(trainer.snapshot().denoiser.state_dict()["model.map_layer0.weight"], start)
+    assert all(torch.equal(before[name], tensor) for name, tensor in teacher.denoiser.state_dict().items())
+
+
+def test_both_files_give_equal_answers_and_the_new_one_says_where_it_is_from(checkpoint, tmp_path):
+    out = tmp_path / "new" / "tiny.safetensors"
+    facts = convert(checkpoint, out)
+    digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    _, stored = read_network(out)
+    assert stored == {"source": "edm-tiny-cond-vp.pkl", "sha256": digest}
+    assert facts == {
+        "out": str(out),
+        "network": "SongUNet",
+        "preconditioning": "VPScaling",
+        **{"beta_d": 15.0, "beta_min": 0.1, "steps": 1000},
+        **{"shape": [3, 8, 8], "classes": 10, "parameters": sum(p.numel() for p in SongUNet(**SETTINGS).parameters())},
+        **stored,
+    }
+    header = json.loads(read_tensors(out)[1]["simdistill"])["denoiser"]
+    assert header["network"] == "SongUNet"
+    assert header["arguments"] == SongUNet(**SETTINGS).arguments
+    assert header["scaling"] == {"name": "VPScaling", "beta_d": 15.0, "beta_min": 0.1, "steps": 1000}
+
+    old, new = load_teacher(str(checkpoint)), load_teacher(str(out))
+    assert (new.shape, new.classes, new.sigma_min, new.sigma_max) == (
+        *(old.shape, old.classes),
+        *(old.sigma_min, old.sigma_max),
+    )
+    assert new.denoiser.scaling == VPScaling(beta_d=15.0)
+    x, sigma, labels = torch.randn(4, 3, 8, 8), torch.tensor([0.002, 0.1, 1.0, 40.0]), torch.tensor([0, 1, 2, 9])
+    assert torch.equal(old.denoiser(x, sigma, labels), new.denoiser(x, sigma, labels))
+    assert torch.equal(old.denoiser.residual(x, sigma, labels), new.denoiser.residual(x, sigma, labels))
+
+
+def test_the_command_prints_what_it_wrote(checkpoint, tmp_path, capsys):
+    out = tmp_path / "tiny.safetensors"
+    assert main(["convert", str(checkpoint), str(out), "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed == convert(checkpoint, out, overwrite=True)
+    assert main(["convert", str(checkpoint), str(out), "--overwrite"]) == 0
+    shown = capsys.readouterr().out
+    assert shown == f"{out}: SongUNet with {printed['parameters']:,} parameters, VPScaling, samples 3×8×8, 10 classes\n"
+
+
+def test_bad_requests_are_answered_with_one_line(checkpoint, tmp_path, capsys):
+    out = tmp_path / "tiny.safetensors"
+    out.write_bytes(b"precious")
+
+    def error(*words):
+        assert main(["convert", *map(str, words)]) == 2
+        shown = capsys.readouterr()
+        assert shown.out == ""
+        assert len(shown.err.splitlines()) == 1
+        return shown.err
+
+    assert f"out = '{out}': must be a new file; give another, or --overwrite it" in error(checkpoint, out)
+    assert "a .pkl of EDM's; a .safetensors needs no conversion" in error(out, tmp_path / "y.safetensors")
+    assert "y.ckpt': must be a .safetensors file" in error(checkpoint, tmp_path / "y.ckpt")
+    assert "no.pkl: no such file" in error(tmp_path / "no.pkl", tmp_path / "y.safetensors")
+    assert "FILE.pkl is missing" in error()
+    assert "FILE.safetensors is missing; write `simdistill convert FILE.pkl FILE.safetensors …`" in error(checkpoint)
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-100])
+    assert "edm-tiny-cond-vp.pkl: is not a whole pickle" in error(checkpoint, out, "--overwrite")
+    assert out.read_bytes() == b"precious"
+    assert {path.name for path in tmp_path.iterdir()} == {checkpoint.name, out.name}
+
+
+def test_a_recipe_is_planned_for_a_pkl_and_its_run_finds_the_file_again(checkpoint, tmp_path, capsys):
+    config = tmp_path / "mine.toml"
+    config.write_text("batch = 16\n")
+    words = ["distill", "cifar10-uncond", "--teacher", str(checkpoint), "--config", str(config), "--dry-run", "--json"]
+    assert main(words) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["recipe"]["teacher"] == str(checkpoint)
+    assert plan["recipe"]["batch"] == 16
+    assert plan["parameters"] == sum(p.numel() for p in SongUNet(**SETTINGS).parameters())
+
+    asked = plan["recipe"] | {"verb": "distill"}
+    run = RunFolder.create(tmp_path / "run", asked)
+    assert read_toml(run.config)["teacher"] == str(checkpoint)
+    assert measuring.teacher_of(run).shape == (3, 8, 8)
