@@ -1,0 +1,168 @@
+"""The formats that a generator is exported to: how a file is written, and how its samples are drawn from it again."""
+
+import copy
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from simdistill.denoisers import Preconditioned
+from simdistill.generator import Generator
+from simdistill.shapes import Condition, Data
+from simdistill.teachers.diffusers_folder import DiffusersNetwork
+from simdistill.teachers.weights import NETWORKS, read_tensors
+from simdistill.validation import require
+
+About: TypeAlias = dict[str, Any]
+Sampler: TypeAlias = Callable[[Data, Condition], Data]
+
+KEY = "generator"  # of the description, JSON, among a file's metadata
+PROTOBUF_LIMIT = 2 * 10**9  # bytes
+
+
+@dataclass(frozen=True)
+class Format:
+    """`write(generator, about, path)` returns what it adds to the description; `read(generator, path)` a sampler."""
+
+    suffix: str
+    write: Callable[[Generator, About, Path], About]
+    read: Callable[[Generator, Path], Sampler]
+
+
+# ---- safetensors: x_0 = skip z + out F(in z, time, labels), the network F by the names of its own library
+
+
+def _write_safetensors(generator: Generator, about: About, path: Path) -> About:
+    network, described = _network(generator.denoiser)
+    more: About = {"network": described}
+    if network is not generator.denoiser:
+        more["formula"] = "samples = skip z + out F(in z, time, labels)"
+        more |= _scalings(generator, about)
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in _weights(network).state_dict().items()}
+    save_file(state, path, {KEY: json.dumps(about | more)})
+    return more
+
+
+def _read_safetensors(generator: Generator, path: Path) -> Sampler:
+    tensors, metadata = read_tensors(path)
+    about = json.loads(metadata[KEY])
+    network, described = _network(copy.deepcopy(generator.denoiser))
+    _weights(network).load_state_dict(tensors)
+
+    def sampler(z: Data, labels: Condition) -> Data:
+        if "formula" not in about:
+            return Generator(network, about["sigma_init"])(z, labels)
+        if labels is not None and described["labels"] == "one-hot":
+            labels = torch.eye(about["classes"])[labels]
+        return about["skip"] * z + about["out"] * network(about["in"] * z, torch.full((len(z),), about["time"]), labels)
+
+    return sampler
+
+
+def _network(denoiser: nn.Module) -> tuple[nn.Module, About]:
+    """The network F inside a denoiser, and what it is; the denoiser itself if it is code of the user's."""
+    inner: Any = getattr(denoiser, "network", None)
+    if isinstance(inner, DiffusersNetwork):
+        theirs: Any = inner.model
+        config: dict[str, Any] = {name: value for name, value in theirs.config.items() if not name.startswith("_")}
+        return inner, {"class": f"diffusers.{type(theirs).__name__}", "config": config, "labels": "integers"}
+    model: Any = denoiser.model if isinstance(denoiser, Preconditioned) else None
+    if isinstance(model, NETWORKS):
+        return model, {"class": type(model).__name__, "arguments": model.arguments, "labels": "one-hot"}
+    return denoiser, {"class": type(denoiser).__name__, "labels": "integers"}
+
+
+def _weights(network: nn.Module) -> nn.Module:
+    return network.model if isinstance(network, DiffusersNetwork) else network
+
+
+@torch.no_grad()
+def _scalings(generator: Generator, about: About) -> About:
+    """in, time, skip and out of the formula, read off a generator whose network answers 0 and then 1."""
+    network, _ = _network(generator.denoiser)
+    asked: list[tuple[Tensor, Tensor]] = []
+
+    def samples_for(answer: float) -> float:
+        def replace(_module: nn.Module, arguments: tuple[Any, ...], output: Tensor) -> Tensor:
+            asked.append(arguments[:2])
+            return torch.full_like(output, answer)
+
+        handle = network.register_forward_hook(replace)
+        try:
+            labels = torch.zeros(1, dtype=torch.int64) if about["classes"] else None
+            return float(generator(torch.ones(1, *about["shape"]), labels).flatten()[0])
+        finally:
+            handle.remove()
+
+    skip, both = samples_for(0.0), samples_for(1.0)
+    state, time = asked[0]
+    return {"in": float(state.flatten()[0]), "time": time[0].item(), "skip": skip, "out": both - skip}
+
+
+# ---- programs: the whole generator, sigma_init folded in
+
+
+def _program(generator: Generator, about: About) -> ExportedProgram:
+    """The generator as a graph of torch's operators for batches of any size."""
+    z, labels = torch.zeros(2, *about["shape"]), torch.zeros(2, dtype=torch.int64)
+    inputs = (z, labels) if about["classes"] else (z,)
+    shapes = tuple({0: Dim.DYNAMIC} for _ in inputs)
+    try:
+        return torch.export.export(generator.requires_grad_(False), inputs, dynamic_shapes=shapes)
+    except Exception as error:  # whatever torch makes of the network
+        line = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise ValueError(f"torch.export cannot trace this network ({line}); --to safetensors takes any") from error
+
+
+def _write_torch_export(generator: Generator, about: About, path: Path) -> About:
+    with path.open("wb") as file:
+        torch.export.save(_program(generator, about), file, extra_files={f"{KEY}.json": json.dumps(about)})
+    return {}
+
+
+def _read_torch_export(generator: Generator, path: Path) -> Sampler:
+    with path.open("rb") as file:
+        program: Any = torch.export.load(file).module()
+    return lambda z, labels: program(z) if labels is None else program(z, labels)
+
+
+def _write_onnx(generator: Generator, about: About, path: Path) -> About:
+    for library in ("onnx", "onnxscript", "onnxruntime"):
+        try:
+            import_module(library)
+        except ImportError as error:
+            raise ValueError(f'--to onnx: {library} is missing; pip install "simdistill[onnx]"') from error
+    size = sum(p.numel() * p.element_size() for p in generator.parameters())
+    require(size < PROTOBUF_LIMIT, "--to onnx: bytes of the weights", size, "below 2 GB; use --to torch-export")
+    names = ["z", "labels"] if about["classes"] else ["z"]
+    program: Any = torch.onnx.export(
+        _program(generator, about), input_names=names, output_names=["samples"], verbose=False, external_data=False
+    )
+    program.model.metadata_props[KEY] = json.dumps(about)
+    program.save(path, external_data=False)
+    return {}
+
+
+def _read_onnx(generator: Generator, path: Path) -> Sampler:
+    runtime: Any = import_module("onnxruntime")
+    session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+
+    def sampler(z: Data, labels: Condition) -> Data:
+        inputs = {"z": z.numpy()} | ({} if labels is None else {"labels": labels.numpy()})
+        return torch.from_numpy(session.run(None, inputs)[0])
+
+    return sampler
+
+
+FORMATS: dict[str, Format] = {
+    "safetensors": Format(".safetensors", _write_safetensors, _read_safetensors),
+    "onnx": Format(".onnx", _write_onnx, _read_onnx),
+    "torch-export": Format(".pt2", _write_torch_export, _read_torch_export),
+}
