@@ -347,6 +347,7 @@ def test_copies_in_training_drop_no_labels(latents):
 @pytest.fixture
 def quick(monkeypatch):
     monkeypatch.setattr(measuring, "MILESTONE_SAMPLES", 10)
+    monkeypatch.setattr(measuring, "PICTURE_SEEDS", range(10))
     small = partial(reference_for, samples=20)
     monkeypatch.setattr(measuring, "reference_for", small)
     monkeypatch.setattr(distilling, "reference_for", small)
@@ -361,7 +362,7 @@ def test_a_run_finds_its_teacher_again(latents, tmp_path, capsys, monkeypatch):
     options = ["--batch", "4", "--out", str(out), "--json"]
     assert main(["distill", "cifar10-cond", "--teacher", str(teacher), "--iterations", "3", *options]) == 0
     assert json.loads(capsys.readouterr().out)["reference"] == "20 samples of the teacher"
-    assert Image.open(out / "images" / "student.png").size == (10 * 34 - 2, 8 * 34 - 2)  # decoded: 16 × 16, doubled
+    assert Image.open(out / "images" / "student.png").size == (10 * 34 - 2, 34 - 2)  # decoded: 16 × 16, doubled
 
     assert main(["sample", str(out), "--seeds", "0-3", "--labels", "3", "--out", str(tmp_path / "s.npy")]) == 0
     assert main(["sample", str(out), "--seeds", "0-3", "--labels", "3", "--out", str(tmp_path / "s.png")]) == 0

@@ -271,11 +271,11 @@ class SongUNet(nn.Module):
         widths = {"class_labels": (classes, self.label_dim), "augment_labels": (augment, self.augment_dim)}
         for name, (labels, width) in widths.items():
             if labels is not None:
-                shape, expected = [*labels.shape], [len(noise), width]
+                shape, expected = [*labels.shape], [noise.shape[0], width]
                 require(shape == expected, f"{name}.shape", shape, f"{expected}: one row a sample")
         emb = self.map_noise(noise).to(dtype)
         if self.map_label is not None:
-            one_hot = emb.new_zeros(len(emb), self.label_dim) if classes is None else classes.to(dtype)
+            one_hot = emb.new_zeros(emb.shape[0], self.label_dim) if classes is None else classes.to(dtype)
             if self.training and self.label_dropout:
                 one_hot = one_hot * (torch.rand_like(one_hot[:, :1]) >= self.label_dropout)
             emb = emb + self.map_label(one_hot * math.sqrt(self.label_dim))  # a random class then has unit mean square

@@ -24,7 +24,7 @@ from simdistill.workflows.formats import FORMATS, Sampler
 from simdistill.workflows.measuring import load_generator
 
 TOLERANCE = 1e-4
-BATCHES = (1, 2, 5)
+BATCHES = (1, 3, 65)
 CHECK_SEED = 2**30  # of the first of the samples that are compared
 
 

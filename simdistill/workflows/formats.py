@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, TypeAlias
 
 import torch
@@ -110,15 +111,24 @@ def _scalings(generator: Generator, about: About) -> About:
 
 
 def _program(generator: Generator, about: About) -> ExportedProgram:
-    """The generator as a graph of torch's operators for batches of any size."""
+    """The generator as a graph of torch's operators, for batches of any size."""
     z, labels = torch.zeros(2, *about["shape"]), torch.zeros(2, dtype=torch.int64)
-    inputs = (z, labels) if about["classes"] else (z,)
-    shapes = tuple({0: Dim.DYNAMIC} for _ in inputs)
     try:
-        return torch.export.export(generator.requires_grad_(False), inputs, dynamic_shapes=shapes)
+        program = _traced(generator.requires_grad_(False), (z, labels) if about["classes"] else (z,))
     except Exception as error:  # whatever torch makes of the network
-        line = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise ValueError(f"torch.export cannot trace this network ({line}); --to safetensors takes any") from error
+        reason = shorten(f"{type(error).__name__}: {error}", 300)
+        raise ValueError(f"torch.export cannot trace this network ({reason}); --to safetensors takes any") from error
+    # diffusers' U-Nets copy their states from 64 samples on, which torch takes for a bound of the batch. It is none:
+    # a sample does not depend on its batch, so that the graph of a small one will do for all.
+    (any_size,) = _traced(nn.Identity(), (z,)).range_constraints.values()
+    program.range_constraints.update(dict.fromkeys(program.range_constraints, any_size))
+    guarded: Any = program
+    guarded._guards_code = [guard for guard in guarded._guards_code if "==" in guard]
+    return program
+
+
+def _traced(module: nn.Module, inputs: tuple[Tensor, ...]) -> ExportedProgram:
+    return torch.export.export(module, inputs, dynamic_shapes=tuple({0: Dim.DYNAMIC} for _ in inputs))
 
 
 def _write_torch_export(generator: Generator, about: About, path: Path) -> About:
