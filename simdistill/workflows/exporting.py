@@ -16,7 +16,6 @@ import torch
 from simdistill.evaluation.pictures import is_picture
 from simdistill.files import replacing
 from simdistill.generator import Generator as OneStep
-from simdistill.runs import RunFolder
 from simdistill.sampling import noise_from_seeds
 from simdistill.teachers.teacher import Teacher
 from simdistill.validation import require
@@ -53,7 +52,10 @@ def export(
     form = FORMATS[to]
     generator, facts = load_generator(out, teacher, average)
     shape, classes = tuple(facts["shape"]), int(facts["classes"])
-    path = path or RunFolder(Path(out)).path / f"one-step{form.suffix}"
+    path = path or Path(out) / f"one-step{form.suffix}"
+    require(path.suffix == form.suffix, "--out", str(path), f"a {form.suffix} for --to {to}")
+    mine = path.name.startswith("generator") and path.resolve().parent == Path(out).resolve()
+    require(not mine, "--out", str(path), "another file: this one may be the run's own")
     about = _describe(generator, shape, classes)
     _say(f"exporting {sum(p.numel() for p in generator.parameters()):,} parameters to {to}")
     with replacing(path) as temporary:

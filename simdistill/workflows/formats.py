@@ -37,14 +37,14 @@ class Format:
     read: Callable[[Generator, Path], Sampler]
 
 
-# ---- safetensors: x_0 = skip z + out F(in z, time, labels), the network F by the names of its own library
+# ---- safetensors: c_skip z + c_out F(c_in z, time, labels), the network F by the names of its own library
 
 
 def _write_safetensors(generator: Generator, about: About, path: Path) -> About:
     network, described = _network(generator.denoiser)
     more: About = {"network": described}
     if network is not generator.denoiser:
-        more["formula"] = "samples = skip z + out F(in z, time, labels)"
+        more["formula"] = "samples = c_skip z + c_out F(c_in z, time, labels)"
         more |= _scalings(generator, about)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in _weights(network).state_dict().items()}
     save_file(state, path, {KEY: json.dumps(about | more)})
@@ -62,7 +62,8 @@ def _read_safetensors(generator: Generator, path: Path) -> Sampler:
             return Generator(network, about["sigma_init"])(z, labels)
         if labels is not None and described["labels"] == "one-hot":
             labels = torch.eye(about["classes"])[labels]
-        return about["skip"] * z + about["out"] * network(about["in"] * z, torch.full((len(z),), about["time"]), labels)
+        f = network(about["c_in"] * z, torch.full((len(z),), about["time"]), labels)
+        return about["c_skip"] * z + about["c_out"] * f
 
     return sampler
 
@@ -86,7 +87,7 @@ def _weights(network: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def _scalings(generator: Generator, about: About) -> About:
-    """in, time, skip and out of the formula, read off a generator whose network answers 0 and then 1."""
+    """The formula's numbers, read off a generator whose network answers 0 and then 1."""
     network, _ = _network(generator.denoiser)
     asked: list[tuple[Tensor, Tensor]] = []
 
@@ -104,7 +105,7 @@ def _scalings(generator: Generator, about: About) -> About:
 
     skip, both = samples_for(0.0), samples_for(1.0)
     state, time = asked[0]
-    return {"in": float(state.flatten()[0]), "time": time[0].item(), "skip": skip, "out": both - skip}
+    return {"c_skip": skip, "c_out": both - skip, "c_in": float(state.flatten()[0]), "time": time[0].item()}
 
 
 # ---- programs: the whole generator, sigma_init folded in
