@@ -291,7 +291,7 @@ UNET, SCHEDULER, WEIGHTS = "unet/config.json", "scheduler/scheduler_config.json"
         (lambda f: rewrite(f / UNET, _class_name="UNet2DConditionModel"), "must be UNet2DModel or DiT"),
         (lambda f: rewrite(f / UNET, _class_name="os.system"), "'os.system': must be UNet2DModel"),
         (lambda f: rewrite(f / UNET, sample_size=None), "sample_size = None: must be the height and width"),
-        (lambda f: rewrite(f / UNET, out_channels=4), "out_channels = 4: must be 3, or twice that"),
+        (lambda f: rewrite(f / UNET, out_channels=4), "out_channels = 4: must be 3 as in_channels"),
         (lambda f: rewrite(f / UNET, class_embed_type="timestep"), "class_embed_type = 'timestep': must be null"),
         (lambda f: rewrite(f / UNET, quantization_config={"a": 1}), "quantization_config = 'given': must be absent"),
         (lambda f: rewrite(f / UNET, layers_per_block=2), "Error(s) in loading state_dict"),
@@ -348,6 +348,7 @@ def test_copies_in_training_drop_no_labels(latents):
 def quick(monkeypatch):
     monkeypatch.setattr(measuring, "MILESTONE_SAMPLES", 10)
     monkeypatch.setattr(measuring, "PICTURE_SEEDS", range(10))
+    monkeypatch.setattr(measuring, "write_report", lambda _: None)
     small = partial(reference_for, samples=20)
     monkeypatch.setattr(measuring, "reference_for", small)
     monkeypatch.setattr(distilling, "reference_for", small)
