@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 import shutil
 import sys
 from dataclasses import replace
@@ -27,6 +28,7 @@ from simdistill.workflows import distilling, measuring
 
 diffusers = pytest.importorskip("diffusers")
 
+ROOT = Path(__file__).parents[1]
 SHORT = {"num_train_timesteps": 20, "clip_sample": False}  # sigma_max = 0.48: a random network's samples stay small
 
 
@@ -324,6 +326,16 @@ def test_a_missing_library_names_its_extra(pixels, monkeypatch):
 
 
 # ---- distillation
+
+
+def test_the_docs_own_network_is_a_teacher():
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "teachers-diffusers.md").read_text(), re.DOTALL)
+    names = {}
+    exec(code, names)
+    teacher = names["teacher"]()
+    teacher.check()
+    assert [name for name, _ in teacher.trainable.named_parameters()] == ["network.layer.weight", "network.layer.bias"]
+    assert teacher.denoiser.time(torch.tensor([teacher.sigma_max])).tolist() == [999]
 
 
 def test_copies_in_training_drop_no_labels(latents):
