@@ -25,6 +25,7 @@ PREDICTIONS = {"epsilon": EpsilonPrediction, "v_prediction": VelocityPrediction,
 SCHEDULERS = ("DDPMScheduler", "DDIMScheduler", "PNDMScheduler", "DPMSolverMultistepScheduler")
 """Samplers of one and the same process: they name their betas alike."""
 
+AUTOENCODERS = {"vae": "AutoencoderKL", "vqvae": "VQModel"}  # by their place in a pipeline's folder
 HIGHEST = 160.0  # of DDPM's betas 157: above it a state is noise to within a percent, and a sampler's steps are wasted
 DECODED = 8  # latents that the autoencoder is called with
 
@@ -43,11 +44,11 @@ class DiffusersNetwork(nn.Module):
 
 
 class Decoder:
-    """Latents to pictures by the autoencoder in `folder`, which is loaded when it is first asked."""
+    """Latents to pictures by the autoencoder in `folder`, of diffusers' class `kind`, loaded when it is first asked."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        _check_class(_read_json(folder / "config.json"), folder, ("AutoencoderKL",))
+    def __init__(self, folder: Path, kind: str) -> None:
+        self.folder, self.kind = folder, kind
+        _check_class(_read_json(folder / "config.json"), folder, (kind,))
 
     @torch.no_grad()
     def __call__(self, latents: Data) -> Pictures:
@@ -58,19 +59,20 @@ class Decoder:
 
     @cached_property
     def _autoencoder(self) -> nn.Module:
-        return _load("AutoencoderKL", self.folder)
+        return _load(self.kind, self.folder)
 
 
 def read_folder(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
     """The denoiser in a diffusers folder, frozen, and what else a `Teacher` of it is told.
 
     The folder is a pipeline's (with unet/ or transformer/, scheduler/ and perhaps vae/), or that of the network itself
-    with the scheduler's configuration in it or beside it. Of a DiT with learned label dropout the null label is not
-    used. Raises `ValueError` with the remedy if something is missing, damaged, or not of a known kind, and if diffusers
-    is not installed.
+    with the scheduler's configuration in it or beside it. A DiT's null label is not used.
+
+    Raises `ValueError` with the remedy if something is missing, damaged, or not of a known kind, and if diffusers is
+    not installed.
     """
     inside = [folder / part for part in ("unet", "transformer") if (folder / part / "config.json").is_file()]
-    network, root = (inside[0], folder) if inside else (folder, folder.resolve().parent)
+    network = inside[0] if inside else folder
     if not (network / "config.json").is_file():
         raise ValueError(
             f"teacher = '{folder}': no unet/config.json, transformer/config.json or config.json in it: "
@@ -79,14 +81,27 @@ def read_folder(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
     config = _read_json(network / "config.json")
     kind = _kind(config, network)
     shape, classes = _shape(config, network), _classes(config, kind, network)
-    adapter, levels = _process(root, network)
+    root, scheduler = _scheduler(folder)
+    adapter, levels = _process(scheduler)
     denoiser = adapter(DiffusersNetwork(_load(kind, network)), NearestTime(levels))
     sampled = levels[levels <= HIGHEST]
-    facts: dict[str, Any] = {"shape": shape, "classes": classes}
-    facts |= {"sigma_min": float(sampled[0]), "sigma_max": float(sampled[-1])}
-    if kind == "DiTTransformer2DModel" and (root / "vae" / "config.json").is_file():
-        facts["decode"] = Decoder(root / "vae")
-    return denoiser, facts
+    facts: dict[str, Any] = {"shape": shape, "classes": classes, "decode": _decoder(root)}
+    return denoiser, facts | {"sigma_min": float(sampled[0]), "sigma_max": float(sampled[-1])}
+
+
+def _scheduler(folder: Path) -> tuple[Path, Path]:
+    """The pipeline's folder, `folder` or the one around it, and the scheduler's configuration there."""
+    for root in (folder, folder.resolve().parent):
+        for path in (root / "scheduler" / "scheduler_config.json", root / "scheduler_config.json"):
+            if path.is_file():
+                return root, path
+    raise ValueError(f"teacher = '{folder}': no scheduler/scheduler_config.json in it or beside it: copy it there")
+
+
+def _decoder(root: Path) -> Decoder | None:
+    """For the samples of a latent pipeline."""
+    found = [part for part in AUTOENCODERS if (root / part / "config.json").is_file()]
+    return Decoder(root / found[0], AUTOENCODERS[found[0]]) if found else None
 
 
 def _kind(config: dict[str, Any], folder: Path) -> str:
@@ -127,16 +142,13 @@ def _classes(config: dict[str, Any], kind: str, folder: Path) -> int:
     return int(config.get("num_class_embeds") or 0)
 
 
-def _process(root: Path, network: Path) -> tuple[Any, Tensor]:
+def _process(path: Path) -> tuple[Any, Tensor]:
     """The adapter for what the network predicts, and the levels of its times, from the scheduler's configuration."""
-    places = (network, network / "scheduler", root / "scheduler", root)
-    found = [folder / "scheduler_config.json" for folder in places if (folder / "scheduler_config.json").is_file()]
-    require(bool(found), f"{root}: scheduler", "absent", "there, as scheduler/scheduler_config.json")
-    config = _read_json(found[0])
+    config = _read_json(path)
     scheduler, prediction = config.get("_class_name"), config.get("prediction_type", "epsilon")
-    require(scheduler in SCHEDULERS, f"{found[0]}: _class_name", scheduler, f"one of {', '.join(SCHEDULERS)}")
-    require(prediction in PREDICTIONS, f"{found[0]}: prediction_type", prediction, f"one of {', '.join(PREDICTIONS)}")
-    return PREDICTIONS[prediction], _levels(config, found[0])
+    require(scheduler in SCHEDULERS, f"{path}: _class_name", scheduler, f"one of {', '.join(SCHEDULERS)}")
+    require(prediction in PREDICTIONS, f"{path}: prediction_type", prediction, f"one of {', '.join(PREDICTIONS)}")
+    return PREDICTIONS[prediction], _levels(config, path)
 
 
 def _levels(config: dict[str, Any], path: Path) -> Tensor:
