@@ -67,7 +67,7 @@ def a_run(path, denoiser, shape, classes, teacher="digits"):
 
 
 def mlp():
-    return Preconditioned(MLP((1, 8, 8), 16, 1, 10), (1, 8, 8), 10, 0.75)
+    return Preconditioned(MLP((1, 8, 8), 16, 1, 10), (1, 8, 8), 10)
 
 
 def song(**more):
@@ -123,7 +123,7 @@ def test_a_file_is_compared_with_the_generator_and_says_what_it_is(digits, capsy
         "simdistill": "0.1.0",
     }
     assert about["inputs"] == {"z": "float32 [batch, 1, 8, 8], standard normal", "labels": "int64 [batch], 0 to 9"}
-    assert about["samples"] == "pictures in [-1, 1], not clipped"
+    assert about["samples"].startswith("float32, the shape of z")
     assert {name: said[name] for name in about} == about
     assert sorted(p.name for p in digits.iterdir()) == ["config.toml", "generator.safetensors", path.name]
     if to != "safetensors":
@@ -163,8 +163,8 @@ def samples_by_formula(path, network, z, labels):
     with safe_open(path, "pt") as file:
         network.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
     with torch.no_grad():
-        f = network(about["c_in"] * z, torch.full((len(z),), about["time"]), labels)
-    return about["c_skip"] * z + about["c_out"] * f
+        f = network(about["c_in"] * z + about["b_in"], torch.full((len(z),), about["time"]), labels)
+    return about["c_skip"] * z + about["b_skip"] + about["c_out"] * f
 
 
 @pytest.mark.parametrize("build", [mlp, song, lambda: song(label_dim=4)], ids=["mlp", "song", "song-cond"])
@@ -181,7 +181,7 @@ def test_a_network_of_edms_kind_runs_by_its_own_names(tmp_path, build):
     ours = samples_by_formula(path, fresh, z, one_hot)
     torch.testing.assert_close(ours, generator(z, labels), rtol=0, atol=1e-5)
     # c_skip sigma, c_out, c_in sigma and ln(sigma)/4 [Karras et al. 2022, Table 1]
-    sigma, data = 2.5, denoiser.sigma_data
+    sigma, data = 2.5, 0.5
     variance = sigma**2 + data**2
     assert about["c_skip"] == pytest.approx(sigma * data**2 / variance, rel=1e-5)
     assert about["c_out"] == pytest.approx(sigma * data / variance**0.5, rel=1e-5)
@@ -216,7 +216,26 @@ def test_the_formula_of_each_parametrisation(tmp_path, kind, skip, out):
     assert about["network"] == {"class": "diffusers.Native", "config": {"width": 1}, "labels": "integers"}
     assert (about["c_skip"], about["c_out"]) == (pytest.approx(skip, abs=1e-6), pytest.approx(out, rel=1e-6))
     assert (about["c_in"], about["time"]) == (pytest.approx(2.5 / 7.25**0.5, rel=1e-6), 1)
-    assert about["samples"] == "in the units of the teacher's data"
+    assert (about["b_in"], about["b_skip"]) == (0, 0)
+
+
+class Centred(torch.nn.Module):
+    """An epsilon predictor of data around 0.4, as a denoiser."""
+
+    def __init__(self):
+        super().__init__()
+        self.network = DiffusersNetwork(Native())
+
+    def forward(self, x_t, sigma, condition=None):
+        state, time = (x_t - 0.4) / (1 + sigma[0] ** 2).sqrt(), torch.zeros(len(x_t), dtype=torch.int64)
+        return x_t - sigma[0] * self.network(state, time) + 0.1
+
+
+def test_the_formula_has_constants_where_the_denoiser_has(tmp_path):
+    run = a_run(tmp_path / "run", Centred(), (2,), 0, "mine:teacher")
+    found = export(run, "safetensors", teacher=Teacher(Centred(), (2,)))  # which compares samples
+    assert found.about["b_in"] == pytest.approx(-0.4 / 7.25**0.5, rel=1e-6)
+    assert found.about["b_skip"] == pytest.approx(0.1, rel=1e-6)
 
 
 # ---- no file

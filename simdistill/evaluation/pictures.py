@@ -1,7 +1,6 @@
 """Samples as PNG pictures: a grid of images, or a scatter of vectors."""
 
 import io
-from collections.abc import Sequence
 
 import torch
 from matplotlib.figure import Figure
@@ -13,12 +12,7 @@ from simdistill.shapes import Data
 
 def picture(samples: Data, columns: int = 10, edge: int = 32) -> bytes:
     """A PNG of `samples`: images `[n, 1 or 3, height, width]` in [-1, 1] as a grid, vectors by their first two axes."""
-    return _grid(samples, columns, edge) if is_picture(samples.shape[1:]) else _scatter(samples)
-
-
-def is_picture(shape: Sequence[int]) -> bool:
-    """Whether samples of `shape` are images that can be shown, grey or in colour."""
-    return len(shape) == 3 and shape[0] in (1, 3)
+    return _grid(samples, columns, edge) if samples.ndim == 4 and samples.shape[1] in (1, 3) else _scatter(samples)
 
 
 def side_by_side(left: bytes, right: bytes, gap: int = 24) -> bytes:

@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 
-from simdistill.evaluation.pictures import is_picture
 from simdistill.files import replacing
 from simdistill.generator import Generator as OneStep
 from simdistill.sampling import noise_from_seeds
@@ -75,7 +74,7 @@ def _describe(generator: OneStep, shape: tuple[int, ...], classes: int) -> dict[
     return {
         "simdistill": version("simdistill"),
         "inputs": inputs | labels,
-        "samples": "pictures in [-1, 1], not clipped" if is_picture(shape) else "in the units of the teacher's data",
+        "samples": "float32, the shape of z, in the units of the teacher's data: pictures in [-1, 1], not clipped",
         "shape": list(shape),
         "classes": classes,
         "sigma_init": generator.sigma_init,

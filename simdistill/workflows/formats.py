@@ -25,6 +25,7 @@ About: TypeAlias = dict[str, Any]
 Sampler: TypeAlias = Callable[[Data, Condition], Data]
 
 KEY = "generator"  # of the description, JSON, among a file's metadata
+FORMULA = "samples = c_skip z + b_skip + c_out F(c_in z + b_in, time, labels), F's first channels, as many as z has"
 PROTOBUF_LIMIT = 2 * 10**9  # bytes
 
 
@@ -37,15 +38,14 @@ class Format:
     read: Callable[[Generator, Path], Sampler]
 
 
-# ---- safetensors: c_skip z + c_out F(c_in z, time, labels), the network F by the names of its own library
+# ---- safetensors: F's weights by the names of its own library, and the numbers around it
 
 
 def _write_safetensors(generator: Generator, about: About, path: Path) -> About:
     network, described = _network(generator.denoiser)
     more: About = {"network": described}
     if network is not generator.denoiser:
-        more["formula"] = "samples = c_skip z + c_out F(c_in z, time, labels)"
-        more |= _scalings(generator, about)
+        more |= {"formula": FORMULA, **_scalings(generator, about)}
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in _weights(network).state_dict().items()}
     save_file(state, path, {KEY: json.dumps(about | more)})
     return more
@@ -62,8 +62,8 @@ def _read_safetensors(generator: Generator, path: Path) -> Sampler:
             return Generator(network, about["sigma_init"])(z, labels)
         if labels is not None and described["labels"] == "one-hot":
             labels = torch.eye(about["classes"])[labels]
-        f = network(about["c_in"] * z, torch.full((len(z),), about["time"]), labels)
-        return about["c_skip"] * z + about["c_out"] * f
+        f = network(about["c_in"] * z + about["b_in"], torch.full((len(z),), about["time"]), labels)
+        return about["c_skip"] * z + about["b_skip"] + about["c_out"] * f[:, : z.shape[1]]
 
     return sampler
 
@@ -87,25 +87,26 @@ def _weights(network: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def _scalings(generator: Generator, about: About) -> About:
-    """The formula's numbers, read off a generator whose network answers 0 and then 1."""
+    """The formula's numbers, read off a generator whose input and network's answer are 0 or 1 throughout."""
     network, _ = _network(generator.denoiser)
-    asked: list[tuple[Tensor, Tensor]] = []
+    labels = torch.zeros(1, dtype=torch.int64) if about["classes"] else None
+    asked: list[tuple[float, int | float]] = []
 
-    def samples_for(answer: float) -> float:
-        def replace(_module: nn.Module, arguments: tuple[Any, ...], output: Tensor) -> Tensor:
-            asked.append(arguments[:2])
+    def sample(z: float, answer: float) -> float:
+        def note_and_answer(_module: nn.Module, arguments: tuple[Any, ...], output: Tensor) -> Tensor:
+            asked.append((arguments[0].flatten()[0].item(), arguments[1][0].item()))
             return torch.full_like(output, answer)
 
-        handle = network.register_forward_hook(replace)
+        handle = network.register_forward_hook(note_and_answer)
         try:
-            labels = torch.zeros(1, dtype=torch.int64) if about["classes"] else None
-            return float(generator(torch.ones(1, *about["shape"]), labels).flatten()[0])
+            return float(generator(torch.full((1, *about["shape"]), z), labels).flatten()[0])
         finally:
             handle.remove()
 
-    skip, both = samples_for(0.0), samples_for(1.0)
-    state, time = asked[0]
-    return {"c_skip": skip, "c_out": both - skip, "c_in": float(state.flatten()[0]), "time": time[0].item()}
+    nothing, input_alone, answer_alone = sample(0.0, 0.0), sample(1.0, 0.0), sample(0.0, 1.0)
+    (b_in, time), (state, _), _ = asked
+    around = {"c_skip": input_alone - nothing, "b_skip": nothing, "c_out": answer_alone - nothing}
+    return {**around, "c_in": state - b_in, "b_in": b_in, "time": time}
 
 
 # ---- programs: the whole generator, sigma_init folded in
