@@ -12,6 +12,7 @@ VERBS = {
     "sample": "draw images from a run, each with a seed of its own",
     "evaluate": "measure a run's teacher, student and undistilled generator side by side",
     "stats": "compute the reference statistics of images that samples are compared with",
+    "export": "write a run's generator as safetensors, ONNX or a torch program that runs without this package",
     "watch": "show a run in progress as a live page: pictures, curves, speed",
     "pretrain": "train a teacher on images",
     "convert": "store a published teacher, an EDM .pkl, as a safetensors file",
@@ -23,6 +24,7 @@ examples:
   simdistill distill digits                        the shipped teacher of 8x8 digits, about two minutes on two cores
   simdistill sample runs/digits --seeds 0-63 --labels 3
   simdistill evaluate runs/digits --json
+  simdistill export runs/digits --to onnx          a file for ONNX Runtime, compared with the generator
   simdistill distill digits --help                 every choice of the method, with its default
 """
 

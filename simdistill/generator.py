@@ -22,5 +22,5 @@ class Generator(nn.Module):
 
     def forward(self, z: Data, condition: Condition = None) -> Data:
         """One sample for each row of standard normal `z`, of the same shape."""
-        sigma = torch.full((len(z),), self.sigma_init, device=z.device, dtype=z.dtype)
+        sigma = torch.full((z.shape[0],), self.sigma_init, device=z.device, dtype=z.dtype)
         return self.denoiser(self.sigma_init * z, sigma, condition)

@@ -17,7 +17,8 @@ class Recipe:
     """Every choice of Algorithm 2. Raises `ValueError` for values that cannot be."""
 
     teacher: str = ""
-    """What to distil: digits (shipped), gaussians-25 (exact), a .safetensors or EDM .pkl file, package.module:function."""
+    """What to distil: digits (shipped), gaussians-25 (exact), FILE.safetensors, an EDM FILE.pkl, a diffusers FOLDER, or
+    package.module:function."""
     objective: Objective = ScoreImplicitMatching(PseudoHuber(c=0.03))  # noqa: RUF009  (frozen, as all below)
     """What the generator minimises, with its distance."""
     generator_noise: Law = LogNormal(-3.5, 2.5)  # noqa: RUF009

@@ -10,6 +10,8 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 Data: TypeAlias = Float[Tensor, "batch *data"]
+Pictures: TypeAlias = Float[Tensor, "batch ..."]
+"""What samples look like, which if they are latents is of another shape."""
 Sigma: TypeAlias = Float[Tensor, " batch"]
 PerSample: TypeAlias = Float[Tensor, " batch"]
 Condition: TypeAlias = Shaped[Tensor, "batch *condition"] | None

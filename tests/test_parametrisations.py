@@ -4,7 +4,13 @@ from torch import nn
 
 from simdistill.denoisers import GaussianMixture
 from simdistill.noise import DiscreteVP
-from simdistill.teachers.parametrisations import EpsilonPrediction, FlowPrediction, NearestTime, VelocityPrediction
+from simdistill.teachers.parametrisations import (
+    EpsilonPrediction,
+    FlowPrediction,
+    NearestTime,
+    SamplePrediction,
+    VelocityPrediction,
+)
 
 F64 = torch.float64
 SIGMAS = [1e-5, 1e-4, 0.01, 0.3, 1.0, 2.5, 20.0, 80.0]
@@ -68,6 +74,13 @@ def test_the_exact_native_predictor_becomes_the_exact_denoiser(adapter, sigma, r
     exact = GaussianMixture(MEAN[None], COVARIANCE[None])
     torch.testing.assert_close(adapter(x_t, level), exact(x_t, level), rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(adapter.residual(x_t, level), exact.residual(x_t, level), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("sigma", SIGMAS)
+def test_an_exact_predictor_of_the_image_is_the_exact_denoiser(sigma, rng):
+    x_t, level = noisy(rng, sigma)
+    adapter = SamplePrediction(lambda state, time, _: gaussian_regression(state, *vp(time))[0], sigma_is_time)
+    torch.testing.assert_close(adapter(x_t, level), GaussianMixture(MEAN[None], COVARIANCE[None])(x_t, level))
 
 
 @adapters
@@ -136,6 +149,16 @@ def test_velocity_there_and_back(drawn):
     torch.testing.assert_close(a.sqrt() * eps - (1 - a).sqrt() * denoised, network.answer)
 
 
+def test_the_image_is_the_networks_answer(drawn):
+    x_t, sigma, network, labels = drawn
+    denoised = SamplePrediction(network, lambda sigma: (100 * sigma).long())(x_t, sigma, labels)
+    state, time, condition = network.asked
+    torch.testing.assert_close(state, column(1 / (1 + sigma**2).sqrt()) * x_t)
+    assert time.tolist() == (100 * sigma).long().tolist()
+    assert condition is labels
+    torch.testing.assert_close(denoised, network.answer)
+
+
 def test_flow_there_and_back(drawn):
     x_t, sigma, network, labels = drawn
     denoised = FlowPrediction(network)(x_t, sigma, labels)
@@ -148,7 +171,7 @@ def test_flow_there_and_back(drawn):
     torch.testing.assert_close(eps - denoised, network.answer)
 
 
-@pytest.mark.parametrize("kind", [EpsilonPrediction, VelocityPrediction, FlowPrediction])
+@pytest.mark.parametrize("kind", [EpsilonPrediction, VelocityPrediction, SamplePrediction, FlowPrediction])
 def test_a_wrapped_module_can_be_trained_and_stored(kind, drawn):
     x_t, sigma, network, _ = drawn
     denoiser = kind(network) if kind is FlowPrediction else kind(network, sigma_is_time)

@@ -64,8 +64,8 @@ def run(words: Sequence[str]) -> None:
         base = _configured(RECIPES[name], options.config)
         options = parse_options(_Distill(settings=base), rest, f"distill {name}", _about_distill())
     recipe, out = options.settings, options.out or Path("runs") / name
-    remedy = f"given for {name}: FILE.pkl, FILE.safetensors or module:function"
-    require(recipe.teacher != "", "--teacher", recipe.teacher, remedy)
+    kinds = "FILE.pkl, FILE.safetensors, a diffusers FOLDER or module:function"
+    require(recipe.teacher != "", "--teacher", recipe.teacher, f"given for {name}: {kinds}")
     teacher = load_teacher(recipe.teacher)
     if options.dry_run:
         plan = {"out": str(out), "parameters": parameters(teacher), "recipe": to_mapping(recipe)}

@@ -13,6 +13,7 @@ from simdistill.commands.common import Common, own_teacher
 from simdistill.evaluation.pictures import picture
 from simdistill.files import write_atomically
 from simdistill.options import first_word, parse_numbers, parse_options
+from simdistill.runs import RunFolder
 from simdistill.validation import require
 from simdistill.workflows import measuring
 
@@ -26,7 +27,8 @@ class _Sample(Common):
     labels: str | None = None
     """Class labels, as 3 or 0-9: seed s has the (s mod their number)-th of them; all classes if not given."""
     out: Path | None = None
-    """A .png with all samples, a .npy with the numbers, or a folder for a .png each; RUN/samples.png if not given."""
+    """A .png with all samples, a .npy with the numbers, or a folder for a .png each; RUN/samples.png if not given.
+    Latents are decoded for a .png, if the run's teacher can, and left as they are in a .npy."""
     average: int = 0
     """Which of the recipe's averages of the generator, counted from 0."""
     teacher: str | None = None
@@ -39,8 +41,11 @@ def run(words: Sequence[str]) -> None:
     options = parse_options(_Sample(), [run, *rest], "sample RUN", "Draw samples from a run's one-step generator.")
     seeds = parse_numbers("--seeds", options.seeds)
     labels = None if options.labels is None else parse_numbers("--labels", options.labels)
-    drawn = measuring.sample(options.run, seeds, labels, own_teacher(options.teacher), options.device, options.average)
+    teacher = own_teacher(options.teacher) or measuring.folder_teacher(RunFolder.open(options.run))
+    drawn = measuring.sample(options.run, seeds, labels, teacher, options.device, options.average)
     out = options.out or options.run / "samples.png"
+    if teacher is not None and out.suffix != ".npy":
+        drawn = teacher.pictured(drawn, options.device)
     if out.suffix == ".npy":
         buffer = io.BytesIO()
         np.save(buffer, drawn.numpy())

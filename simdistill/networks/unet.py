@@ -270,8 +270,8 @@ def _levels(img_resolution: int, model_channels: int, channel_mult: Sequence[int
 def _rows(name: str, labels: Labels, width: int, emb: Embedding, dropout: Number = 0) -> Tensor:
     """`labels` as rows of `width` numbers beside `emb`, each zeroed at the rate `dropout`; None is zeros."""
     if labels is None:
-        return emb.new_zeros(len(emb), width)
-    shape, expected = [*labels.shape], [len(emb), width]
+        return emb.new_zeros(emb.shape[0], width)
+    shape, expected = [*labels.shape], [emb.shape[0], width]
     require(shape == expected, f"{name}.shape", shape, f"{expected}: one row a sample")
     rows = labels.to(emb.dtype)
     return rows * (torch.rand_like(rows[:, :1]) >= dropout) if dropout else rows

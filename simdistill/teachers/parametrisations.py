@@ -1,8 +1,8 @@
-"""Networks that predict the noise, the velocity or the flow, as denoisers of x = x_0 + sigma eps.
+"""Networks that predict the noise, the velocity, the flow or the image, as denoisers of x = x_0 + sigma eps.
 
 The state of a variance-preserving process is x / √(1 + sigma²), that of a rectified flow x / (1 + sigma); each adapter
 rescales its input, converts the noise level to the network's own time, and returns the residual d(x, sigma) - x without
-cancellation. Each is exact for a network that is.
+cancellation, where the network's answer is not the image itself. Each is exact for a network that is.
 """
 
 from collections.abc import Callable
@@ -73,6 +73,23 @@ class VelocityPrediction(nn.Module):
         scale = torch.sqrt(1 + sigma**2)
         v = _predict(self.network, x_t / like(scale, x_t), self.time(sigma), condition)
         return -like(sigma**2 / scale**2, x_t) * x_t - like(sigma / scale, x_t) * v
+
+
+class SamplePrediction(nn.Module):
+    """d(x, sigma) = x_0(x/√(1+sigma²)) for a variance-preserving predictor of the image (Salimans & Ho 2022).
+
+    `time` gives the network's time for a noise level, for example `NearestTime`. The residual is left to subtraction:
+    what the network has rounded off nothing brings back.
+    """
+
+    def __init__(self, network: Network, time: Callable[[Sigma], Tensor]) -> None:
+        super().__init__()
+        self.network, self.time = network, time
+
+    def forward(self, x_t: Data, sigma: Sigma, condition: Condition = None) -> Data:
+        """The denoised x_0, as the network says it."""
+        state = x_t / like(torch.sqrt(1 + sigma**2), x_t)
+        return _predict(self.network, state, self.time(sigma), condition)
 
 
 class FlowPrediction(nn.Module):

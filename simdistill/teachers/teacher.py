@@ -1,6 +1,7 @@
 """What distillation needs to know of a teacher, and the ways of naming one."""
 
 import importlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -11,6 +12,8 @@ from torch import nn
 
 from simdistill.data.densities import gaussians_25
 from simdistill.denoisers import Denoiser, residual
+from simdistill.shapes import Data, Pictures
+from simdistill.teachers.diffusers_folder import read_folder
 from simdistill.teachers.edm import read_edm
 from simdistill.teachers.weights import read_network
 from simdistill.validation import require
@@ -23,7 +26,8 @@ class Teacher:
     `shape` is that of one sample. `classes` > 0 means that the condition is an integer label 0 … classes - 1.
     [`sigma_min`, `sigma_max`] is the range that the denoiser was trained on; the reference sampler stays inside it.
     `data` names the data set whose statistics judge the student ("digits"); without one it is judged against the
-    teacher's own samples. Raises `ValueError` for a range, a shape or a number of classes that cannot be.
+    teacher's own samples. `decode` turns samples that are latents into pictures in [-1, 1]; figures are taken of the
+    latents. Raises `ValueError` for a range, a shape or a number of classes that cannot be.
     """
 
     denoiser: Denoiser
@@ -33,6 +37,7 @@ class Teacher:
     sigma_max: float = 80.0
     name: str = "teacher"
     data: str | None = None
+    decode: Callable[[Data], Pictures] | None = None
 
     def __post_init__(self) -> None:
         listed = isinstance(self.shape, (tuple, list))  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -50,6 +55,10 @@ class Teacher:
         """The denoiser as a module whose copies can be trained, or None (an exact density, a plain function)."""
         module = self.denoiser if isinstance(self.denoiser, nn.Module) else None
         return module if module is not None and any(True for _ in module.parameters()) else None
+
+    def pictured(self, samples: Data, device: torch.device | str = "cpu") -> Pictures:
+        """`samples` as they are, or if they are latents the pictures that they stand for, decoded on `device`."""
+        return samples if self.decode is None else self.decode(samples.to(device)).cpu()
 
     def check(self, device: torch.device | str = "cpu") -> None:
         """Put the denoiser on `device`, in eval mode and frozen, and call it once.
@@ -81,11 +90,11 @@ class Teacher:
 
 
 def load_teacher(name: str) -> Teacher:
-    """The teacher of that name: "digits" (shipped), "gaussians-25" (exact), a file, or module:function.
+    """The teacher of that name: "digits" (shipped), "gaussians-25" (exact), a file, a folder or module:function.
 
-    A file is a .safetensors of this package or a .pkl of EDM's; nothing in either is executed.
-    `package.module:function` is imported and called without arguments; it returns a `Teacher`. Raises `ValueError`
-    with the remedy if there is no such teacher, or if the file or the function gives something else.
+    A file is a .safetensors of this package or a .pkl of EDM's, a folder one of diffusers' (see `read_folder`); nothing
+    in them is executed. `package.module:function` is imported and called without arguments; it returns a `Teacher`.
+    Raises `ValueError` with the remedy if there is no such teacher, or if what is named gives something else.
     """
     if name == "digits":
         with as_file(files("simdistill") / "weights" / "digits-teacher.safetensors") as path:
@@ -93,16 +102,23 @@ def load_teacher(name: str) -> Teacher:
     if name == "gaussians-25":
         mixture = gaussians_25()
         return Teacher(mixture, mixture.shape, name=name)
-    if is_file(name):
+    if _is_file(name):
         return _from_file(Path(name))
-    choices = 'digits, gaussians-25, a .safetensors or .pkl file, or "package.module:function"'
-    require(":" in name, "teacher", name, choices)
+    if Path(name).is_dir():
+        return _from_folder(Path(name))
+    known = 'digits, gaussians-25, a .safetensors or .pkl file, a diffusers folder, or "package.module:function"'
+    require(":" in name, "teacher", name, known)
     return _from_function(name)
 
 
-def is_file(name: str) -> bool:
-    """Whether a teacher's name is that of a file, which may be read, rather than of code."""
+def _is_file(name: str) -> bool:
+    """Whether a teacher's name is that of a file."""
     return name.endswith((".safetensors", ".pkl"))
+
+
+def is_code(name: str) -> bool:
+    """Whether a teacher's name is package.module:function, which only the user may have run."""
+    return ":" in name and not _is_file(name) and not Path(name).is_dir()
 
 
 def _from_file(path: Path) -> Teacher:
@@ -116,6 +132,11 @@ def _from_file(path: Path) -> Teacher:
         name=str(path.resolve()),
         data=facts.get("data"),
     )
+
+
+def _from_folder(path: Path) -> Teacher:
+    denoiser, facts = read_folder(path)
+    return Teacher(denoiser, name=str(path.resolve()), **facts)
 
 
 def _from_function(name: str) -> Teacher:

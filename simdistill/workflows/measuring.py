@@ -30,7 +30,7 @@ from simdistill.generator import Generator
 from simdistill.recipes import Recipe
 from simdistill.runs import RunFolder
 from simdistill.shapes import Data
-from simdistill.teachers.teacher import Teacher, is_file, load_teacher
+from simdistill.teachers.teacher import Teacher, is_code, load_teacher
 from simdistill.teachers.weights import read_into, read_network
 from simdistill.training.processes import ALONE, Processes
 from simdistill.validation import require
@@ -69,7 +69,7 @@ def load_generator(
 ) -> tuple[Generator, dict[str, Any]]:
     """The generator of a run, in eval mode, and its facts; give the `teacher` if its network is one of your own.
 
-    `average` counts through the recipe's averages.
+    `average` counts through the recipe's averages. A network that came in a folder is looked for there again.
 
     Raises `ValueError` if there is no such run, or its weights are missing or damaged.
     """
@@ -79,6 +79,7 @@ def load_generator(
     path = run.average(average)
     if not path.exists():
         raise ValueError(f"{path}: no such file yet; go on with `simdistill distill --resume {out}`")
+    teacher = teacher or folder_teacher(run)
     own = None if teacher is None else teacher.trainable
     denoiser, facts = read_network(path) if own is None else read_into(copy.deepcopy(own), path)
     if "sigma_init" not in facts:
@@ -164,7 +165,7 @@ def milestone(
     drawn = _first_samples(sampler, teacher, device)
     if not bool(drawn.isfinite().all()):
         return {}, "samples are not finite"  # the training will see for itself that it has diverged
-    write_atomically(run.picture(f"{iteration:08d}"), picture(drawn))
+    write_atomically(run.picture(f"{iteration:08d}"), picture(teacher.pictured(drawn, device)))
     it = {"it": (sampler, 1)}
     figures = evaluate(it, teacher, reference, MILESTONE_SAMPLES, seeds, thorough=False, device=device)
     quality = {name: figures["it"][name] for name in ("frechet", "precision", "recall") if name in figures["it"]}
@@ -176,7 +177,17 @@ def milestone(
 
 def show(run: RunFolder, name: str, sampler: Sampler, teacher: Teacher, device: Device) -> None:
     """Store a picture of the sampler's first samples; of vectors, of more of them."""
-    write_atomically(run.picture(name), picture(_first_samples(sampler, teacher, device)))
+    drawn = _first_samples(sampler, teacher, device)
+    write_atomically(run.picture(name), picture(teacher.pictured(drawn, device)))
+
+
+def folder_teacher(run: RunFolder) -> Teacher | None:
+    """The run's teacher if it came in a folder: of its network, one of a library's, the run stores only weights.
+
+    None for any other teacher, and if the folder is gone. Raises `ValueError` if it is damaged.
+    """
+    folder = Path(str(run.configuration().get("teacher", "")))
+    return load_teacher(str(folder)) if folder.is_absolute() and folder.is_dir() else None
 
 
 def starting_network(run: RunFolder, teacher: Teacher) -> nn.Module:
@@ -190,7 +201,7 @@ def starting_network(run: RunFolder, teacher: Teacher) -> nn.Module:
 def teacher_of(run: RunFolder) -> Teacher:
     """The teacher that a run's configuration names; `ValueError` if that is code, which only the user may name."""
     name = recipe_of(run).teacher
-    if name == "teacher" or (":" in name and not is_file(name)):
+    if name == "teacher" or is_code(name):
         what = "an object in Python" if name == "teacher" else f"{name}, code of your own"
         raise ValueError(f"{run.path}: its teacher is {what}: name it again with --teacher package.module:function")
     return load_teacher(name)

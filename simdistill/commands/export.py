@@ -1,0 +1,48 @@
+"""`simdistill export`: a run's generator as a file that runs without this package."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from tyro.conf import Positional
+
+from simdistill.commands.common import own_teacher
+from simdistill.options import first_word, parse_options
+from simdistill.workflows import exporting
+
+ABOUT = """Write a run's one-step generator as one file: standard normal z, and class labels, to samples.
+
+The file is read back, and compared with the generator on batches of several sizes, before it takes its place.
+docs/export.md has the lines that run each of them.
+"""
+
+
+@dataclass(frozen=True)
+class _Export:
+    run: Positional[Path] = Path()
+    """Folder of the run."""
+    to: Literal["safetensors", "onnx", "torch-export"] = "safetensors"
+    """The format: safetensors has the network's weights and how to use them, for the library that they come from; onnx
+    runs in ONNX Runtime, torch-export in torch alone."""
+    out: Path | None = None
+    """The file to write; RUN/one-step with the format's suffix if not given."""
+    average: int = 0
+    """Which of the recipe's averages of the generator, counted from 0."""
+    teacher: str | None = None
+    """The run's teacher, package.module:function, if its network is code of your own; its folder, if that has moved."""
+    json: bool = False
+    """Print the result as JSON, and nothing else, on stdout."""
+
+
+def run(words: Sequence[str]) -> None:
+    """`simdistill export RUN …`."""
+    run, rest = first_word(words, "export", "RUN")
+    options = parse_options(_Export(), [run, *rest], "export RUN", ABOUT)
+    teacher = own_teacher(options.teacher)
+    found = exporting.export(options.run, options.to, options.out, teacher, options.average)
+    result = {"out": str(found.path), "to": options.to, "bytes": found.path.stat().st_size}
+    result |= {"difference": found.difference, **found.about}
+    said = f"{found.path}: {result['bytes']:,} bytes; largest difference from the generator {found.difference:.1e}"
+    print(json.dumps(result) if options.json else said)

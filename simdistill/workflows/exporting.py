@@ -1,0 +1,110 @@
+"""A run's generator as one file that runs without this package, compared with the generator before it is kept."""
+
+import contextlib
+import io
+import logging
+import sys
+import warnings
+from collections.abc import Generator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from simdistill.files import replacing
+from simdistill.generator import Generator as OneStep
+from simdistill.sampling import noise_from_seeds
+from simdistill.teachers.teacher import Teacher
+from simdistill.validation import require
+from simdistill.workflows.formats import FORMATS, Sampler
+from simdistill.workflows.measuring import load_generator
+
+TOLERANCE = 1e-4
+BATCHES = (1, 3, 65)
+CHECK_SEED = 2**30  # of the first of the samples that are compared
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What `export` wrote: the file, what its metadata say, and the largest difference from the generator's samples."""
+
+    path: Path
+    about: dict[str, Any]
+    difference: float
+
+
+def export(
+    out: str | Path, to: str, path: Path | None = None, teacher: Teacher | None = None, average: int = 0
+) -> Exported:
+    """Write the generator of the run `out` as a file that maps standard normal z, and labels, to samples.
+
+    `to` is safetensors, onnx or torch-export. The file is read back and compared with the generator on batches of
+    several sizes before it takes its place, by default RUN/one-step with the format's suffix. Give the `teacher` if the
+    network is one of your own.
+
+    Raises `ValueError` if there is no such run or format, if a library is missing, if the network cannot be exported,
+    or if the file's samples differ by more than 1e-4.
+    """
+    require(to in FORMATS, "--to", to, f"one of {', '.join(FORMATS)}")
+    form = FORMATS[to]
+    generator, facts = load_generator(out, teacher, average)
+    shape, classes = tuple(facts["shape"]), int(facts["classes"])
+    path = path or Path(out) / f"one-step{form.suffix}"
+    require(path.suffix == form.suffix, "--out", str(path), f"a {form.suffix} for --to {to}")
+    mine = path.name.startswith("generator") and path.resolve().parent == Path(out).resolve()
+    require(not mine, "--out", str(path), "another file: this one may be the run's own")
+    about = _describe(generator, shape, classes)
+    _say(f"exporting {sum(p.numel() for p in generator.parameters()):,} parameters to {to}")
+    with replacing(path) as temporary:
+        with _silenced():
+            about |= form.write(generator, about, temporary)
+            sampler = form.read(generator, temporary)
+        _say(f"comparing batches of {', '.join(map(str, BATCHES))} with the generator's own samples")
+        difference = _difference(sampler, generator, shape, classes)
+        require(difference <= TOLERANCE, f"{path}: difference from the generator", difference, f"at most {TOLERANCE}")
+    return Exported(path, about, difference)
+
+
+def _describe(generator: OneStep, shape: tuple[int, ...], classes: int) -> dict[str, Any]:
+    """What a reader of the file has to know, as JSON values."""
+    inputs = {"z": f"float32 [batch, {', '.join(map(str, shape))}], standard normal"}
+    labels = {"labels": f"int64 [batch], 0 to {classes - 1}"} if classes else {}
+    return {
+        "simdistill": version("simdistill"),
+        "inputs": inputs | labels,
+        "samples": "float32, the shape of z, in the units of the teacher's data: pictures in [-1, 1], not clipped",
+        "shape": list(shape),
+        "classes": classes,
+        "sigma_init": generator.sigma_init,
+    }
+
+
+@torch.no_grad()
+def _difference(sampler: Sampler, generator: OneStep, shape: tuple[int, ...], classes: int) -> float:
+    """The largest difference between the sampler's and the generator's samples, over batches of `BATCHES`."""
+    found: list[torch.Tensor] = []
+    for n in BATCHES:
+        z = noise_from_seeds(range(CHECK_SEED, CHECK_SEED + n), shape)
+        rng = torch.Generator().manual_seed(n)
+        labels = torch.randint(classes, (n,), generator=rng) if classes else None
+        found.append((sampler(z, labels) - generator(z, labels)).abs().max())
+    return float(torch.stack(found).max())  # not a number if one is not
+
+
+@contextlib.contextmanager
+def _silenced() -> Generator[None]:
+    """Without what exporters print, warn and log: a failure says enough."""
+    level, said = logging.root.manager.disable, io.StringIO()
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
+
+
+def _say(what: str) -> None:
+    print(what, file=sys.stderr, flush=True)
