@@ -1,0 +1,53 @@
+"""Measure iterations' memory, in a process of its own: `python -m tests.memory_of_steps NETWORK CONTENDER …`, as JSON."""
+
+import gc
+import json
+import sys
+from functools import partial
+
+import torch
+
+from benchmarks import contenders, iteration, networks
+from simdistill.denoisers import Preconditioned
+from simdistill.networks.mlp import MLP
+from simdistill.networks.unet import SongUNet
+
+SETTINGS = {
+    "plain": {},
+    "shared samples": {"share_samples": True},
+    "four parts": {"accumulation": 4},
+    "four parts, shared samples": {"accumulation": 4, "share_samples": True},
+    "blocks computed twice": {"gradient_checkpointing": True},
+    "with momentum": {"betas": (0.9, 0.999)},
+    "bf16": {"precision": "bf16"},
+}
+
+
+def _mlp():
+    return Preconditioned(MLP((1, 8, 8), 512, 4), (1, 8, 8))
+
+
+def _unet():
+    return Preconditioned(SongUNet(16, 3, 3, 0, 0, 32, (1, 2), num_blocks=1, attn_resolutions=(8,)), (3, 16, 16))
+
+
+def _transformer():
+    return Preconditioned(networks.PatchTransformer(16, width=128), (3, 16, 16))
+
+
+NETWORKS = {
+    "mlp": networks.Network("an MLP", _mlp, 1024, 0.1, 1),
+    "unet": networks.Network("a U-Net", _unet, 32, 0.5, 1),
+    "transformer": networks.Network("a transformer", _transformer, 128, 0.5, 1),
+}
+
+if __name__ == "__main__":
+    torch.manual_seed(0)
+    iteration.NETWORKS.update(NETWORKS)
+    contenders.SETTINGS.update(SETTINGS)
+    found = {}
+    for name in sys.argv[1].split(","):
+        for setting in SETTINGS if name != "transformer" else list(SETTINGS)[:-1]:
+            found[f"{name}, {setting}"] = iteration.memory(name, setting)
+            gc.collect()
+    print(json.dumps(found))
