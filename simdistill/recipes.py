@@ -107,7 +107,9 @@ TABLE_5 = Recipe(
 # alpha (1.2; AFHQv2 1.0) belongs to its loss. Ours: c, as 0.00054 √dimensions (Song and Dhariwal 2024), which gives
 # CIFAR-10's 0.03; and iterations, a quarter of the images that SiD's published generators have seen (453, 372 and 939
 # million; CIFAR-10, 404), as above. Unknown: how SIM fares with any of it; no full run has been made.
-AT_64 = replace(TABLE_5, objective=ScoreImplicitMatching(PseudoHuber(c=0.06)), batch=512, accumulation=4, precision="fp16")
+AT_64 = replace(
+    TABLE_5, objective=ScoreImplicitMatching(PseudoHuber(c=0.06)), batch=512, accumulation=4, precision="fp16"
+)
 # Our own, for 8×8 images; docs/digits.md tells what was tried.
 DIGITS = replace(
     TABLE_5,

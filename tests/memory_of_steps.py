@@ -1,9 +1,8 @@
-"""Measure iterations' memory, in a process of its own: `python -m tests.memory_of_steps NETWORK CONTENDER …`, as JSON."""
+"""Iterations' memory, in a process of its own: `python -m tests.memory_of_steps NETWORK SETTING …` prints megabytes."""
 
 import gc
 import json
 import sys
-from functools import partial
 
 import torch
 
@@ -45,9 +44,8 @@ if __name__ == "__main__":
     torch.manual_seed(0)
     iteration.NETWORKS.update(NETWORKS)
     contenders.SETTINGS.update(SETTINGS)
-    found = {}
-    for name in sys.argv[1].split(","):
-        for setting in SETTINGS if name != "transformer" else list(SETTINGS)[:-1]:
-            found[f"{name}, {setting}"] = iteration.memory(name, setting)
-            gc.collect()
+    found = []
+    for setting in sys.argv[2:]:
+        found.append(iteration.memory(sys.argv[1], setting))
+        gc.collect()
     print(json.dumps(found))

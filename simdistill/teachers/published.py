@@ -1,4 +1,4 @@
-"""The networks behind EDM's published checkpoints (Karras et al. 2022): what a recipe's teacher is before it is at hand."""
+"""The networks of EDM's published checkpoints (Karras et al. 2022): what is known of a teacher that is not at hand."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

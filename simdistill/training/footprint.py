@@ -29,7 +29,7 @@ PARTS = 2  # from the second part of a batch on, all are alike
 class Footprint:
     """What one of several processes holds at the fullest moment of an iteration, and what an iteration of all costs.
 
-    `memory` is in bytes: of the networks (weights and buffers), the optimizers, the gradients, the activations (with all
+    `memory` is in bytes: of the networks (weights and buffers), the optimizers, the gradients, the activations (and all
     else that lives within an iteration) and, where networks are sharded, of what is gathered for the moment.
     """
 
@@ -114,7 +114,9 @@ def _peak(teacher: Teacher, recipe: Recipe, module: nn.Module, micro_batch: int,
         ledger.restart()
         trainer.step()
         memory, flops = Counter(ledger.peak), ledger.flops
-    images = 2 * (1 + recipe.online_steps) + 2 * recipe.share_samples  # z and eps of each update; x_0, in parts and whole
+    images = (
+        2 * (1 + recipe.online_steps) + 2 * recipe.share_samples
+    )  # z and eps of each update; x_0, in parts and whole
     sample = torch.Size(teacher.shape).numel() * torch.float32.itemsize
     memory[WORKING] += (recipe.accumulation - parts) * micro_batch * images * sample
     return _Peak({name: memory[name] for name in (*STAYING, "gradients", WORKING)}, flops / simulated.batch)

@@ -8,7 +8,7 @@ import copy
 import gc
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -89,7 +89,7 @@ class Ledger(TorchDispatchMode):
 
 
 @contextmanager
-def without_data(gpu: bool) -> Iterator[Ledger]:
+def without_data(gpu: bool) -> Generator[Ledger]:
     """Within the block tensors are made without data, and the ledger is kept; `gpu` follows autocast on CUDA."""
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # a kernel without a formula
@@ -108,8 +108,12 @@ def without_data(gpu: bool) -> Iterator[Ledger]:
 def hollow(module: nn.Module) -> nn.Module:
     """A copy of `module` without its data, on the CPU for good: torch cannot move modules of such tensors."""
     copied = copy.deepcopy(module, {id(t): _blank(t) for t in (*module.parameters(), *module.buffers())})
-    copied.__class__ = type(type(module).__name__, (type(module),), {"_apply": lambda self, *_, **__: self})
+    copied.__class__ = type(type(module).__name__, (type(module),), {"_apply": _stay})
     return copied
+
+
+def _stay(module: nn.Module, *_: Any, **__: Any) -> nn.Module:
+    return module
 
 
 class _Copying(TorchFunctionMode):
@@ -125,7 +129,7 @@ class _Copying(TorchFunctionMode):
 
 
 class _AutocastOfCUDA(TorchFunctionMode):
-    """Under autocast norms and softmax compute in float32 on CUDA; on the CPU, which stands in for it here, they do not."""
+    """CUDA's autocast computes norms and softmax in float32; the CPU's, which stands in for it, as they come."""
 
     IN_FLOAT32 = (functional.group_norm, functional.layer_norm, functional.softmax, torch.softmax, Tensor.softmax)
 
