@@ -128,20 +128,20 @@ DIGITS = replace(
 
 # fmt: off
 RECIPES: dict[str, Recipe] = {
-    "digits":         DIGITS,
-    "cifar10-uncond": TABLE_5,                                                                      # Table 5, left
-    "cifar10-cond":   TABLE_5,                                                                      # Table 5, right
-    "ffhq64":         replace(AT_64, iterations=220_000),
-    "afhqv2-64":      replace(AT_64, iterations=180_000, generator_lr=5e-6, online_lr=5e-6),
+    "digits":          DIGITS,
+    "cifar10-uncond":  TABLE_5,                                                                      # Table 5, left
+    "cifar10-cond":    TABLE_5,                                                                      # Table 5, right
+    "ffhq64":          replace(AT_64, iterations=220_000),
+    "afhqv2-64":       replace(AT_64, iterations=180_000, generator_lr=5e-6, online_lr=5e-6),
     "imagenet64-cond": replace(AT_64, iterations=29_000, generator_lr=4e-6, online_lr=4e-6,
-                              batch=8192, accumulation=128, averages=(HalfLife(2_000_000.0),)),
-    "pixart-512":     replace(TABLE_5, generator_noise=PIXART_TIMES, online_noise=PIXART_TIMES,     # B.3
-                              online_weighting=Uniform(), generator_lr=5e-6, online_lr=5e-6,
-                              batch=1024, accumulation=8, iterations=16_000, precision="bf16",
-                              gradient_checkpointing=True, checkpoint_minutes=15),
-    "listing-1":      replace(TABLE_5, teacher="gaussians-25",                                      # Listing 1
-                              generator_noise=DiscreteVP(), online_noise=DiscreteVP(), online_weighting=VPScore(),
-                              online_steps=2, generator_lr=1e-3, online_lr=1e-3, batch=2000, iterations=2000),
+                               batch=8192, accumulation=128, averages=(HalfLife(2_000_000.0),)),
+    "pixart-512":      replace(TABLE_5, generator_noise=PIXART_TIMES, online_noise=PIXART_TIMES,     # B.3
+                               online_weighting=Uniform(), generator_lr=5e-6, online_lr=5e-6,
+                               batch=1024, accumulation=8, iterations=16_000, precision="bf16",
+                               gradient_checkpointing=True, checkpoint_minutes=15),
+    "listing-1":       replace(TABLE_5, teacher="gaussians-25",                                      # Listing 1
+                               generator_noise=DiscreteVP(), online_noise=DiscreteVP(), online_weighting=VPScore(),
+                               online_steps=2, generator_lr=1e-3, online_lr=1e-3, batch=2000, iterations=2000),
     # Figure 2: method × times × weight of the generator's update.
     "figure-2-sim-lognormal-none": replace(DIGITS, objective=SIM, generator_noise=SIM_TIMES,    generator_weighting=Uniform()),
     "figure-2-sim-lognormal-sid":  replace(DIGITS, objective=SIM, generator_noise=SIM_TIMES,    generator_weighting=InverseError()),

@@ -22,12 +22,12 @@ SETTINGS = {
 }
 
 
-def _mlp():
-    return Preconditioned(MLP((1, 8, 8), 512, 4), (1, 8, 8))
+def _mlp(width=512, depth=4):
+    return Preconditioned(MLP((1, 8, 8), width, depth), (1, 8, 8))
 
 
-def _unet():
-    return Preconditioned(SongUNet(16, 3, 3, 0, 0, 32, (1, 2), num_blocks=1, attn_resolutions=(8,)), (3, 16, 16))
+def _unet(width=32):
+    return Preconditioned(SongUNet(16, 3, 3, 0, 0, width, (1, 2), num_blocks=1, attn_resolutions=(8,)), (3, 16, 16))
 
 
 def _transformer():
@@ -35,9 +35,11 @@ def _transformer():
 
 
 NETWORKS = {
-    "mlp": networks.Network("an MLP", _mlp, 1024, 0.1, 1),
-    "unet": networks.Network("a U-Net", _unet, 32, 0.5, 1),
-    "transformer": networks.Network("a transformer", _transformer, 128, 0.5, 1),
+    "mlp": networks.Network("an MLP", _mlp, 512, 0.1, 1),
+    "unet": networks.Network("a U-Net", _unet, 12, 0.5, 1),
+    "wide mlp": networks.Network("an MLP with more weights than activations", lambda: _mlp(1024, 8), 512, 0.1, 1),
+    "wide unet": networks.Network("a U-Net with many weights", lambda: _unet(96), 16, 0.5, 1),
+    "transformer": networks.Network("a transformer", _transformer, 48, 0.5, 1),
 }
 
 if __name__ == "__main__":
