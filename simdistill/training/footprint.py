@@ -4,7 +4,6 @@ The trainer takes its own step on tensors without data, so that what is alive to
 time here. Workspaces inside of an operation are not seen. What several processes change is added by formula.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -45,9 +44,10 @@ class Footprint:
 
 @dataclass(frozen=True)
 class _Peak:
-    """The fullest moment of a process alone, by component, and the operations a sample."""
+    """Bytes of a process alone at its fullest moment and at that of most activations, and the operations a sample."""
 
-    memory: dict[str, float]
+    fullest: dict[str, float]
+    busiest: dict[str, float]
     flops: float
 
 
@@ -78,7 +78,7 @@ def footprints(
         n: Footprint(
             size,
             _over_processes(_between(peaks, size), module, recipe, n),
-            next(iter(peaks.values())).flops * recipe.batch,
+            peaks[max(peaks)].flops * recipe.batch,
         )
         for n, size in sizes.items()
     }
@@ -113,13 +113,14 @@ def _peak(teacher: Teacher, recipe: Recipe, module: nn.Module, micro_batch: int,
         trainer = _trainer(teacher, simulated, module, ledger)
         ledger.restart()
         trainer.step()
-        memory, flops = Counter(ledger.peak), ledger.flops
+        moments, flops = (ledger.peak, ledger.busiest), ledger.flops
     images = (
         2 * (1 + recipe.online_steps) + 2 * recipe.share_samples
     )  # z and eps of each update; x_0, in parts and whole
     sample = torch.Size(teacher.shape).numel() * torch.float32.itemsize
-    memory[WORKING] += (recipe.accumulation - parts) * micro_batch * images * sample
-    return _Peak({name: memory[name] for name in (*STAYING, "gradients", WORKING)}, flops / simulated.batch)
+    more = {WORKING: (recipe.accumulation - parts) * micro_batch * images * sample}
+    fullest, busiest = ({c: held[c] + more.get(c, 0) for c in (*STAYING, "gradients", WORKING)} for held in moments)
+    return _Peak(fullest, busiest, flops / simulated.batch)
 
 
 def _trainer(teacher: Teacher, recipe: Recipe, module: nn.Module, ledger: Ledger) -> DistillationTrainer:
@@ -154,24 +155,32 @@ def _book_gradient(ledger: Ledger, p: Tensor) -> None:
         ledger.book([p.grad], "gradients")
 
 
-def _between(peaks: dict[int, _Peak], size: int) -> dict[str, float]:
-    """Memory at a part's size from that at the smallest and the largest: a maximum of lines lies below its chords."""
+def _between(peaks: dict[int, _Peak], size: int) -> _Peak:
+    """At a part's size, from the smallest and the largest: a maximum of lines lies below its chords."""
     low, high = min(peaks), max(peaks)
     share = (size - low) / (high - low) if high > low else 0.0
-    return {name: (1 - share) * a + share * peaks[high].memory[name] for name, a in peaks[low].memory.items()}
+
+    def mixed(a: dict[str, float], b: dict[str, float]) -> dict[str, float]:
+        return {name: (1 - share) * a[name] + share * b[name] for name in a}
+
+    a, b = peaks[low], peaks[high]
+    return _Peak(mixed(a.fullest, b.fullest), mixed(a.busiest, b.busiest), b.flops)
 
 
-def _over_processes(peak: dict[str, float], module: nn.Module, recipe: Recipe, processes: int) -> dict[str, int]:
+def _over_processes(peak: _Peak, module: nn.Module, recipe: Recipe, processes: int) -> dict[str, int]:
     """The memory of a process alone as that of one among several: replicated, or sharded block by block."""
     whole = _bytes(module.parameters())
     if processes == 1:
-        changed: dict[str, float] = {}
-    elif not recipe.shard:
-        changed = {"gradients": 2 * whole}  # DistributedDataParallel keeps those of both networks for good
+        memory = peak.fullest
+    elif not recipe.shard:  # DistributedDataParallel keeps the gradients of both networks for good
+        memory = peak.busiest | {"gradients": 2 * whole}
     else:
         share = sum(_shard(p, processes) for p in module.parameters()) / whole
-        changed = {name: share * peak[name] for name in (*STAYING, "gradients")} | {"gathered": _gathered(module)}
-    return {name: round(size) for name, size in (peak | changed).items()}
+        split = (
+            {c: size if c == WORKING else share * size for c, size in m.items()} for m in (peak.fullest, peak.busiest)
+        )
+        memory = max(split, key=lambda m: sum(m.values())) | {"gathered": _gathered(module)}
+    return {name: round(size) for name, size in memory.items()}
 
 
 def _gathered(module: nn.Module) -> int:

@@ -40,14 +40,14 @@ FORMULAS: dict[Any, Callable[..., int]] = {
 
 
 class Ledger(TorchDispatchMode):
-    """Bytes `held` by owner, at this moment and at the `peak` since `restart`, and floating-point operations since.
+    """Bytes `held` by owner: at this moment, at the `peak` since `restart`, and when most was at work (`busiest`).
 
-    Torch's FlopCounterMode, whose formulas these are, holds on to tensors that a checkpoint lets go.
+    Counts floating-point operations since `restart`, too. Torch's FlopCounterMode, whose formulas these are, holds on to tensors that a checkpoint lets go.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.held, self.peak, self.flops = Counter[str](), Counter[str](), 0
+        self.held, self.peak, self.busiest, self.flops = Counter[str](), Counter[str](), Counter[str](), 0
         self._owners: dict[int, str] = {}
 
     def __torch_dispatch__(
@@ -62,12 +62,14 @@ class Ledger(TorchDispatchMode):
             self.flops += FORMULAS[func.overloadpacket](*args, **(kwargs or {}), out_val=made)
         if self.held.total() > self.peak.total():
             self.peak = self.held.copy()
+        if self.held[WORKING] > self.busiest[WORKING]:
+            self.busiest = self.held.copy()
         return made
 
     def restart(self) -> None:
-        """Forget the peak and the operations so far."""
+        """Forget the peaks and the operations so far."""
         gc.collect()
-        self.peak, self.flops = self.held.copy(), 0
+        self.peak, self.busiest, self.flops = self.held.copy(), self.held.copy(), 0
 
     def book(self, tensors: Iterable[Tensor], owner: str) -> None:
         """Let `owner` hold the storages of `tensors`."""

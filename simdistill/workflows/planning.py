@@ -144,7 +144,7 @@ def _outlook(gpu: str, count: int, need: Footprint, memory: dict[str, int], reci
         total <= capacity,
         seconds,
         None if seconds is None else seconds * recipe.iterations / 3600,
-        _accumulation(total - need.memory["activations"], need, capacity, recipe, count),
+        _accumulation(capacity - total + need.memory["activations"], need, recipe, count),
     )
 
 
@@ -155,9 +155,14 @@ def _operations_a_second(gpu: GPU, precision: str) -> float | None:
     return max((1e12 * peak * SHARE_OF_PEAK[name] for name, peak in peaks.items() if peak is not None), default=None)
 
 
-def _accumulation(staying: int, need: Footprint, capacity: int, recipe: Recipe, count: int) -> int | None:
-    """The fewest parts, a divisor of the batch, with which activations, shrunk in proportion, fit beside the rest."""
-    parts = range(recipe.accumulation, recipe.batch // count + 1)
-    sizes = {n: -(-recipe.batch // (count * n)) / need.micro_batch for n in parts if recipe.batch % n == 0}
-    fitting = (n for n, share in sizes.items() if staying + share * need.memory["activations"] <= capacity)
-    return next(fitting, None)
+def _accumulation(room: int, need: Footprint, recipe: Recipe, count: int) -> int | None:
+    """The fewest parts, a divisor of the batch, whose activations, in proportion to their size, fit into `room`.
+
+    A process alone then also holds the gradients of the parts before; of several each holds them in any case.
+    """
+    for parts in (n for n in range(recipe.accumulation, recipe.batch // count + 1) if recipe.batch % n == 0):
+        share = -(-recipe.batch // (count * parts)) / need.micro_batch
+        gradients = need.memory["generator"] if count == 1 and parts > recipe.accumulation == 1 else 0
+        if gradients + share * need.memory["activations"] <= room:
+            return parts
+    return None
