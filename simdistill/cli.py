@@ -9,6 +9,7 @@ from importlib.metadata import version
 
 VERBS = {
     "distill": "turn a teacher into a one-step generator; leaves a run's folder with weights, metrics and a report",
+    "plan": "what a distillation would need: memory, operations, hours on named GPUs; starts nothing",
     "sample": "draw images from a run, each with a seed of its own",
     "evaluate": "measure a run's teacher, student and undistilled generator side by side",
     "stats": "compute the reference statistics of images that samples are compared with",

@@ -228,7 +228,7 @@ def test_help_teaches_and_is_quick(capsys):
     started = time.perf_counter()
     listing = subprocess.run([sys.executable, "-m", "simdistill", "--help"], capture_output=True, text=True, check=True)
     assert time.perf_counter() - started < 1.5  # without torch, which alone takes longer
-    for verb in ("distill", "sample", "evaluate", "watch", "pretrain", "features"):
+    for verb in ("distill", "plan", "sample", "evaluate", "watch", "pretrain", "features"):
         assert verb in listing.stdout
 
 

@@ -1,11 +1,12 @@
 """The recipes are the paper's tables."""
 
 import itertools
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 import torch
 
+from simdistill.averages import HalfLife
 from simdistill.distances import PseudoHuber
 from simdistill.noise import Clamped, DiscreteVP, Karras, LogNormal, Truncated
 from simdistill.objectives import DiffInstruct, ScoreIdentity, ScoreImplicitMatching
@@ -24,6 +25,25 @@ def test_table_5(column):
     assert isinstance(recipe.objective, ScoreImplicitMatching)
     assert isinstance(recipe.objective.distance, PseudoHuber)
     assert (recipe.online_steps, recipe.accumulation, recipe.decay, recipe.warmup) == (1, 1, "none", 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "batch", "lr", "half_life", "million_images"),
+    [("ffhq64", 512, 1e-5, 5e5, 453), ("afhqv2-64", 512, 5e-6, 5e5, 372), ("imagenet64-cond", 8192, 4e-6, 2e6, 939)],
+)
+def test_64_pixels_are_sids_settings_with_sims_loss(name, batch, lr, half_life, million_images):
+    recipe = RECIPES[name]
+    assert (recipe.batch, recipe.generator_lr, recipe.online_lr) == (batch, lr, lr)
+    assert recipe.averages == (HalfLife(half_life),)
+    assert recipe.precision == "fp16"
+    assert batch // (4 * recipe.accumulation) == (16 if name == "imagenet64-cond" else 32)  # a GPU, of SiD's four
+    assert recipe.iterations * batch == pytest.approx(million_images * 1e6 / 4, rel=0.02)
+    assert recipe.objective == ScoreImplicitMatching(PseudoHuber(0.06))
+    assert recipe.objective.distance.c == pytest.approx(0.00054 * (3 * 64 * 64) ** 0.5, rel=0.01)
+    assert RECIPES["cifar10-cond"].objective.distance.c == pytest.approx(0.00054 * (3 * 32 * 32) ** 0.5, rel=0.01)
+    cifar = RECIPES["cifar10-cond"]
+    changed = {"objective", "batch", "generator_lr", "online_lr", "averages", "iterations", "accumulation", "precision"}
+    assert {f.name for f in fields(recipe) if getattr(recipe, f.name) != getattr(cifar, f.name)} <= changed
 
 
 def test_b_3():
@@ -61,7 +81,7 @@ def test_no_recipe_asks_a_teacher_outside_its_range():
     for name, recipe in RECIPES.items():
         drawn = recipe.generator_noise.quantile(u)
         assert torch.isfinite(drawn).all()
-        if name.startswith("cifar10"):
+        if name.startswith(("cifar10", "ffhq", "afhq", "imagenet")):
             assert drawn.min() >= 0.002
             assert drawn.max() <= 80.0
 

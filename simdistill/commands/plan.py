@@ -1,0 +1,89 @@
+"""`simdistill plan`: what a distillation would need, before anything is started."""
+
+import json
+import sys
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from simdistill.commands.settings import Distill, distill_options
+from simdistill.configuration import to_toml
+from simdistill.recipes import Recipe
+from simdistill.workflows.planning import SHARE_OF_PEAK, Outlook, Plan, plan
+
+ABOUT = """Print what `simdistill distill` would do and need with the same words, and start nothing.
+
+The settings; the memory that each GPU needs, by component; operations an iteration; hours on named GPUs. Nothing is
+computed, and no GPU is needed. Of EDM's published teachers the architecture is known: they need no --teacher."""
+
+
+def run(words: Sequence[str]) -> None:
+    """`simdistill plan RECIPE …`."""
+    name, options = distill_options(words, "plan", ABOUT)
+    print_plan(name, options)
+
+
+def print_plan(name: str, options: Distill) -> None:
+    """The plan of the recipe `name` with the settings of `options`, as tables or as JSON."""
+    recipe = options.settings
+    with Console(stderr=True).status("an iteration on tensors without data"):
+        made = plan(name, recipe, options.out_of(name), options.gpu, options.gpus)
+    if options.json:
+        return print(json.dumps(made.as_mapping()))
+    print(f"# would write {made.out}; {made.parameters:,} parameters a network, of {made.teacher}")
+    print(to_toml(made.recipe))
+    console = Console(file=sys.stdout, soft_wrap=True)
+    passes = made.flops_per_iteration / (made.flops_per_forward_pass * recipe.batch)
+    console.print(
+        f"{_operations(made.flops_per_iteration)} an iteration: {passes:.1f} forward passes of "
+        f"{_operations(made.flops_per_forward_pass)}, for {recipe.batch} samples\n"
+    )
+    console.print(_memory(made))
+    console.print(_hours(made, recipe))
+    used = ", ".join(f"{share:.0%} in {name}" for name, share in SHARE_OF_PEAK.items())
+    console.print(f"[dim]Times assume a share of the GPU's peak: {used}; docs/planning.md.[/dim]")
+    return None
+
+
+def _memory(made: Plan) -> Table:
+    """Gigabytes by component, a column for each number of GPUs."""
+    table = Table(title="Memory per GPU, GB", title_justify="left", box=None, pad_edge=False)
+    table.add_column("GPUs")
+    for count in made.memory:
+        table.add_column(str(count), justify="right")
+    table.add_row("samples at a time", *(str(size) for size in made.micro_batch.values()))
+    for name in next(reversed(made.memory.values())):
+        table.add_row(name, *(_gigabytes(memory.get(name, 0)) for memory in made.memory.values()))
+    table.add_row("in all", *(_gigabytes(sum(memory.values())) for memory in made.memory.values()), style="bold")
+    return table
+
+
+def _hours(made: Plan, recipe: Recipe) -> Table:
+    """Hours by kind of GPU, a column for each number of them; where a batch does not fit, what to do."""
+    title = f"\nHours for {recipe.iterations:,} iterations (and what makes them fit)"
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    table.add_column("GPUs")
+    for count in made.memory:
+        table.add_column(str(count), justify="right")
+    for gpu in dict.fromkeys(one.gpu for one in made.outlook):
+        table.add_row(gpu, *(_outlook(one, recipe) for one in made.outlook if one.gpu == gpu))
+    return table
+
+
+def _outlook(one: Outlook, recipe: Recipe) -> str:
+    if one.hours is None:
+        return f"no {recipe.precision}"
+    hours = f"{one.hours:,.0f}" if one.hours >= 10 else f"{one.hours:.1f}" if one.hours >= 0.1 else "< 0.1"
+    if one.fits:
+        return hours
+    return "does not fit" if one.accumulation is None else f"{hours} (--accumulation {one.accumulation})"
+
+
+def _gigabytes(size: int) -> str:
+    return f"{size / 1e9:.3g}"
+
+
+def _operations(flops: float) -> str:
+    unit, size = next(((u, s) for u, s in (("T", 1e12), ("G", 1e9)) if flops >= s), ("M", 1e6))
+    return f"{flops / size:,.1f} {unit}FLOP"

@@ -1,0 +1,148 @@
+"""Tensors without data, and a ledger of what they would take and cost.
+
+Under torch's FakeTensorMode tensors have shapes, types and lifetimes; operations do everything but the arithmetic. The
+ledger follows every storage from the operation that makes it to the moment when nobody holds it any more.
+"""
+
+import copy
+import gc
+import weakref
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
+
+WORKING = "activations"  # graphs, draws, gradients of activations: all that nobody else owns
+
+
+def _attention(q: Tensor, k: Tensor, v: Tensor, *_: Any, **__: Any) -> int:
+    return sdpa_flop_count(q.shape, k.shape, v.shape)
+
+
+def _attention_backward(gradient: Tensor, q: Tensor, k: Tensor, v: Tensor, *_: Any, **__: Any) -> int:
+    return sdpa_backward_flop_count(gradient.shape, q.shape, k.shape, v.shape)
+
+
+FORMULAS: dict[Any, Callable[..., int]] = {
+    **flop_registry,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
+}
+"""Floating-point operations of every kernel that multiplies matrices: torch's formulas, and its CPU attention."""
+
+
+class Ledger(TorchDispatchMode):
+    """Bytes `held` by owner: at this moment, at the `peak` since `restart`, and when most was at work (`busiest`).
+
+    Counts floating-point operations since `restart`, too. Torch's FlopCounterMode, whose formulas these are, holds on to tensors that a checkpoint lets go.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held, self.peak, self.busiest, self.flops = Counter[str](), Counter[str](), Counter[str](), 0
+        self._owners: dict[int, str] = {}
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Do the operation, and take down what it makes and costs."""
+        made = func(*args, **(kwargs or {}))
+        for one in made if isinstance(made, (tuple, list)) else (made,):
+            if isinstance(one, Tensor):
+                self._take_down(one.untyped_storage())
+        if func.overloadpacket in FORMULAS:
+            self.flops += FORMULAS[func.overloadpacket](*args, **(kwargs or {}), out_val=made)
+        if self.held.total() > self.peak.total():
+            self.peak = self.held.copy()
+        if self.held[WORKING] > self.busiest[WORKING]:
+            self.busiest = self.held.copy()
+        return made
+
+    def restart(self) -> None:
+        """Forget the peaks and the operations so far."""
+        gc.collect()
+        self.peak, self.busiest, self.flops = self.held.copy(), self.held.copy(), 0
+
+    def book(self, tensors: Iterable[Tensor], owner: str) -> None:
+        """Let `owner` hold the storages of `tensors`."""
+        for storage in (tensor.untyped_storage() for tensor in tensors):
+            self._take_down(storage)
+            self.held[self._owners[id(storage)]] -= storage.nbytes()
+            self.held[owner] += storage.nbytes()
+            self._owners[id(storage)] = owner
+
+    def _take_down(self, storage: torch.UntypedStorage) -> None:
+        if id(storage) in self._owners:
+            return
+        self._owners[id(storage)] = WORKING
+        self.held[WORKING] += storage.nbytes()
+        weakref.finalize(storage, self._strike_out, id(storage), storage.nbytes())
+
+    def _strike_out(self, key: int, size: int) -> None:
+        self.held[self._owners.pop(key)] -= size
+
+
+@contextmanager
+def without_data(gpu: bool) -> Generator[Ledger]:
+    """Within the block tensors are made without data, and the ledger is kept; `gpu` follows autocast on CUDA."""
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # a kernel without a formula
+    try:
+        with ExitStack() as modes:
+            modes.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
+            modes.enter_context(_Copying())
+            ledger = modes.enter_context(Ledger())
+            if gpu:
+                modes.enter_context(_AutocastOfCUDA())
+            yield ledger
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
+
+
+def hollow(module: nn.Module) -> nn.Module:
+    """A copy of `module` without its data, on the CPU for good: torch cannot move modules of such tensors."""
+    copied = copy.deepcopy(module, {id(t): _blank(t) for t in (*module.parameters(), *module.buffers())})
+    copied.__class__ = type(type(module).__name__, (type(module),), {"_apply": _stay})
+    return copied
+
+
+def _stay(module: nn.Module, *_: Any, **__: Any) -> nn.Module:
+    return module
+
+
+class _Copying(TorchFunctionMode):
+    """Lets tensors without data be copied deeply, as the trainer copies networks."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is not Tensor.__deepcopy__:
+            return func(*args, **(kwargs or {}))
+        tensor, memo = args
+        return memo.setdefault(id(tensor), _blank(tensor))
+
+
+class _AutocastOfCUDA(TorchFunctionMode):
+    """CUDA's autocast computes norms and softmax in float32; the CPU's, which stands in for it, as they come."""
+
+    IN_FLOAT32 = (functional.group_norm, functional.layer_norm, functional.softmax, torch.softmax, Tensor.softmax)
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func in self.IN_FLOAT32 and torch.is_autocast_enabled("cpu"):
+            args = tuple(one.float() if isinstance(one, Tensor) else one for one in args)
+        return func(*args, **(kwargs or {}))
+
+
+def _blank(tensor: Tensor) -> Tensor:
+    blank = torch.empty(tensor.shape, dtype=tensor.dtype)
+    return nn.Parameter(blank, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else blank

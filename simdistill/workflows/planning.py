@@ -1,0 +1,168 @@
+"""The plan of a distillation: what it would need and how long it would take, before anything is started."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from simdistill.configuration import to_mapping
+from simdistill.evaluation.quality import BATCH
+from simdistill.recipes import Recipe
+from simdistill.teachers.published import ARCHITECTURES
+from simdistill.teachers.teacher import Teacher, load_teacher
+from simdistill.training.footprint import Footprint, footprints, forward
+from simdistill.validation import require
+from simdistill.workflows.distilling import IMITATION
+
+
+@dataclass(frozen=True)
+class GPU:
+    """Memory in 10⁹ bytes, and the most 10¹² operations a second in each arithmetic, without sparsity."""
+
+    memory: float
+    fp32: float
+    tf32: float | None
+    bf16: float | None
+    fp16: float | None
+
+
+# fmt: off
+GPUS = {  #               GB    fp32   TF32   bf16   fp16
+    "V100-32GB": GPU(     32,  15.7,  None,  None, 125.0),  # NVIDIA V100 datasheet (2020), SXM2
+    "A100-40GB": GPU(     40,  19.5, 156.0, 312.0, 312.0),  # NVIDIA A100 datasheet (2021), SXM
+    "A100-80GB": GPU(     80,  19.5, 156.0, 312.0, 312.0),  # the same
+    "H100":      GPU(     80,  67.0, 494.5, 989.5, 989.5),  # NVIDIA H100 datasheet (2023), SXM; sparse figures halved
+    "H200":      GPU(    141,  67.0, 494.5, 989.5, 989.5),  # NVIDIA H200 datasheet (2024), SXM; halved
+    "L4":        GPU(     24,  30.3,  60.0, 121.0, 121.0),  # NVIDIA L4 datasheet (2023); halved
+    "L40S":      GPU(     48,  91.6, 183.0, 362.0, 362.0),  # NVIDIA L40S datasheet (2023)
+    "RTX-3090":  GPU(     24,  35.6,  35.6,  71.0,  71.0),  # NVIDIA GA102 whitepaper (2021), appendix A, fp32 sums
+    "RTX-4090":  GPU(     24,  82.6,  82.6, 165.2, 165.2),  # NVIDIA Ada whitepaper (2022), appendix A, fp32 sums
+}
+# fmt: on
+"""GPUs by name; None for an arithmetic that they do not have."""
+
+SHARE_OF_PEAK = {"fp32": 0.5, "tf32": 0.25, "bf16": 0.15, "fp16": 0.15}
+"""How much of a GPU's peak an iteration is assumed to reach, by arithmetic; docs/planning.md says on what grounds."""
+
+RESERVED = 2 * 10**9
+"""Bytes assumed for CUDA's context and the workspaces of cuDNN and NCCL; not measured."""
+
+COUNTS = (1, 4, 8)
+"""Numbers of GPUs that a plan shows where none is asked for."""
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """One kind and number of GPUs: whether a process's part fits into one, and how long the recipe takes on all."""
+
+    gpu: str
+    gpus: int
+    bytes_per_gpu: int
+    fits: bool
+    seconds_per_iteration: float | None
+    """None where the GPU does not have the recipe's precision."""
+    hours: float | None
+    accumulation: int | None
+    """Parts of a batch with which it would fit; None where no number of them helps."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a distillation would do and need; all sizes in bytes, all costs in floating-point operations."""
+
+    out: str
+    teacher: str
+    recipe: dict[str, Any]
+    parameters: int
+    flops_per_forward_pass: int
+    flops_per_iteration: float
+    micro_batch: dict[int, int]
+    memory: dict[int, dict[str, int]]
+    outlook: list[Outlook]
+
+    def as_mapping(self) -> dict[str, Any]:
+        """JSON values."""
+        return asdict(self)
+
+
+def plan(name: str, recipe: Recipe, out: Path, gpus: Sequence[str] = (), counts: Sequence[int] = ()) -> Plan:
+    """The plan of the recipe called `name` with the settings of `recipe`; nothing of it is computed.
+
+    For the kinds of GPU in `gpus` (all of `GPUS` if none) and the numbers of them in `counts` (`COUNTS`, as far as the
+    batch can be divided among them). Raises `ValueError` for an unknown GPU, a batch that is too small, or a recipe
+    without a teacher whose architecture is not known.
+    """
+    for gpu in gpus:
+        require(gpu in GPUS, "--gpu", gpu, f"one of {', '.join(GPUS)}")
+    for count in counts:
+        require(count >= 1, "--gpus", count, "at least 1")
+    teacher = teacher_of_plan(name, recipe)
+    start = _start(teacher)
+    counts = list(counts) or [n for n in COUNTS if n * recipe.accumulation <= recipe.batch] or [1]
+    needs = footprints(teacher, recipe, start, counts)
+    weights = sum(t.numel() * t.element_size() for t in (*start.parameters(), *start.buffers()))
+    beside = {"measuring": weights + forward(teacher, start, BATCH)[0], "reserved": RESERVED}
+    memory = {n: need.memory | beside for n, need in needs.items()}
+    return Plan(
+        out=str(out),
+        teacher=recipe.teacher or f"{name}'s published architecture",
+        recipe=to_mapping(recipe),
+        parameters=sum(p.numel() for p in teacher.trainable.parameters()) if teacher.trainable else 0,
+        flops_per_forward_pass=forward(teacher, start, 1)[1],
+        flops_per_iteration=needs[counts[0]].flops,
+        micro_batch={n: need.micro_batch for n, need in needs.items()},
+        memory=memory,
+        outlook=[_outlook(gpu, n, need, memory[n], recipe) for gpu in gpus or GPUS for n, need in needs.items()],
+    )
+
+
+def teacher_of_plan(name: str, recipe: Recipe) -> Teacher:
+    """The recipe's teacher, or, where it names none, the published architecture without weights."""
+    if recipe.teacher:
+        return load_teacher(recipe.teacher)
+    known = name in ARCHITECTURES
+    require(known, "--teacher", "", f"given for {name}: FILE.safetensors or module:function; its network is not known")
+    denoiser = ARCHITECTURES[name].build()
+    return Teacher(denoiser, denoiser.shape, denoiser.classes, denoiser.sigma_min, denoiser.sigma_max, name)
+
+
+def _start(teacher: Teacher) -> nn.Module:
+    """What generator and online network start from: the teacher, or the network that would imitate it."""
+    return teacher.trainable or IMITATION.build(teacher.shape, teacher.classes, sigma_data=0.5)
+
+
+def _outlook(gpu: str, count: int, need: Footprint, memory: dict[str, int], recipe: Recipe) -> Outlook:
+    total, capacity = sum(memory.values()), round(GPUS[gpu].memory * 1e9)
+    peak = _operations_a_second(GPUS[gpu], recipe.precision)
+    seconds = None if peak is None else need.flops / (count * peak)
+    return Outlook(
+        gpu,
+        count,
+        total,
+        total <= capacity,
+        seconds,
+        None if seconds is None else seconds * recipe.iterations / 3600,
+        _accumulation(capacity - total + need.memory["activations"], need, recipe, count),
+    )
+
+
+def _operations_a_second(gpu: GPU, precision: str) -> float | None:
+    """What one GPU is assumed to reach in the recipe's precision; networks in fp32 may multiply in TF32."""
+    usable = ("fp32", "tf32") if precision == "fp32" else (precision,)
+    peaks: dict[str, float | None] = {arithmetic: getattr(gpu, arithmetic) for arithmetic in usable}
+    return max((1e12 * peak * SHARE_OF_PEAK[name] for name, peak in peaks.items() if peak is not None), default=None)
+
+
+def _accumulation(room: int, need: Footprint, recipe: Recipe, count: int) -> int | None:
+    """The fewest parts, a divisor of the batch, whose activations, in proportion to their size, fit into `room`.
+
+    A process alone then also holds the gradients of the parts before; of several each holds them in any case.
+    """
+    for parts in (n for n in range(recipe.accumulation, recipe.batch // count + 1) if recipe.batch % n == 0):
+        share = -(-recipe.batch // (count * parts)) / need.micro_batch
+        gradients = need.memory["generator"] if count == 1 and parts > recipe.accumulation == 1 else 0
+        if gradients + share * need.memory["activations"] <= room:
+            return parts
+    return None
