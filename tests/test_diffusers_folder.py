@@ -356,7 +356,7 @@ def test_a_missing_library_names_its_extra(pixels, monkeypatch):
 
 
 def test_the_docs_own_network_is_a_teacher():
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "teachers-diffusers.md").read_text(), re.DOTALL)
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "teachers.md").read_text(), re.DOTALL)
     names = {}
     exec(code, names)
     teacher = names["teacher"]()
