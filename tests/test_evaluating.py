@@ -194,10 +194,9 @@ def test_milestones_and_resumption_know_the_recipes_reference(tmp_path, monkeypa
     monkeypatch.setattr(measuring, "MILESTONE_SAMPLES", 50)
     monkeypatch.setattr(measuring, "write_report", lambda run: None)
     monkeypatch.chdir(tmp_path)
+    Path("pixels").write_text("a file that happens to have this name")
     statistics.store_statistics("digits", "ref.npz", "pixels")
-    recipe = replace(
-        RECIPES["digits"], batch=8, iterations=32, reference="ref.npz", averages=RECIPES["digits"].averages
-    )
+    recipe = replace(RECIPES["digits"], batch=8, iterations=2, reference="ref.npz", features="pixels")
     calls = []
     evaluate_run = measuring.evaluate_run
     few = lambda *a, **k: calls.append(evaluate_run(*a, samples=50, seeds=2, **k))  # noqa: E731
@@ -211,6 +210,7 @@ def test_milestones_and_resumption_know_the_recipes_reference(tmp_path, monkeypa
     distilling.distill(teacher, recipe, "run")
     run = RunFolder.open(Path("run"))
     assert read_toml(run.config)["reference"] == str(tmp_path / "ref.npz")  # from wherever it is resumed
+    assert read_toml(run.config)["features"] == "pixels"
     qualities = [record["quality"] for record in run.records() if "quality" in record]
     assert {quality["features"] for quality in qualities} == {"pixels"}
     assert calls[0]["reference"] == "1,348 images of the digits' 1,348 training images in the features pixels"

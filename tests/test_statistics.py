@@ -16,6 +16,7 @@ from torchmetrics.image.kid import KernelInceptionDistance
 from simdistill.data.images import array_set
 from simdistill.evaluation import quality, statistics
 from simdistill.evaluation.extractors import PIXELS, Extractor, load_extractor
+from simdistill.evaluation.features import ImageClassifier, write_classifier
 from simdistill.evaluation.metrics import Moments, frechet_distance
 from simdistill.evaluation.reference import Reference, check_reference, data_reference, stored_reference
 from simdistill.evaluation.running import RunningInceptionScore
@@ -316,6 +317,20 @@ def test_the_shipped_extractor_takes_digits_and_says_what_it_takes():
     assert extractor.features(torch.zeros(3, 1, 8, 8)).shape == (3, 32)
     with pytest.raises(ValueError, match=r"images of shape = \[3, 32, 32\]: must be \[1, 8, 8\]"):
         extractor.features(torch.zeros(2, 3, 32, 32))
+
+
+def test_a_classifier_of_ones_own_is_an_extractor(tmp_path):
+    torch.manual_seed(0)
+    classifier, path = ImageClassifier((3, 16, 16), 4, 8).eval(), tmp_path / "mine.safetensors"
+    write_classifier(path, classifier, data="noise")
+    extractor, images = load_extractor(str(path)), normal(5, 3, 16, 16)
+    torch.testing.assert_close(extractor.features(images), classifier.features(images).detach())
+    assert extractor.name.startswith("classifier-")
+    assert extractor.probabilities is None
+    with pytest.raises(
+        ValueError, match=r"images of shape = \[1, 8, 8\]: must be \[3, 16, 16\], as .*mine.safetensors"
+    ):
+        extractor.features(torch.zeros(2, 1, 8, 8))
 
 
 # --- samples ----------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from rich.progress import track
 
 from simdistill.configuration import to_mapping
 from simdistill.data.images import array_set
+from simdistill.evaluation.extractors import SHIPPED
 from simdistill.evaluation.quality import balanced_labels, draw, reference_for, teacher_sampler
 from simdistill.evaluation.reference import Reference, check_reference
 from simdistill.evaluation.report import write_report
@@ -138,7 +139,7 @@ def _reference(teacher: Teacher, recipe: Recipe, device: torch.device) -> Refere
 
 def _whole(name: str) -> str:
     """The path of a file that is there from wherever the run is resumed; other names as they are."""
-    return str(Path(name).resolve()) if name and Path(name).exists() else name
+    return str(Path(name).resolve()) if Path(name).is_file() and name not in SHIPPED else name
 
 
 def _allow_tensor_cores() -> None:
