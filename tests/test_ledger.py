@@ -30,8 +30,8 @@ def test_storages_are_held_as_long_as_somebody_holds_them():
         assert ledger.peak == ledger.busiest == {WORKING: 80, "weights": 80}
         ledger.book([c], "weights")
         d = torch.empty(2)
-        assert ledger.peak == {WORKING: 8, "weights": 160}
-        assert ledger.busiest == {WORKING: 80, "weights": 80}
+        assert ledger.peak == {WORKING: 8, "weights": 240}
+        assert ledger.busiest == {WORKING: 160, "weights": 80}
         del b, c, d
         assert ledger.held.total() == 0
 
