@@ -26,12 +26,12 @@ def test_storages_are_held_as_long_as_somebody_holds_them():
         assert ledger.peak == {WORKING: 4080}
         ledger.restart()
         ledger.book([b], "weights")
-        c = b + 1
-        assert ledger.peak == ledger.busiest == {WORKING: 80, "weights": 80}
+        c = torch.cat([b, b])
+        assert ledger.peak == ledger.busiest == {WORKING: 160, "weights": 80}
         ledger.book([c], "weights")
         d = torch.empty(2)
-        assert ledger.peak == {WORKING: 8, "weights": 160}
-        assert ledger.busiest == {WORKING: 80, "weights": 80}
+        assert ledger.peak == {WORKING: 8, "weights": 240}
+        assert ledger.busiest == {WORKING: 160, "weights": 80}
         del b, c, d
         assert ledger.held.total() == 0
 

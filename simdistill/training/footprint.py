@@ -119,7 +119,9 @@ def _peak(teacher: Teacher, recipe: Recipe, module: nn.Module, micro_batch: int,
     )  # z and eps of each update; x_0, in parts and whole
     sample = torch.Size(teacher.shape).numel() * torch.float32.itemsize
     more = {WORKING: (recipe.accumulation - parts) * micro_batch * images * sample}
-    fullest, busiest = ({c: held[c] + more.get(c, 0) for c in (*STAYING, "gradients", WORKING)} for held in moments)
+    fullest, busiest = (
+        {c: float(held[c] + more.get(c, 0)) for c in (*STAYING, "gradients", WORKING)} for held in moments
+    )
     return _Peak(fullest, busiest, flops / simulated.batch)
 
 

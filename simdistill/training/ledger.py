@@ -42,7 +42,8 @@ FORMULAS: dict[Any, Callable[..., int]] = {
 class Ledger(TorchDispatchMode):
     """Bytes `held` by owner: at this moment, at the `peak` since `restart`, and when most was at work (`busiest`).
 
-    Counts floating-point operations since `restart`, too. Torch's FlopCounterMode, whose formulas these are, holds on to tensors that a checkpoint lets go.
+    Counts floating-point operations since `restart` as well: by the formulas of torch's FlopCounterMode, which itself
+    holds on to tensors that a checkpoint lets go.
     """
 
     def __init__(self) -> None:
