@@ -95,6 +95,7 @@ def test_operations_are_those_that_torch_counts(name, kind, monkeypatch):
         ("cifar10-cond", 55_735_299, 427),
         ("ffhq64", 61_805_571, 553),
         ("afhqv2-64", 61_805_571, 553),
+        ("imagenet64-cond", 295_899_267, 553),
     ],
 )
 def test_published_architectures(name, parameters, tensors):
@@ -102,7 +103,7 @@ def test_published_architectures(name, parameters, tensors):
     assert sum(p.numel() for p in denoiser.parameters()) == parameters
     assert len(denoiser.state_dict()) == tensors
     assert {t.device.type for t in denoiser.state_dict().values()} == {"meta"}
-    assert denoiser.classes == (10 if name == "cifar10-cond" else 0)
+    assert denoiser.classes == {"cifar10-cond": 10, "imagenet64-cond": 1000}.get(name, 0)
 
 
 def test_cifar10_costs_11_passes_of_42_gigaflop():

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from simdistill.denoisers import Preconditioned
-from simdistill.networks.unet import SongUNet
+from simdistill.networks.unet import DhariwalUNet, SongUNet
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "cifar10-cond":    Architecture(SongUNet, DDPMPP_32,                      32, classes=10),      # cond-vp
     "ffhq64":          Architecture(SongUNet, DDPMPP_64 | {"dropout": 0.05},  64),
     "afhqv2-64":       Architecture(SongUNet, DDPMPP_64 | {"dropout": 0.25},  64),
+    "imagenet64-cond": Architecture(DhariwalUNet, {},                          64, classes=1000),    # ADM: the defaults
 }
 # fmt: on
 """The architecture of each recipe's teacher, by the recipe's name."""
