@@ -8,7 +8,7 @@ import pytest
 
 from simdistill.cli import main
 from simdistill.configuration import to_mapping
-from simdistill.evaluation.quality import BATCH
+from simdistill.evaluation.quality import batch_for
 from simdistill.recipes import RECIPES
 from simdistill.teachers.published import ARCHITECTURES
 from simdistill.teachers.teacher import load_teacher
@@ -65,7 +65,7 @@ def test_a_plan_for_several_gpus():
     teacher = load_teacher("digits")
     network = teacher.trainable
     weights = sum(t.numel() * t.element_size() for t in (*network.parameters(), *network.buffers()))
-    assert made.memory[8]["measuring"] == weights + forward(teacher, network, BATCH)[0]
+    assert made.memory[8]["measuring"] == weights + forward(teacher, network, batch_for(network.shape))[0]
     assert made.memory[1]["teacher"] == made.memory[8]["teacher"] == weights
     one, eight = (outlook(made, "H100", n) for n in (1, 8))
     assert one.hours == pytest.approx(8 * eight.hours)

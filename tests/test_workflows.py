@@ -13,7 +13,7 @@ import torch
 from simdistill.averages import HalfLife, PowerFunction
 from simdistill.data.images import open_images
 from simdistill.denoisers import GaussianMixture, residual
-from simdistill.evaluation.quality import REFERENCE_SEED, balanced_labels, draw, evaluate, reference_for
+from simdistill.evaluation.quality import REFERENCE_SEED, balanced_labels, batch_for, draw, evaluate, reference_for
 from simdistill.recipes import RECIPES
 from simdistill.runs import RunFolder
 from simdistill.sampling import noise_from_seeds
@@ -231,6 +231,11 @@ def test_evaluation_of_the_teachers_own_samples(tmp_path):
     assert figures["exact"]["frechet"]["mean"] < 0.05
     assert figures["narrow"]["frechet"]["mean"] == pytest.approx(2 * 0.5**2, abs=0.1)  # Σ (1 - 1/2)²
     assert figures["narrow"]["recall"] < figures["exact"]["recall"] - 0.2
+
+
+def test_larger_samples_are_drawn_fewer_at_a_time():
+    shapes = [(2,), (1, 8, 8), (1, 32, 32), (3, 32, 32), (3, 64, 64), (3, 1024, 1024)]
+    assert [batch_for(shape) for shape in shapes] == [500, 500, 500, 166, 41, 1]
 
 
 def test_draw_is_the_same_in_any_batch(monkeypatch):

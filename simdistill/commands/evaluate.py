@@ -34,7 +34,7 @@ class _Evaluate(Common):
     """Weights of Inception-v3 for the FID: inception-2015-12-05.pt or pt_inception-2015-12-05-6726825d.pth."""
     features: str = ""
     """Other features: pixels, digits, imagenet, or a classifier's .safetensors; the reference's if not given."""
-    batch: int = 500
+    batch: int | None = None
     """Samples that a network draws at a time: fewer for less memory; the figures do not depend on it."""
     teacher: str | None = None
     """The run's teacher, package.module:function, if it is code of your own."""

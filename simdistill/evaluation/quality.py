@@ -1,5 +1,6 @@
 """How good a sampler is: every metric against a reference, over several evaluation seeds, and its speed."""
 
+import math
 import os
 import platform
 import sys
@@ -28,7 +29,8 @@ Sampler: TypeAlias = Callable[[Data, Condition], Data]
 
 TEACHER_STEPS = 18  # of Heun's sampler: 35 evaluations, EDM's setting for small images
 REFERENCE_SEED = 2**31  # far from the seeds that are evaluated
-BATCH = 500  # samples that a network is called with
+BATCH = 500  # samples that a network is called with, at most …
+VALUES = 500 * 32 * 32  # … and as many as hold this many values, so that measuring beside a training finds room
 ROUND = 4  # batches that are held, and timed, at once
 SHARES = ("precision", "recall", "density", "coverage")
 
@@ -69,6 +71,11 @@ def balanced_labels(n: int, classes: int) -> Condition:
     return torch.arange(n) % classes if classes else None
 
 
+def batch_for(shape: Sequence[int]) -> int:
+    """How many samples of that shape a network is called with: 500 of 32×32 grey pixels, 41 of 64×64 coloured ones."""
+    return max(1, min(BATCH, VALUES // math.prod(shape)))
+
+
 @torch.no_grad()
 def draw(
     sampler: Sampler,
@@ -78,7 +85,7 @@ def draw(
     device: torch.device | str = "cpu",
 ) -> Data:
     """`[len(seeds), *shape]` on the CPU: one sample for each seed, and for each row of `condition` if there is one."""
-    parts = _parts(noise_from_seeds(seeds, shape), condition, BATCH)
+    parts = _parts(noise_from_seeds(seeds, shape), condition, batch_for(shape))
     return torch.cat([sampler(z.to(device), None if c is None else c.to(device)).cpu() for z, c in parts])
 
 
@@ -90,7 +97,7 @@ def evaluate(
     seeds: int = 5,
     thorough: bool = True,
     device: torch.device | str = "cpu",
-    batch: int = BATCH,
+    batch: int | None = None,
     together: Together = ALONE,
 ) -> dict[str, dict[str, Any]]:
     """The figures of each named (sampler, evaluations a sample), on the same `seeds` × `samples` noises.
@@ -100,10 +107,12 @@ def evaluate(
     features for is left out. `images_per_second` is the median over the seeds of the samplers' own time, starting noise
     given, taken in turns so that a busy machine slows all of them alike. Unless `thorough` only the metrics of
     `Reference.glance` are taken. The noises are drawn and forgotten a few batches at a time; of several processes each
-    takes a part, and all return the same figures, which depend neither on their number nor on `batch`.
+    takes a part, and all return the same figures, which depend neither on their number nor on `batch` (None: a usual
+    one).
     """
     require(samples >= 10, "samples", samples, "at least 10")
     require(seeds >= 1, "seeds", seeds, "at least 1")
+    batch = batch_for(teacher.shape) if batch is None else batch
     require(batch >= 1, "batch", batch, "at least 1")
     if thorough and together.leads:
         print(f"evaluating {seeds} × {samples} samples of {', '.join(samplers)}", file=sys.stderr, flush=True)

@@ -13,7 +13,6 @@ from simdistill.configuration import settings_from_mapping
 from simdistill.evaluation.extractors import of_inception
 from simdistill.evaluation.pictures import picture, side_by_side
 from simdistill.evaluation.quality import (
-    BATCH,
     TEACHER_STEPS,
     Sampler,
     balanced_labels,
@@ -95,7 +94,7 @@ def evaluate_run(
     device: Device = "cpu",
     reference: str = "",
     features: str = "",
-    batch: int = BATCH,
+    batch: int | None = None,
     processes: Processes = ALONE,
 ) -> dict[str, Any]:
     """Measure a run's teacher, student and undistilled generator side by side, and renew its pictures and report.

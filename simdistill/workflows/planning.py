@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from simdistill.configuration import to_mapping
-from simdistill.evaluation.quality import BATCH
+from simdistill.evaluation.quality import batch_for
 from simdistill.recipes import Recipe
 from simdistill.teachers.published import ARCHITECTURES
 from simdistill.teachers.teacher import Teacher, load_teacher
@@ -103,7 +103,7 @@ def plan(name: str, recipe: Recipe, out: Path, gpus: Sequence[str] = (), counts:
     counts = list(counts) or [n for n in COUNTS if n * recipe.accumulation <= recipe.batch] or [1]
     needs = footprints(teacher, recipe, start, counts)
     weights = sum(t.numel() * t.element_size() for t in (*start.parameters(), *start.buffers()))
-    beside = {"measuring": weights + forward(teacher, start, BATCH)[0], "reserved": RESERVED}
+    beside = {"measuring": weights + forward(teacher, start, batch_for(teacher.shape))[0], "reserved": RESERVED}
     memory = {n: need.memory | beside for n, need in needs.items()}
     return Plan(
         out=str(out),
