@@ -53,7 +53,8 @@ def test_what_does_not_fit_is_told_how_it_would(monkeypatch):
 def test_activations_shrink_with_the_parts_of_a_batch():
     without = plan("digits", DIGITS, Path(), ["H100"], [2]).memory[2]
     with_parts = plan("digits", replace(DIGITS, accumulation=4), Path(), ["H100"], [2]).memory[2]
-    assert with_parts["activations"] < 0.34 * without["activations"]
+    # a quarter of the graph, and the draws of all parts
+    assert 0.25 < with_parts["activations"] / without["activations"] < 0.37
     assert with_parts["gradients"] == without["gradients"]  # in the buckets of two processes anyway
 
 

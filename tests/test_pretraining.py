@@ -100,7 +100,7 @@ def test_what_cannot_be_trained(stripes, classifier, tmp_path, capsys):
     assert "must be digits, or an existing" in error("pretrain", "digits", "--data", tmp_path / "none.zip", *out)
     assert "--features = '': must be a classifier" in error("pretrain", "digits", "--data", stripes, *out)
     wrong = ("pretrain", "digits", "--features", classifier, *out)
-    assert "must be for (1, 8, 8)" in error(*wrong)
+    assert "images of shape = [1, 8, 8]: must be [3, 8, 8]" in error(*wrong)
     teacher = ("pretrain", "digits", "--data", stripes, "--features", stripes, *out)
     assert "stripes.zip: not a sound safetensors file" in error(*teacher)
     assert not (tmp_path / "run").exists()

@@ -54,7 +54,7 @@ def iddpm(s, c_1, c_2, steps):
         (IDDPMScaling(), lambda s: iddpm(s, 0.001, 0.008, 1000)),
         (IDDPMScaling(0.01, 0.02, 50), lambda s: iddpm(s, 0.01, 0.02, 50)),
     ],
-    ids=repr,
+    ids=["EDM", "EDM 1.3", "VP", "VP 400", "VE", "iDDPM", "iDDPM 50"],
 )
 def test_a_scaling_is_its_row_of_the_table(scaling, row):
     expected = torch.tensor([row(s) for s in SIGMA.tolist()], dtype=F64)
