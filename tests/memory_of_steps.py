@@ -36,7 +36,7 @@ def _transformer():
 
 NETWORKS = {
     "mlp": networks.Network("an MLP", _mlp, 512, 0.1, 1),
-    "unet": networks.Network("a U-Net", _unet, 12, 0.5, 1),
+    "unet": networks.Network("a U-Net", _unet, 32, 0.5, 1),
     "wide mlp": networks.Network("an MLP with more weights than activations", lambda: _mlp(1024, 8), 512, 0.1, 1),
     "wide unet": networks.Network("a U-Net with many weights", lambda: _unet(96), 16, 0.5, 1),
     "transformer": networks.Network("a transformer", _transformer, 48, 0.5, 1),

@@ -47,7 +47,7 @@ def compare(name, kinds):
 
 
 def test_memory_is_what_is_measured():
-    ratios = compare("unet", ["plain", "blocks computed twice"])
+    ratios = compare("mlp", ["plain", "blocks computed twice"])
     assert all(0.95 < ratio < 1.05 for ratio in ratios.values()), ratios
 
 
