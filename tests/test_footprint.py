@@ -46,11 +46,6 @@ def compare(name, kinds):
     return {kind: e.total / 1e6 / m for kind, e, m in zip(kinds, estimates, measured, strict=True)}
 
 
-def test_memory_is_what_is_measured():
-    ratios = compare("mlp", ["plain", "blocks computed twice"])
-    assert all(0.95 < ratio < 1.05 for ratio in ratios.values()), ratios
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", KINDS)
 def test_memory_is_what_is_measured_in_every_setting(name):
@@ -138,8 +133,9 @@ def test_every_average_is_counted():
 @given(batch=st.integers(8, 500), more=st.integers(1, 500))
 def test_memory_grows_with_the_batch_and_operations_in_proportion(batch, more):
     less, both = of(Recipe(batch=batch)), of(Recipe(batch=batch + more))
-    assert less.memory["activations"] < both.memory["activations"]
-    assert {**less.memory, "activations": 0} == {**both.memory, "activations": 0}
+    assert less.total < both.total
+    # small batches are fullest when gradients are whole, large ones before: only what stays is alike
+    assert all(less.memory[name] == both.memory[name] for name in footprint.STAYING)
     assert less.flops / batch == pytest.approx(both.flops / (batch + more))
 
 
