@@ -85,6 +85,8 @@ class Karras:
     def __post_init__(self) -> None:
         require(0 < self.sigma_min < self.sigma_max, "sigma_min", self.sigma_min, "above 0 and below sigma_max")
         require(self.rho > 0, "rho", self.rho, "positive")
+        largest = max(abs(math.log(self.sigma_min)), abs(math.log(self.sigma_max))) / self.rho
+        require(largest < 700, "rho", self.rho, "larger: sigma^(1/rho) is beyond what a number can hold")
         require(self.levels >= 2, "levels", self.levels, "at least 2")
         require(0 <= self.highest < self.levels, "highest", self.highest, f"in 0 … levels - 1 = {self.levels - 1}")
 

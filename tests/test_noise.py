@@ -215,6 +215,7 @@ def test_clamped_times_gather_the_tails_at_the_ends(rng):
         (lambda: Karras(sigma_min=0.0), "sigma_min = 0.0: must be above 0 and below sigma_max"),
         (lambda: Karras(sigma_min=80.0), "sigma_min = 80.0: must be above 0 and below sigma_max"),
         (lambda: Karras(rho=0.0), "rho = 0.0: must be positive"),
+        (lambda: Karras(rho=0.001), "rho = 0.001: must be larger"),
         (lambda: Karras(levels=1, highest=0), "levels = 1: must be at least 2"),
         (lambda: Karras(highest=1000), "highest = 1000: must be in 0 … levels - 1 = 999"),
         (lambda: Karras(highest=-1), "highest = -1: must be in 0"),
