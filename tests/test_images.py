@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from simdistill.data import images as data_images
 from simdistill.data.images import LARGEST_FILE, array_set, open_images
 
 
@@ -102,12 +103,12 @@ def test_palettes_and_alpha_become_colours(tmp_path, pixels):
 
 def test_a_set_larger_than_memory_is_read_as_it_is_asked_for(tmp_path, pixels, monkeypatch):
     monkeypatch.setattr("simdistill.data.images.IN_MEMORY", 100)
-    path = zipped(tmp_path / "set.zip", named(pixels))
-    images = open_images(path)
-    first = images.batch([4, 1])
-    torch.testing.assert_close(first.double(), values(pixels)[[4, 1]], rtol=0, atol=1e-6)
-    zipped(path, named(255 - pixels))  # nothing was kept
-    torch.testing.assert_close(images.batch([4, 1]), -first, rtol=0, atol=1e-6)
+    images = open_images(zipped(tmp_path / "set.zip", named(pixels)))
+    decode, decoded = data_images._decoded, []
+    monkeypatch.setattr(data_images, "_decoded", lambda name, content: decoded.append(name) or decode(name, content))
+    for _ in range(2):  # nothing is kept
+        torch.testing.assert_close(images.batch([4, 1]).double(), values(pixels)[[4, 1]], rtol=0, atol=1e-6)
+    assert sorted(name[-5:] for name in decoded) == ["1.png", "1.png", "4.png", "4.png"]
 
 
 BAD_ZIPS = {
@@ -286,3 +287,12 @@ def test_samples_in_memory_of_any_shape():
     assert (found.shape, found.classes, len(found)) == ((2,), 3, 7)
     assert torch.equal(found.batch([6, 0]), samples[[6, 0]])
     assert found.moments(batch=3) == pytest.approx((float(samples.mean()), float(samples.std())), abs=1e-6)
+
+
+def test_a_damaged_entry_of_a_zip_is_named(tmp_path, pixels):
+    path = zipped(tmp_path / "set.zip", {f"{k}.png": png(pixels[k]) for k in range(2)})
+    content = bytearray(path.read_bytes())
+    content[content.index(b"1.png") + 60] ^= 255  # within the second image, whose checksum then differs
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"set\.zip: 1\.png cannot be read"):
+        open_images(path).batch([0, 1])

@@ -6,6 +6,7 @@ A set is opened by the name of its file or folder. Nothing in it is executed, an
 import json
 import os
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -114,19 +115,19 @@ def _in_parts(path: Path, parts: Sequence[tuple[Tensor, Tensor]]) -> ImageSet:
 
 def _zip(path: Path) -> ImageSet:
     try:
-        with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
+        archive = zipfile.ZipFile(path)  # stays open: reading the list of a large one takes long; threads may share it
+        entries = archive.infolist()
     except (zipfile.BadZipFile, OSError) as error:
         raise ValueError(f"{path}: not a sound zip file ({error})") from error
     sizes = {entry.filename: entry.file_size for entry in entries}
     large = [name for name, size in sizes.items() if size > LARGEST_FILE]
     require(not large, f"{path}: size of {(large or [''])[0]}", max(sizes.values(), default=0), "at most 64 MiB")
 
-    def load(name: str) -> bytes:  # opened anew: a handle must not be shared by threads or forked processes
+    def load(name: str) -> bytes:
         try:
-            with zipfile.ZipFile(path) as archive:
-                return archive.read(name)
-        except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError) as error:
+            return archive.read(name)
+        # of a damaged entry, an encrypted one, and one compressed by a method that Python does not know
+        except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError, NotImplementedError) as error:
             raise ValueError(f"{path}: {name} cannot be read ({error})") from error
 
     listed = load("dataset.json") if "dataset.json" in sizes else None
