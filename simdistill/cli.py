@@ -16,7 +16,7 @@ VERBS = {
     "export": "write a run's generator as safetensors, ONNX or a torch program that runs without this package",
     "watch": "show a run in progress as a live page: pictures, curves, speed",
     "pretrain": "train a teacher on images",
-    "convert": "store a published teacher, an EDM .pkl, as a safetensors file",
+    "convert": "store a published teacher, an EDM .pkl, as safetensors, or images as a zip in EDM's format",
     "features": "train a classifier of labelled images whose features the metrics use",
 }
 

@@ -1,7 +1,8 @@
-"""From a published checkpoint to a teacher and to a file of this package: the same answers, nothing overwritten."""
+"""A published checkpoint as a file of this package, images as a zip: the same answers, nothing overwritten."""
 
 import hashlib
 import json
+import zipfile
 from dataclasses import replace
 
 import pytest
@@ -10,6 +11,8 @@ from edm_files import dumps, tree
 
 from simdistill.cli import main
 from simdistill.configuration import read_toml
+from simdistill.data.images import array_set, open_images
+from simdistill.data.packing import write_zip
 from simdistill.networks.unet import SongUNet
 from simdistill.recipes import RECIPES
 from simdistill.runs import RunFolder
@@ -18,7 +21,7 @@ from simdistill.teachers.teacher import load_teacher
 from simdistill.teachers.weights import read_network, read_tensors
 from simdistill.training.trainer import DistillationTrainer
 from simdistill.workflows import measuring
-from simdistill.workflows.converting import convert
+from simdistill.workflows.converting import convert_images, convert_teacher
 
 SETTINGS = {
     "img_resolution": 8,
@@ -67,7 +70,7 @@ def test_a_pkl_is_distilled(checkpoint):
 
 def test_both_files_give_equal_answers_and_the_new_one_says_where_it_is_from(checkpoint, tmp_path):
     out = tmp_path / "new" / "tiny.safetensors"
-    facts = convert(checkpoint, out)
+    facts = convert_teacher(checkpoint, out)
     digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
     _, stored = read_network(out)
     assert stored == {"source": "edm-tiny-cond-vp.pkl", "sha256": digest}
@@ -99,7 +102,7 @@ def test_the_command_prints_what_it_wrote(checkpoint, tmp_path, capsys):
     out = tmp_path / "tiny.safetensors"
     assert main(["convert", str(checkpoint), str(out), "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
-    assert printed == convert(checkpoint, out, overwrite=True)
+    assert printed == convert_teacher(checkpoint, out, overwrite=True)
     assert main(["convert", str(checkpoint), str(out), "--overwrite"]) == 0
     shown = capsys.readouterr().out
     assert shown == f"{out}: SongUNet with {printed['parameters']:,} parameters, VPScaling, samples 3×8×8, 10 classes\n"
@@ -120,8 +123,9 @@ def test_bad_requests_are_answered_with_one_line(checkpoint, tmp_path, capsys):
     assert "a .pkl of EDM's; a .safetensors needs no conversion" in error(out, tmp_path / "y.safetensors")
     assert "y.ckpt': must be a .safetensors file" in error(checkpoint, tmp_path / "y.ckpt")
     assert "no.pkl: no such file" in error(tmp_path / "no.pkl", tmp_path / "y.safetensors")
-    assert "FILE.pkl is missing" in error()
-    assert "FILE.safetensors is missing; write `simdistill convert FILE.pkl FILE.safetensors …`" in error(checkpoint)
+    assert "FILE.pkl or IMAGES is missing" in error()
+    assert "FILE.safetensors or FILE.zip is missing; write `simdistill convert SOURCE" in error(checkpoint)
+    assert "y.zip': must be digits, or an existing .zip" in error(tmp_path / "y.zip", tmp_path / "z.zip")
     checkpoint.write_bytes(checkpoint.read_bytes()[:-100])
     assert "edm-tiny-cond-vp.pkl: is not a whole pickle" in error(checkpoint, out, "--overwrite")
     assert out.read_bytes() == b"precious"
@@ -142,3 +146,38 @@ def test_a_recipe_is_planned_for_a_pkl_and_its_run_finds_the_file_again(checkpoi
     run = RunFolder.create(tmp_path / "run", asked)
     assert read_toml(run.config)["teacher"] == str(checkpoint)
     assert measuring.teacher_of(run).shape == (3, 8, 8)
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_become_a_zip_of_the_same_bytes(tmp_path, channels, labelled):
+    rng = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (1203, channels, 4, 4), generator=rng, dtype=torch.uint8)
+    pixels[0, 0, 0] = torch.tensor([0, 1, 254, 255])
+    labels = torch.randint(0, 7, (1203,), generator=rng) if labelled else None
+    written: list[int] = []
+    write_zip(tmp_path / "new" / "set.zip", array_set("a set", pixels.float() / 127.5 - 1, labels), written.append)
+    assert sum(written) == 1203
+    with zipfile.ZipFile(tmp_path / "new" / "set.zip") as archive:
+        assert archive.namelist()[1201:] == ["00001/img00001201.png", "00001/img00001202.png", "dataset.json"]
+        listing = json.loads(archive.read("dataset.json"))["labels"]
+        assert listing == (
+            [[name, k] for name, k in zip(archive.namelist(), labels.tolist(), strict=False)] if labelled else None
+        )
+    images = open_images(tmp_path / "new" / "set.zip")
+    assert torch.equal(images.read(range(1203)), pixels)
+    assert torch.equal(images.labels, labels) if labelled else images.labels is None
+
+
+def test_the_digits_as_a_zip(tmp_path, capsys):
+    out = tmp_path / "digits.zip"
+    assert main(["convert", "digits", str(out)]) == 0
+    assert capsys.readouterr().out == f"{out}: 1,348 images 1×8×8, 10 classes\n"
+    before, after = open_images("digits"), open_images(out)
+    assert torch.equal(before.labels, after.labels)
+    assert (before.batch(range(1348)) - after.batch(range(1348))).abs().max() <= 1 / 255 + 1e-6  # theirs have 16 greys
+    with pytest.raises(ValueError, match="must be a new file; give another, or --overwrite it"):
+        convert_images("digits", out)
+    with pytest.raises(ValueError, match=r"shape of vectors = \(2,\): must be that of images"):
+        write_zip(tmp_path / "no.zip", array_set("vectors", torch.zeros(3, 2)))
+    assert [path.name for path in tmp_path.iterdir()] == ["digits.zip"]

@@ -1,4 +1,4 @@
-"""`simdistill convert`: a published teacher as a file of this package."""
+"""`simdistill convert`: a published teacher as a file of this package, or images as EDM's zip."""
 
 import json
 from collections.abc import Sequence
@@ -15,15 +15,21 @@ ABOUT = """Store the network of an EDM checkpoint as a safetensors file, which l
   simdistill convert edm-cifar10-32x32-uncond-vp.pkl cifar10.safetensors
   simdistill distill cifar10-uncond --teacher cifar10.safetensors
 
-Nothing in the .pkl is executed, here as with --teacher FILE.pkl: docs/teachers.md says how it is read."""
+Nothing in the .pkl is executed, here as with --teacher FILE.pkl: docs/teachers.md says how it is read.
+
+Or store images, CIFAR-10's archive, a folder, IDX files (docs/data.md), as a zip in EDM's format, which EDM's own code
+reads too; of images with a held-out part, the others.
+
+  simdistill convert cifar-10-python.tar.gz cifar10-32x32.zip
+"""
 
 
 @dataclass(frozen=True)
 class _Convert:
     source: Positional[Path] = Path()
-    """The .pkl file to read."""
+    """The .pkl file, or the images, to read."""
     out: Positional[Path] = Path()
-    """The .safetensors file to write."""
+    """The .safetensors file, or for images the .zip, to write."""
     overwrite: bool = False
     """Replace the file if it is there already."""
     json: bool = False
@@ -31,13 +37,17 @@ class _Convert:
 
 
 def run(words: Sequence[str]) -> None:
-    """`simdistill convert FILE.pkl FILE.safetensors …`."""
-    source, rest = first_word(words, "convert", "FILE.pkl")
-    out, rest = first_word(rest, "convert FILE.pkl", "FILE.safetensors")
-    options = parse_options(_Convert(), [source, out, *rest], "convert FILE.pkl FILE.safetensors", ABOUT)
-    result = converting.convert(options.source, options.out, options.overwrite)
+    """`simdistill convert FILE.pkl FILE.safetensors …` or `simdistill convert IMAGES FILE.zip …`."""
+    source, rest = first_word(words, "convert", "FILE.pkl or IMAGES")
+    out, rest = first_word(rest, "convert SOURCE", "FILE.safetensors or FILE.zip")
+    options = parse_options(_Convert(), [source, out, *rest], "convert SOURCE FILE", ABOUT)
+    if options.out.suffix == ".zip":
+        result = converting.convert_images(str(options.source), options.out, options.overwrite)
+        what = f"{result['images']:,} images"
+    else:
+        result = converting.convert_teacher(options.source, options.out, options.overwrite)
+        what = f"{result['network']} with {result['parameters']:,} parameters, {result['preconditioning']}, samples"
     if options.json:
         return print(json.dumps(result))
     shape = "×".join(map(str, result["shape"]))
-    what = f"{result['network']} with {result['parameters']:,} parameters, {result['preconditioning']}"
-    return print(f"{options.out}: {what}, samples {shape}, {result['classes'] or 'no'} classes")
+    return print(f"{options.out}: {what} {shape}, {result['classes'] or 'no'} classes")

@@ -1,16 +1,19 @@
-"""From a published teacher's file to one of this package's."""
+"""From a published teacher's file to one of this package's, and from any set of images to EDM's zip."""
 
 import dataclasses
 import hashlib
 from pathlib import Path
 from typing import Any
 
+from simdistill.data.images import open_images
+from simdistill.data.packing import write_zip
+from simdistill.evaluation.bar import progress_bar
 from simdistill.teachers.edm import read_edm
 from simdistill.teachers.weights import write_network
 from simdistill.validation import require
 
 
-def convert(source: Path, out: Path, overwrite: bool = False) -> dict[str, Any]:
+def convert_teacher(source: Path, out: Path, overwrite: bool = False) -> dict[str, Any]:
     """Store the network of EDM's `source`, a .pkl, as `out`, a .safetensors that `load_teacher` reads; its facts.
 
     The header describes network, arguments and preconditioning, and names the source with its SHA-256. Raises
@@ -18,7 +21,7 @@ def convert(source: Path, out: Path, overwrite: bool = False) -> dict[str, Any]:
     """
     require(source.suffix == ".pkl", "source", str(source), "a .pkl of EDM's; a .safetensors needs no conversion")
     require(out.suffix == ".safetensors", "out", str(out), "a .safetensors file")
-    require(overwrite or not out.exists(), "out", str(out), "a new file; give another, or --overwrite it")
+    _check_new(out, overwrite)
     denoiser = read_edm(source)
     about = {"source": source.name, "sha256": _digest(source)}
     write_network(out, denoiser, **about)
@@ -32,6 +35,23 @@ def convert(source: Path, out: Path, overwrite: bool = False) -> dict[str, Any]:
         "parameters": sum(p.numel() for p in denoiser.parameters()),
         **about,
     }
+
+
+def convert_images(source: str, out: Path, overwrite: bool = False) -> dict[str, Any]:
+    """Store the images that `source` names, without a held-out part, as `out`, a .zip in EDM's format; its facts.
+
+    Raises `ValueError` if the images cannot be opened, or if `out` exists and is not to be overwritten.
+    """
+    require(out.suffix == ".zip", "out", str(out), "a .zip file")
+    _check_new(out, overwrite)
+    images = open_images(source)
+    with progress_bar(f"writing {out.name}", len(images), shown=True) as advance:
+        write_zip(out, images, advance)
+    return {"out": str(out), "images": len(images), "shape": list(images.shape), "classes": images.classes}
+
+
+def _check_new(out: Path, overwrite: bool) -> None:
+    require(overwrite or not out.exists(), "out", str(out), "a new file; give another, or --overwrite it")
 
 
 def _digest(path: Path) -> str:

@@ -1,0 +1,42 @@
+"""Sets of images as EDM's zip files: PNG images, and their labels in a `dataset.json`."""
+
+import json
+import zipfile
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+
+from PIL import Image
+from torch import Tensor
+
+from simdistill.data.images import ImageSet
+from simdistill.files import replacing
+from simdistill.validation import require
+
+
+def write_zip(path: Path, images: ImageSet, advance: Callable[[int], None] = lambda _: None, batch: int = 500) -> None:
+    """Store `images` as EDM's zip, from which `open_images` reads the same bytes; atomically.
+
+    The files are `00000/img00000000.png`, …, a thousand a folder, and `dataset.json` is {"labels": [[file, class], …]}, or
+    {"labels": null} for a set without labels. `advance` is told how many images were written. A held-out part is left
+    out. Raises `ValueError` for samples that are no images of 1 or 3 channels.
+    """  # noqa: E501
+    pictured = len(images.shape) == 3 and images.shape[0] in (1, 3)
+    require(pictured, f"shape of {images.name}", images.shape, "that of images of 1 or 3 channels")
+    names = [f"{k // 1000:05d}/img{k:08d}.png" for k in range(len(images))]
+    labels = None if images.labels is None else list(zip(names, images.labels.tolist(), strict=True))
+    # images are compressed already: the zip only stores them, as EDM's does, so that each is found at once
+    with replacing(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+        for start in range(0, len(images), batch):
+            rows = range(start, min(start + batch, len(images)))
+            pixels = ((images.batch(rows) + 1) * 127.5).round().clamp(0, 255).byte()
+            for k, image in zip(rows, pixels, strict=True):
+                archive.writestr(names[k], _png(image))
+            advance(len(rows))
+        archive.writestr("dataset.json", json.dumps({"labels": labels}))
+
+
+def _png(image: Tensor) -> bytes:
+    buffer = BytesIO()
+    Image.fromarray(image.permute(1, 2, 0).squeeze(2).numpy()).save(buffer, "PNG")
+    return buffer.getvalue()
