@@ -4,6 +4,7 @@ import hashlib
 import json
 import zipfile
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from simdistill.recipes import RECIPES
 from simdistill.runs import RunFolder
 from simdistill.scalings import VPScaling
 from simdistill.teachers.teacher import load_teacher
-from simdistill.teachers.weights import read_network, read_tensors
+from simdistill.teachers.weights import read_network, read_tensors, write_network
 from simdistill.training.trainer import DistillationTrainer
 from simdistill.workflows import measuring
 from simdistill.workflows.converting import convert_images, convert_teacher
@@ -146,6 +147,31 @@ def test_a_recipe_is_planned_for_a_pkl_and_its_run_finds_the_file_again(checkpoi
     run = RunFolder.create(tmp_path / "run", asked)
     assert read_toml(run.config)["teacher"] == str(checkpoint)
     assert measuring.teacher_of(run).shape == (3, 8, 8)
+
+
+def test_half_precision_halves_the_file_and_rounds_the_weights(checkpoint, tmp_path):
+    whole, half, again = (tmp_path / f"{name}.safetensors" for name in ("whole", "half", "again"))
+    convert_teacher(checkpoint, whole)
+    convert_teacher(checkpoint, half, half=True)
+    assert half.stat().st_size < 0.6 * whole.stat().st_size  # headers are as long
+    assert main(["convert", str(whole), str(again), "--half"]) == 0
+    exact, rounded = (read_network(path)[0].state_dict() for path in (whole, half))
+    for name, tensor in exact.items():
+        assert torch.equal(rounded[name], tensor if "resample_filter" in name else tensor.half().float())
+    assert all(torch.equal(rounded[name], tensor) for name, tensor in read_network(again)[0].state_dict().items())
+    assert read_network(again)[1]["source"] == "whole.safetensors"
+    x, sigma, labels = torch.randn(4, 3, 8, 8), torch.tensor([0.01, 0.1, 1.0, 40.0]), torch.tensor([0, 1, 2, 9])
+    one, other = (load_teacher(str(path)).denoiser(x, sigma, labels) for path in (whole, half))
+    assert 0 < (one - other).norm() < 1e-3 * one.norm()
+
+
+def test_weights_beyond_half_precision_are_refused(checkpoint, tmp_path):
+    denoiser, _ = read_network(Path(convert_teacher(checkpoint, tmp_path / "whole.safetensors")["out"]))
+    denoiser.model.map_layer0.weight.data[0, 0] = 1e5
+    write_network(tmp_path / "large.safetensors", denoiser)
+    with pytest.raises(ValueError, match=r"largest weight of model.map_layer0.weight = 'beyond 65,504'"):
+        convert_teacher(tmp_path / "large.safetensors", tmp_path / "half.safetensors", half=True)
+    assert not (tmp_path / "half.safetensors").exists()
 
 
 @pytest.mark.parametrize("labelled", [True, False])

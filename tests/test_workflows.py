@@ -159,7 +159,9 @@ def test_a_teacher_of_the_wrong_shape_writes_nothing(tmp_path):
 
 @pytest.mark.parametrize("network", ["mlp", "unet"])
 def test_pretraining_learns_and_resumes(tmp_path, network):
-    settings = Pretraining("digits", network=network, width=16, depth=1, batch=32, iterations=60, ema_half_life=100)
+    settings = Pretraining(
+        "digits", features="digits", network=network, width=16, depth=1, batch=32, iterations=60, ema_half_life=100
+    )
     figures = pretrain(settings, tmp_path / "a")
     losses = [record["loss"] for record in RunFolder.open(tmp_path / "a").records() if "loss" in record]
     # the preconditioned network starts as the best linear denoiser, at a loss of about one a pixel

@@ -8,6 +8,7 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from simdistill.options import first_word, parse_options
+from simdistill.validation import require
 from simdistill.workflows import converting
 
 ABOUT = """Store the network of an EDM checkpoint as a safetensors file, which loads faster and anywhere.
@@ -32,6 +33,8 @@ class _Convert:
     """The .safetensors file, or for images the .zip, to write."""
     overwrite: bool = False
     """Replace the file if it is there already."""
+    half: bool = False
+    """Store a teacher's weights in half precision, half the size; the source may be a .safetensors, too."""
     json: bool = False
     """Print the results as JSON, and nothing else, on stdout."""
 
@@ -42,10 +45,11 @@ def run(words: Sequence[str]) -> None:
     out, rest = first_word(rest, "convert SOURCE", "FILE.safetensors or FILE.zip")
     options = parse_options(_Convert(), [source, out, *rest], "convert SOURCE FILE", ABOUT)
     if options.out.suffix == ".zip":
+        require(not options.half, "--half", True, "left out: it is for a teacher's weights")
         result = converting.convert_images(str(options.source), options.out, options.overwrite)
         what = f"{result['images']:,} images"
     else:
-        result = converting.convert_teacher(options.source, options.out, options.overwrite)
+        result = converting.convert_teacher(options.source, options.out, options.overwrite, options.half)
         what = f"{result['network']} with {result['parameters']:,} parameters, {result['preconditioning']}, samples"
     if options.json:
         return print(json.dumps(result))

@@ -13,14 +13,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from simdistill.evaluation.features import ImageClassifier, read_classifier
+from simdistill.evaluation.features import read_classifier
 from simdistill.evaluation.inception import Probabilities, as_bytes, in_parts, read_inception
 from simdistill.evaluation.metrics import Features
 from simdistill.shapes import Data
-from simdistill.teachers.weights import read_into
 from simdistill.validation import require
 
-SHIPPED = ("pixels", "digits", "imagenet")
+CLASSIFIERS = ("digits", "fashion-mnist")
+"""The classifiers that come with the package; `simdistill features` made them."""
+SHIPPED = ("pixels", *CLASSIFIERS, "imagenet")
 """The extractors that need no file of the user's."""
 INCEPTION = "inception"
 CLASSIFIED = 500  # small images that a classifier is called with
@@ -43,20 +44,21 @@ PIXELS = Extractor("pixels", lambda images: images.flatten(1))
 
 
 def load_extractor(name: str, device: torch.device | str = "cpu") -> Extractor:
-    """The extractor "pixels", "digits" (shipped), "imagenet" (of an optional package), or in a file.
+    """The extractor "pixels", one of `CLASSIFIERS`, "imagenet" (of an optional package), or in a file.
 
     FILE.safetensors is a classifier of `simdistill features`, any other file Inception-v3. Raises `ValueError` with the
     remedy if there is no such file, if it is of something else, or a package is missing.
     """
     if name == "pixels":
         return PIXELS
-    if name == "digits":
-        return _digits(device)
+    if name in CLASSIFIERS:
+        with as_file(files("simdistill") / "weights" / f"{name}-classifier.safetensors") as path:
+            return _classifier(name, path, device)
     if name == "imagenet":
         return _imagenet(device)
     path = Path(name)
     if path.suffix == ".safetensors":
-        return _classifier("classifier", read_classifier(path)[0], path, device)
+        return _classifier("classifier", path, device)
     return inception(path, device)
 
 
@@ -71,14 +73,8 @@ def of_inception(name: str | None) -> bool:
     return name is not None and name.startswith(f"{INCEPTION}-")
 
 
-def _digits(device: torch.device | str) -> Extractor:
-    """The classifier that the package ships; `simdistill features` made it."""
-    with as_file(files("simdistill") / "weights" / "digits-classifier.safetensors") as path:
-        return _classifier("digits", read_into(ImageClassifier((1, 8, 8), 10, 32), path)[0], path, device)
-
-
-def _classifier(name: str, classifier: ImageClassifier, path: Path, device: torch.device | str) -> Extractor:
-    classifier.to(device)
+def _classifier(name: str, path: Path, device: torch.device | str) -> Extractor:
+    classifier = read_classifier(path)[0].to(device)
     shape = classifier.arguments["shape"]
 
     def features(images: Data) -> Features:

@@ -96,8 +96,9 @@ def check_reference(stored: str, features: str, shape: tuple[int, ...]) -> None:
 
 def _named(stored: Stored, path: Path) -> str:
     """The extractor that the file names, if it can be had without another file."""
-    name = (stored.extractor or "").partition("-")[0]
-    whose = stored.extractor or "an extractor that it does not name, as Inception-v3 if it is EDM's"
+    extractor = stored.extractor or ""
+    name = extractor.rpartition("-")[0] or extractor  # without the digits of its weights
+    whose = extractor or "an extractor that it does not name, as Inception-v3 if it is EDM's"
     if name not in SHIPPED:
         raise ValueError(f"{path}: is in the features of {whose}: give the weights by --inception or --features")
     return name

@@ -18,6 +18,9 @@ from simdistill.teachers.edm import read_edm
 from simdistill.teachers.weights import read_network
 from simdistill.validation import require
 
+SHIPPED = ("digits", "fashion-mnist")
+"""The trained teachers that come with the package; `simdistill/weights/README.md` tells how they were made."""
+
 
 @dataclass(frozen=True)
 class Teacher:
@@ -90,15 +93,15 @@ class Teacher:
 
 
 def load_teacher(name: str) -> Teacher:
-    """The teacher of that name: "digits" (shipped), "gaussians-25" (exact), a file, a folder or module:function.
+    """The teacher of that name: one of `SHIPPED`, "gaussians-25" (exact), a file, a folder or module:function.
 
     A file is a .safetensors of this package or a .pkl of EDM's, a folder one of diffusers' (see `read_folder`); nothing
     in them is executed. `package.module:function` is imported and called without arguments; it returns a `Teacher`.
     Raises `ValueError` with the remedy if there is no such teacher, or if what is named gives something else.
     """
-    if name == "digits":
-        with as_file(files("simdistill") / "weights" / "digits-teacher.safetensors") as path:
-            return replace(_from_file(path), name="digits")
+    if name in SHIPPED:
+        with as_file(files("simdistill") / "weights" / f"{name}-teacher.safetensors") as path:
+            return replace(_from_file(path), name=name)
     if name == "gaussians-25":
         mixture = gaussians_25()
         return Teacher(mixture, mixture.shape, name=name)
@@ -106,7 +109,8 @@ def load_teacher(name: str) -> Teacher:
         return _from_file(Path(name))
     if Path(name).is_dir():
         return _from_folder(Path(name))
-    known = 'digits, gaussians-25, a .safetensors or .pkl file, a diffusers folder, or "package.module:function"'
+    others = 'gaussians-25, a .safetensors or .pkl file, a diffusers folder, or "package.module:function"'
+    known = ", ".join((*SHIPPED, others))
     require(":" in name, "teacher", name, known)
     return _from_function(name)
 

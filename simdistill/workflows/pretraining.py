@@ -107,7 +107,6 @@ def _pretrain(
 
 def _reference(data: ImageSet, settings: Pretraining, device: Device) -> Reference:
     """What the teacher is judged against: its own training images, in the features that the settings name."""
-    features = settings.features or ("digits" if settings.data == "digits" else "")
-    require(features != "", "--features", features, "a classifier that `simdistill features` made, or imagenet")
-    extractor = load_extractor(features, device)
+    require(settings.features != "", "--features", "", "a classifier that `simdistill features` made, or imagenet")
+    extractor = load_extractor(settings.features, device)
     return data_reference(f"{data.name} in the features {extractor.name}", data, extractor)
