@@ -8,9 +8,11 @@ import torch
 
 from simdistill.averages import HalfLife
 from simdistill.distances import PseudoHuber
+from simdistill.evaluation.extractors import load_extractor
 from simdistill.noise import Clamped, DiscreteVP, Karras, LogNormal, Truncated
 from simdistill.objectives import DiffInstruct, ScoreIdentity, ScoreImplicitMatching
 from simdistill.recipes import RECIPES, Recipe
+from simdistill.teachers.teacher import SHIPPED, load_teacher
 from simdistill.weightings import EDM, InverseError, Uniform, VPScore
 
 
@@ -44,6 +46,16 @@ def test_64_pixels_are_sids_settings_with_sims_loss(name, batch, lr, half_life, 
     cifar = RECIPES["cifar10-cond"]
     changed = {"objective", "batch", "generator_lr", "online_lr", "averages", "iterations", "accumulation", "precision"}
     assert {f.name for f in fields(recipe) if getattr(recipe, f.name) != getattr(cifar, f.name)} <= changed
+
+
+def test_the_shipped_teachers_have_recipes_that_fit_them():
+    for name in SHIPPED:
+        recipe, teacher = RECIPES[name], load_teacher(name)
+        assert (recipe.teacher, teacher.name) == (name, name)
+        assert recipe.online_weighting.sigma_data == pytest.approx(teacher.denoiser.scaling.sigma_data, abs=0.01)
+        features = load_extractor(recipe.features or name).features(torch.zeros(2, *teacher.shape))
+        assert features.shape == (2, 32)
+        teacher.check()
 
 
 def test_b_3():
