@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -60,32 +59,3 @@ def test_listing_1_distils_an_exact_density(tmp_path):
     student, undistilled = figures["student"], figures["undistilled"]
     assert student["energy"]["mean"] < 0.2 * undistilled["energy"]["mean"]
     assert student["sliced_wasserstein"]["mean"] < 0.5 * undistilled["sliced_wasserstein"]["mean"]
-
-
-def test_the_path_of_cifar10_on_images_in_a_zip(tmp_path):
-    """Zip, classifier, reference statistics, teacher, recipe, resuming, evaluation, export: docs/fashion-mnist.md."""
-
-    def run(*words):
-        return simdistill(*words, cwd=tmp_path)
-
-    run("convert", "digits", "set.zip")
-    accuracy = json.loads(run("features", "set.zip", "--out", "classifier.safetensors", "--json").stdout)["training"]
-    assert accuracy > 0.98
-    judged = ("--features", "classifier.safetensors")
-    run("stats", "set.zip", *judged, "--out", "set.npz")
-    unet = ("--network", "unet", "--width", "16", "--depth", "1", "--attention", "4", "--centre", "--dropout", "0")
-    short = ("--batch", "64", "--iterations", "400", "--ema-half-life", "2000", "--out", "teacher")
-    run("pretrain", "digits", "--data", "set.zip", *judged, *unet, *short)
-    teacher = ("--teacher", "teacher/generator.safetensors", "--reference", "set.npz", *judged)
-    rates = ("--batch", "32", "--iterations", "200", "--generator-lr", "4e-4", "--online-lr", "4e-4")
-    noise = ("--generator-noise", "LogNormal(-0.4, 1.2)", "--averages", "HalfLife(500)", "--checkpoint-minutes", "0.05")
-    command = [*COMMAND, "distill", "cifar10-cond", *teacher, *rates, *noise, "--out", "run"]
-    with subprocess.Popen(command, cwd=tmp_path, env=ENVIRONMENT, stderr=subprocess.DEVNULL) as process:
-        while not list((tmp_path / "run" / "checkpoints").glob("*.safetensors")):
-            time.sleep(0.2)
-        process.kill()
-    run("distill", "--resume", "run")
-    figures = json.loads(run("evaluate", "run", "--samples", "1000", "--seeds", "2", "--json").stdout)
-    assert figures["student"]["frechet"]["mean"] < 0.7 * figures["undistilled"]["frechet"]["mean"]
-    assert figures["reference"].startswith("1,348 images of set.zip in the features classifier-")
-    assert json.loads(run("export", "run", "--to", "onnx", "--json").stdout)["difference"] < 1e-4
