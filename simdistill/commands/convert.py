@@ -18,8 +18,8 @@ ABOUT = """Store the network of an EDM checkpoint as a safetensors file, which l
 
 Nothing in the .pkl is executed, here as with --teacher FILE.pkl: docs/teachers.md says how it is read.
 
-Or store images, CIFAR-10's archive, a folder, IDX files (docs/data.md), as a zip in EDM's format, which EDM's own code
-reads too; of images with a held-out part, the others.
+Or store images, CIFAR-10's archive, a folder, IDX files (docs/data.md), as a zip in EDM's format; of images with a
+held-out part, the others.
 
   simdistill convert cifar-10-python.tar.gz cifar10-32x32.zip
 """
