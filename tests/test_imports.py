@@ -23,6 +23,7 @@ LAYERS = [
     {"teachers"},
     {"training", "evaluation", "study"},
     {"workflows"},
+    {"comparison"},
     {"commands"},
     {"cli"},
     {"__init__", "__main__"},

@@ -46,7 +46,7 @@ def distill_options(words: Sequence[str], verb: str, about: str) -> tuple[str, D
     about = f"{about}\n\n{_about_recipes(verb)}"
     options = parse_options(Distill(settings=RECIPES[name]), rest, f"{verb} {name}", about)
     if options.config is not None:
-        base = _configured(RECIPES[name], options.config)
+        base = configured(RECIPES[name], options.config)
         options = parse_options(Distill(settings=base), rest, f"{verb} {name}", about)
     return name, options
 
@@ -56,6 +56,12 @@ def _about_recipes(verb: str) -> str:
   simdistill {verb} RECIPE [options]{" " * (10 - len(verb))} RECIPE is one of
 {textwrap.fill(", ".join(RECIPES), 76, initial_indent="    ", subsequent_indent="    ", break_on_hyphens=False)}
 
+{about_blocks()}"""
+
+
+def about_blocks() -> str:
+    """How a recipe's building blocks are written."""
+    return f"""\
 The defaults below are the recipe's. Objectives, distances, noise levels and weights are written as
   --objective "ScoreImplicitMatching(PseudoHuber(c=0.1))" --generator-noise "Truncated(LogNormal(-1, 2), 0.01, 50)"
 from these building blocks:
@@ -63,7 +69,8 @@ from these building blocks:
 """
 
 
-def _configured(recipe: Recipe, path: Path) -> Recipe:
+def configured(recipe: Recipe, path: Path) -> Recipe:
+    """The recipe with the settings of a file in place of its own."""
     values = read_toml(path)
     verb = values.pop("verb", "distill")
     require(verb == "distill", "--config", str(path), f"of a distillation, not of {verb}")

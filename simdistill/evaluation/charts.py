@@ -3,6 +3,7 @@
 import io
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -45,6 +46,27 @@ def shares(milestones: Sequence[Record], figures: Record) -> str:
     return _svg(figure, axes, "shares")
 
 
+@dataclass(frozen=True)
+class Band:
+    """A line with its spread: of one variant over its training seeds."""
+
+    x: Sequence[float]
+    middle: Sequence[float]
+    low: Sequence[float]
+    high: Sequence[float]
+
+
+def bands(lines: Sequence[Band], label: str, salt: str, log: bool = False, level: float | None = None) -> str:
+    """A line with its spread in each of the `LEVELS` colours; `level` is the teacher's."""
+    figure, axes = _chart(label, log=log)
+    for line, colour in zip(lines, LEVELS, strict=False):
+        axes.fill_between(line.x, line.low, line.high, color=INK[colour], alpha=0.15, linewidth=0)
+        axes.plot(line.x, line.middle, color=INK[colour])
+    if level is not None:
+        axes.axhline(level, color=INK["teacher"], linestyle="--")
+    return _svg(figure, axes, salt)
+
+
 def profile(profiles: Sequence[Record], levels: Sequence[str]) -> str:
     """‖y‖ over the iterations, a line for every noise level."""
     figure, axes = _chart("iteration", log=True)
@@ -64,6 +86,14 @@ def curve(points: Sequence[tuple[int, float]], colour: str, salt: str, from_zero
         axes.set_ylim(0, 1.08 * max(y))
         axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
     return _svg(figure, axes, salt)
+
+
+def told_apart(n: int) -> list[str]:
+    """`n` colours for lines that have no order, on a light page or a dark one."""
+    names = [name for name, most in (("tab10", 10), ("tab20", 20)) if n <= most]
+    if names:
+        return [to_hex(mpl.colormaps[names[0]](k)) for k in range(n)]
+    return [to_hex(mpl.colormaps["turbo"](0.1 + 0.8 * k / (n - 1))) for k in range(n)]
 
 
 def level_colours(n: int, mode: str) -> list[str]:

@@ -11,7 +11,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from simdistill.configuration import to_toml
@@ -55,7 +55,7 @@ def write_report(run: RunFolder) -> None:
 
 def page(filling: Contents, live: Live | None = None) -> str:
     """The HTML of what `contents` gave: a report, or with `live` a page that renews itself from where it came from."""
-    return _template().render(**filling, live=live, duration=duration, short=short)
+    return environment().get_template("report.html.jinja").render(**filling, live=live, duration=duration, short=short)
 
 
 def contents(run: RunFolder) -> Contents:
@@ -64,7 +64,7 @@ def contents(run: RunFolder) -> Contents:
     The records of the metrics may be in any order, and hold more than the page knows of.
     """
     config, records = run.configuration(), sorted(run.records(), key=lambda record: record["iteration"])
-    film = [(int(file.stem), _embedded(file)) for file in _film(run)]  # now: drawing takes time, and the run goes on
+    film = [(int(file.stem), embedded(file)) for file in _film(run)]  # now: drawing takes time, and the run goes on
     figures: Record = json.loads(run.evaluation.read_text()) if run.evaluation.exists() else {}
     milestones = [record for record in records if "quality" in record]
     lines = _evenly(log_lines(records), POINTS)
@@ -90,7 +90,7 @@ def contents(run: RunFolder) -> Contents:
         "progress": Progress.of(records, config.get("iterations")),
         "rollbacks": [record for record in records if "rollback" in record],
         "titles": _titles(figures),
-        "pictures": {name: _embedded(file) for name in TITLES if (file := run.picture(name)).exists()},
+        "pictures": {name: embedded(file) for name in TITLES if (file := run.picture(name)).exists()},
         "figures": figures,
         "column": partial(_column, figures),
         "milestones": milestones,
@@ -128,15 +128,15 @@ def _evenly(items: Sequence[Item], most: int) -> Sequence[Item]:
 
 
 @cache
-def _template() -> Template:
-    environment = Environment(
+def environment() -> Environment:
+    """Where the pages' templates are, and the parts that they share."""
+    return Environment(
         loader=PackageLoader("simdistill.evaluation", "."),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html.jinja")
 
 
 def _outcome(figures: Record) -> str:
@@ -200,7 +200,7 @@ def _setting(value: Any) -> str:
     return to_toml({"key": value}).partition("=")[2].strip()
 
 
-def _embedded(path: Path) -> dict[str, Any]:
+def embedded(path: Path) -> dict[str, Any]:
     """A picture as a data URI, its size, and whether it is a grid of images: a scatter plot has an alpha channel."""
     content = path.read_bytes()
     with Image.open(io.BytesIO(content)) as image:

@@ -17,6 +17,7 @@ from simdistill.training.progress import Bar, Stopwatch, stop_requests
 
 LOG_EVERY = 50  # iterations between two lines of the metrics, and between two looks for divergence
 LOG_SECONDS = 30.0  # … or less, where an iteration takes long
+MILESTONES = 16  # evenly spaced, and one at the start
 SETBACKS = 3  # roll-backs before a training is given up
 
 Measuring: TypeAlias = Callable[[], tuple[dict[str, Any], str]]
@@ -85,7 +86,7 @@ class Loop:
         keep: Callable[[], None],
         processes: Processes = ALONE,
         checkpoint_minutes: float = 1.0,
-        milestones: int = 16,
+        milestones: int = MILESTONES,
         logs: Sequence[Log] = (),
     ) -> None:
         self.trainer, self.run, self.processes, self.logs = trainer, run, processes, logs

@@ -56,19 +56,24 @@ def distill(
     with joined(device) as (processes, device):
         teacher.check("cpu" if processes.shards(recipe.shard) else device)
         check_reference(recipe.reference, recipe.features, teacher.shape)
-        recipe = replace(recipe, reference=_whole(recipe.reference), features=_whole(recipe.features))
+        recipe = replace(recipe, reference=whole(recipe.reference), features=whole(recipe.features))
         asked = {"verb": "distill", **to_mapping(replace(recipe, teacher=teacher.name))}
         run = processes.lead(lambda: RunFolder.create(Path(out), asked, overwrite))
         return _distill(run, teacher, recipe, device, processes, log)
 
 
 def resume(
-    out: str | Path, teacher: Teacher | None = None, device: Device = "cpu", log: Sequence[str] = ()
+    out: str | Path,
+    teacher: Teacher | None = None,
+    device: Device = "cpu",
+    log: Sequence[str] = (),
+    evaluation: bool = True,
 ) -> Generator:
     """Go on with an interrupted distillation, on any number of processes; give the `teacher` if it is one of your own.
 
-    On a CPU, with as many threads and processes as before, the weights end bit-identical to those of a run left alone;
-    on a GPU, or with others, as nearly as sums repeat themselves in another order.
+    Without `evaluation` it ends with the training. On a CPU, with as many threads and processes as before, the weights
+    end bit-identical to those of a run left alone; on a GPU, or with others, as nearly as sums repeat themselves in
+    another order.
 
     Raises as `distill` does, and `ValueError` if there is no such run.
     """
@@ -77,14 +82,20 @@ def resume(
     recipe, teacher = recipe_of(run), teacher or teacher_of(run)
     with joined(device) as (processes, device):
         teacher.check("cpu" if processes.shards(recipe.shard) else device)
-        return _distill(run, teacher, recipe, device, processes, log)
+        return _distill(run, teacher, recipe, device, processes, log, evaluation)
 
 
 def _distill(
-    run: RunFolder, teacher: Teacher, recipe: Recipe, device: torch.device, processes: Processes, log: Sequence[str]
+    run: RunFolder,
+    teacher: Teacher,
+    recipe: Recipe,
+    device: torch.device,
+    processes: Processes,
+    log: Sequence[str],
+    evaluation: bool = True,
 ) -> Generator:
     if teacher.trainable is None:
-        processes.lead(lambda: None if run.start.exists() else _imitate(teacher, run.start, device))
+        processes.lead(lambda: None if run.start.exists() else imitate(teacher, run.start, device))
     _allow_tensor_cores()
     trainer = DistillationTrainer(teacher, recipe, starting_network(run, teacher), device, processes)
     reference = _reference(teacher, recipe, device) if processes.leads else None
@@ -119,7 +130,7 @@ def _distill(
         for service in logs:
             service.close()
     student = trainer.snapshot(for_all=True)
-    if processes.leads:
+    if evaluation and processes.leads:
         run.evaluation.unlink(missing_ok=True)  # it may stem from before an interruption
         evaluate_run(run.path, teacher, device=device)
     return student
@@ -137,7 +148,7 @@ def _reference(teacher: Teacher, recipe: Recipe, device: torch.device) -> Refere
     return reference
 
 
-def _whole(name: str) -> str:
+def whole(name: str) -> str:
     """The path of a file that is there from wherever the run is resumed; other names as they are."""
     return str(Path(name).resolve()) if Path(name).is_file() and name not in SHIPPED else name
 
@@ -153,7 +164,7 @@ def _allow_tensor_cores() -> None:
         torch.backends.cudnn.benchmark = True
 
 
-def _imitate(teacher: Teacher, path: Path, device: Device) -> None:
+def imitate(teacher: Teacher, path: Path, device: Device) -> None:
     """Fit a small network to samples of `teacher`, from its denoiser alone, and store it in `path`."""
     seeds = range(IMITATION_SEED, IMITATION_SEED + IMITATION_SAMPLES)
     labels = balanced_labels(len(seeds), teacher.classes)

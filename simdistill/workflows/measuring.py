@@ -37,6 +37,7 @@ from simdistill.validation import require
 Device: TypeAlias = torch.device | str
 
 MILESTONE_SAMPLES = 2000
+MILESTONE_SEEDS = 3
 PICTURE_SEEDS = range(80)  # of the pictures over time and of the report
 
 
@@ -158,7 +159,7 @@ def milestone(
     teacher: Teacher,
     reference: Reference,
     device: Device,
-    seeds: int = 3,
+    seeds: int = MILESTONE_SEEDS,
 ) -> tuple[dict[str, Any], str]:
     """Measure and picture a sampler in the middle of a training: values for the metrics, and text for the progress."""
     drawn = _first_samples(sampler, teacher, device)

@@ -99,7 +99,7 @@ def plan(name: str, recipe: Recipe, out: Path, gpus: Sequence[str] = (), counts:
     for count in counts:
         require(count >= 1, "--gpus", count, "at least 1")
     teacher = teacher_of_plan(name, recipe)
-    start = _start(teacher)
+    start = starting_kind(teacher)
     counts = list(counts) or [n for n in COUNTS if n * recipe.accumulation <= recipe.batch] or [1]
     needs = footprints(teacher, recipe, start, counts)
     weights = sum(t.numel() * t.element_size() for t in (*start.parameters(), *start.buffers()))
@@ -128,7 +128,7 @@ def teacher_of_plan(name: str, recipe: Recipe) -> Teacher:
     return Teacher(denoiser, denoiser.shape, denoiser.classes, denoiser.sigma_min, denoiser.sigma_max, name)
 
 
-def _start(teacher: Teacher) -> nn.Module:
+def starting_kind(teacher: Teacher) -> nn.Module:
     """What generator and online network start from: the teacher, or the network that would imitate it."""
     return teacher.trainable or IMITATION.build(teacher.shape, teacher.classes, sigma_data=0.5)
 

@@ -1,0 +1,149 @@
+"""`simdistill compare`: which choice is better, and by more than noise."""
+
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from rich.console import Console
+from rich.table import Table
+from tyro.conf import UseAppendAction, arg
+
+from simdistill.commands.common import Common
+from simdistill.commands.settings import about_blocks, configured
+from simdistill.comparison.comparing import compare
+from simdistill.comparison.estimate import describe, estimate
+from simdistill.comparison.grid import GRIDS, Grid, product
+from simdistill.comparison.page import verdict
+from simdistill.comparison.results import Row
+from simdistill.comparison.setting import Setting
+from simdistill.evaluation.progress import duration, short
+from simdistill.options import first_word, parse_options
+from simdistill.recipes import RECIPES, Recipe
+from simdistill.validation import require
+
+
+@dataclass(frozen=True)
+class _Compare(Common):
+    settings: Annotated[Recipe, arg(name="")] = RECIPES["digits"]
+    grid: str = ""
+    """Variants of the paper: figure-2 (method, times, weight), table-4 (distances), table-5 (online steps, c, EMA)."""
+    over: UseAppendAction[tuple[tuple[str, ...], ...]] = ()
+    """A setting and the values to compare; given more than once, every combination is a variant."""
+    seeds: int = 3
+    """Training seeds of each variant, from --seed on."""
+    samples: int = 2000
+    """Samples an evaluation seed, of the final figures."""
+    evaluation_seeds: int = 3
+    """Evaluation seeds of the final figures."""
+    workers: int | None = None
+    """Cells that run at a time; as many as there are cores, or GPUs, if not given."""
+    out: Path | None = None
+    """Folder of the comparison; runs/compare-RECIPE, or runs/compare-RECIPE-GRID, if not given."""
+    config: Path | None = None
+    """TOML file with settings of the recipe, as in a run's config.toml; the command line overrides it."""
+    dry_run: bool = False
+    """List the cells, their settings and the time that they will take, by a few iterations of each kind; then stop."""
+
+
+ABOUT = """Run variants of a recipe on one teacher with equal budgets, several training seeds each: a page with curves,
+samples and verdicts (compare.html), and tidy tables of cells and milestones (CSV, Parquet).
+
+  simdistill compare digits --grid figure-2
+  simdistill compare digits --over generator-noise "Karras()" "LogNormal(-0.9, 1.2)" --over generator-lr 1e-4 3e-4
+  simdistill compare cifar10-cond --teacher teacher.pkl --grid table-4 --iterations 20000 --dry-run
+
+Stopped, or asked for more seeds or variants, the same command goes on: what is done stays done.
+Every cell is a run's folder of its own in OUT/cells.
+"""
+
+
+def run(words: Sequence[str]) -> None:
+    """`simdistill compare RECIPE …`."""
+    name, rest = first_word(words, "compare", "RECIPE", RECIPES)
+    about = f"{ABOUT}\n{about_blocks()}"
+    options = parse_options(_Compare(settings=RECIPES[name]), rest, f"compare {name}", about)
+    if options.config is not None:
+        base = configured(RECIPES[name], options.config)
+        options = parse_options(_Compare(settings=base), rest, f"compare {name}", about)
+    setting = Setting(
+        options.settings,
+        _grid(options),
+        options.out or Path("runs") / "-".join(filter(None, ["compare", name, options.grid])),
+        options.seeds,
+        options.samples,
+        options.evaluation_seeds,
+        options.workers,
+        options.device,
+    )
+    if options.dry_run:
+        return _print_plan(setting, options.json)
+    rows, jobs = compare(setting, shlex.join(["simdistill", "compare", *words]))
+    if options.json:
+        return print(json.dumps({"out": str(setting.out), "variants": [vars(row) for row in rows]}))
+    _print_rows(rows)
+    failed = [job for job in jobs if job.failure]
+    for job in failed:
+        print(f"{job.name}: {job.failure} ({job.run.path / 'log.txt'})")
+    print(
+        f"page: {setting.out / 'compare.html'}   tables: {setting.out / 'cells.csv'}, {setting.out / 'milestones.csv'}"
+    )
+    return None
+
+
+def _grid(options: _Compare) -> Grid:
+    """The variants that --grid and --over ask for: their combinations, if both do."""
+    require(options.grid in ("", *GRIDS), "--grid", options.grid, f"one of {', '.join(GRIDS)}")
+    repeated = [axis[:1] for axis in options.over]
+    require(all(repeated.count(key) == 1 for key in repeated), "--over", options.over, "given once for each setting")
+    require(all(options.over), "--over", options.over, "a setting and the values to compare")
+    asked = bool(options.grid or options.over)
+    require(asked, "--over", "nothing", f"given, or --grid: one of {', '.join(GRIDS)}")
+    named = GRIDS[options.grid] if options.grid else {"": {}}
+    crossed = product({axis[0]: axis[1:] for axis in options.over}) if options.over else {"": {}}
+    return {
+        ", ".join(filter(None, [first, second])): {**settings, **more}
+        for first, settings in named.items()
+        for second, more in crossed.items()
+    }
+
+
+def _print_plan(setting: Setting, as_json: bool) -> None:
+    plan = describe(setting, estimate(setting))
+    if as_json:
+        return print(json.dumps(plan))
+    table = Table(box=None, pad_edge=False)
+    for heading in ("variant", "training seed", "time"):
+        table.add_column(heading, overflow="fold")
+    for cell in plan["cells"]:
+        table.add_row(cell["variant"], str(cell["training_seed"]), duration(cell["seconds"]))
+    _wide().print(table)
+    count, threads = plan["workers"], plan["threads"]
+    at_once = f"{count} at a time with {threads} thread{'s' if threads > 1 else ''} each"
+    print(
+        f"{len(plan['cells'])} cells of {plan['iterations']:,} iterations, batch {plan['batch']}, {at_once}: about "
+        f"{duration(plan['seconds'])}, and the teacher's evaluation"
+    )
+    return None
+
+
+def _wide() -> Console:
+    """Stdout, with room for names in a file or a pipe."""
+    return Console(width=None if sys.stdout.isatty() else 160)
+
+
+def _print_rows(rows: Sequence[Row]) -> None:
+    table = Table(box=None, pad_edge=False)
+    for heading in ("variant", "Fréchet", "95 % interval", "precision", "recall", "against the best"):
+        table.add_column(
+            heading, overflow="fold", justify="left" if heading in ("variant", "against the best") else "right"
+        )
+    for row in rows:
+        interval = "" if row.low is None or row.high is None else f"{short(row.low)}–{short(row.high)}"
+        numbers = ["–" if row.frechet is None else short(row.frechet), interval]
+        numbers += ["–" if value is None else f"{value:.3f}" for value in (row.precision, row.recall)]
+        table.add_row(row.variant, *numbers, verdict(row))
+    _wide().print(table)

@@ -1,0 +1,86 @@
+"""One job of a comparison in a process of its own: train and measure a student, or measure the teacher.
+
+Run as `python -m simdistill.comparison.cell student|teacher FOLDER` with the options below; it goes on where an earlier
+process stopped, and ends as `simdistill distill --resume` does.
+"""
+
+import argparse
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from threading import Thread
+
+import torch
+
+from simdistill.comparison.jobs import figures_of
+from simdistill.evaluation.quality import TEACHER_STEPS, evaluate, reference_for, teacher_sampler
+from simdistill.files import write_atomically
+from simdistill.runs import RunFolder
+from simdistill.teachers.teacher import Teacher, load_teacher
+from simdistill.training.loop import Diverged, Interrupted
+from simdistill.workflows.distilling import resume
+from simdistill.workflows.measuring import load_generator, recipe_of, show
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Do the job; the exit codes are those of the command line."""
+    parser = argparse.ArgumentParser(prog="python -m simdistill.comparison.cell")
+    parser.add_argument("who", choices=["student", "teacher"])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--teacher", required=True)
+    parser.add_argument("--samples", type=int, required=True)
+    parser.add_argument("--seeds", type=int, required=True)
+    parser.add_argument("--device", default="cpu")
+    asked = parser.parse_args(words)
+    Thread(target=_end_with, args=[os.getppid()], daemon=True).start()
+    try:
+        measure(
+            asked.who,
+            RunFolder.open(asked.folder),
+            load_teacher(asked.teacher),
+            asked.samples,
+            asked.seeds,
+            asked.device,
+        )
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except Diverged as error:
+        print(f"diverged: {error}", file=sys.stderr)
+        return 1
+    except Interrupted as error:
+        print(error, file=sys.stderr)
+        return 75
+    return 0
+
+
+def measure(who: str, run: RunFolder, teacher: Teacher, samples: int, seeds: int, device: str) -> None:
+    """Bring the run to its end, if it is a student's, and store its figures beside it."""
+    recipe = recipe_of(run)
+    if who == "student":
+        resume(run.path, teacher, device, evaluation=False)
+        student = load_generator(run.path, teacher)[0].to(device)
+        sampler, evaluations = torch.no_grad()(student), 1
+    else:
+        teacher.check(device)
+        sampler, evaluations = teacher_sampler(teacher), 2 * TEACHER_STEPS - 1
+    reference = reference_for(teacher, device=device, stored=recipe.reference, features=recipe.features)
+    found = evaluate({who: (sampler, evaluations)}, teacher, reference, samples, seeds, device=device)[who]
+    show(run, who, sampler, teacher, torch.device(device))
+    about = {"reference": reference.name, "features": reference.extractor.name, "floor": reference.floor()}
+    write_atomically(figures_of(run), json.dumps({**found, **about}, indent=2).encode())
+
+
+def _end_with(parent: int) -> None:
+    """Stop, with everything saved, when the comparison is gone: another may take its place."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,116 @@
+"""A comparison from its setting to tables and a page, cell by cell; done again it goes on with what is missing."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from simdistill.comparison.grid import varied
+from simdistill.comparison.jobs import Job, Workers
+from simdistill.comparison.page import Comparison, compare_page
+from simdistill.comparison.results import Row, finals, milestones, summary, write_table
+from simdistill.comparison.setting import Setting
+from simdistill.configuration import to_mapping
+from simdistill.evaluation.quality import machine, reference_for
+from simdistill.evaluation.reference import check_reference
+from simdistill.evaluation.stored import Stored, write_statistics
+from simdistill.files import write_atomically
+from simdistill.recipes import Recipe
+from simdistill.runs import RunFolder
+from simdistill.validation import require
+from simdistill.workflows.distilling import imitate, whole
+
+
+def compare(setting: Setting, command: str) -> tuple[list[Row], list[Job]]:
+    """Run what is missing of the comparison and write its tables and its page; `command` is what repeats it.
+
+    Returns the variants, best first, and the jobs. Raises `ValueError` for a folder that holds something else or a
+    teacher that cannot be had, `Interrupted` after a signal, with tables and page of what there is.
+    """
+    _claim(setting.out, command)
+    jobs = prepare(setting)
+    count, threads, devices = setting.processes
+    missing = {job.run.path: job for job in jobs if job.figures(setting.samples, setting.evaluation_seeds) is None}
+    workers = Workers(setting.recipe.teacher, count, threads, devices, setting.samples, setting.evaluation_seeds)
+    try:
+        workers.run(list(missing.values()))  # variants may be the same recipe
+    finally:
+        rows = write_results(setting, jobs, command)
+    return rows, jobs
+
+
+def prepare(setting: Setting) -> list[Job]:
+    """A folder for every cell and for the teacher, with all that they share; the teacher's job comes last."""
+    teacher, judged, out = setting.teacher, setting.judged, setting.out
+    device = setting.processes[2][0]
+    teacher.check(device)
+    if setting.recipe.reference or judged.features:
+        check_reference(whole(setting.recipe.reference), judged.features, teacher.shape)
+    if judged.reference and not Path(judged.reference).exists():
+        Console(stderr=True).print("drawing the teacher's samples, which the cells are judged against")
+        drawn = reference_for(teacher, device=device, features=judged.features)
+        stored = Stored(drawn.statistics, None, drawn.extractor.name, drawn.name)
+        write_statistics(Path(judged.reference), stored)
+    start = out / "start.safetensors"
+    if teacher.trainable is None and not start.exists():
+        imitate(teacher, start, device)
+    found: list[Job] = []
+    for cell in setting.cells:
+        run = _folder(cell.folder(out / "cells"), cell.recipe)
+        if start.exists() and not run.start.exists():
+            shutil.copyfile(start, run.start)
+        found.append(Job("student", f"{cell.variant}, seed {cell.seed}", run, cell.recipe.iterations))
+    return [*found, Job("teacher", "teacher", _folder(out / "teacher", judged), 0)]
+
+
+def write_results(setting: Setting, jobs: Sequence[Job], command: str) -> list[Row]:
+    """Write the tables and the page of what there is so far; returns the variants, best first."""
+    students, samples, seeds = jobs[:-1], setting.samples, setting.evaluation_seeds
+    table = finals(setting.cells, students, varied(setting.grid), samples, seeds)
+    curves = milestones(setting.cells, students)
+    rows = summary(table)
+    write_table(table, setting.out / "cells")
+    write_table(curves, setting.out / "milestones")
+    first = {
+        cell.variant: job for cell, job in zip(setting.cells, students, strict=True) if cell.seed == setting.recipe.seed
+    }
+    pictures = {"teacher": jobs[-1].run.picture("teacher")}
+    pictures |= {row.variant: first[row.variant].run.picture("student") for row in rows}
+    count, threads, _ = setting.processes
+    page = Comparison(
+        name=setting.out.resolve().name,
+        command=command,
+        machine=f"{machine().partition(', PyTorch')[0].partition('; ')[0]}, {count} cells at a time, {threads} thread"
+        f"{'s' if threads > 1 else ''} each",
+        budget=f"{setting.recipe.iterations:,} iterations of batch {setting.recipe.batch}",
+        rows=rows,
+        milestones=curves,
+        teacher=jobs[-1].figures(samples, seeds),
+        pictures=pictures,
+        failures={job.name: job.failure for job in jobs if job.failure},
+        seeds=setting.training_seeds,
+    )
+    write_atomically(setting.out / "compare.html", compare_page(page).encode())
+    return rows
+
+
+def _claim(out: Path, command: str) -> None:
+    """Make the folder a comparison's, or see that it is one; `ValueError` if it holds something else."""
+    mark = out / "comparison.json"
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"--out = {out}: is a file; name a folder")
+    if out.exists() and any(out.iterdir()) and not mark.exists():
+        raise ValueError(f"--out = {out}: holds something else than a comparison; give another --out")
+    write_atomically(mark, json.dumps({"command": command}).encode())
+
+
+def _folder(path: Path, recipe: Recipe) -> RunFolder:
+    """The run's folder there, made if it is not."""
+    asked = {"verb": "distill", **to_mapping(recipe)}
+    if not (path / "config.toml").is_file():
+        return RunFolder.create(path, asked)
+    run = RunFolder.open(path)
+    require(run.configuration() == asked, str(run.config), "changed", "as the comparison wrote it: delete the folder")
+    return run

@@ -1,0 +1,125 @@
+"""What is compared: variants of a recipe, each with several training seeds."""
+
+import hashlib
+import itertools
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from simdistill.averages import HalfLife
+from simdistill.configuration import convert, field_types, settings_from_mapping, to_mapping
+from simdistill.distances import L1, Exponential, Huber, PoweredL2, PseudoHuber, SquaredL2
+from simdistill.objectives import ScoreImplicitMatching
+from simdistill.recipes import RECIPES, Recipe
+from simdistill.validation import require
+
+Grid: TypeAlias = Mapping[str, Mapping[str, Any]]
+"""Variants by name: the settings that each changes in the recipe."""
+
+FIXED = ("teacher", "reference", "features", "seed", "iterations", "batch", "checkpoint_minutes")
+"""Settings that all cells share: one teacher, one judge and one budget; training seeds have an option of their own."""
+
+FIGURE_2 = ("objective", "generator_noise", "generator_weighting")
+
+# fmt: off
+GRIDS: dict[str, Grid] = {
+    # Method × times × weight of the generator's update, and Diff-Instruct.
+    "figure-2": {
+        name.removeprefix("figure-2-"): {key: getattr(recipe, key) for key in FIGURE_2}
+        for name, recipe in RECIPES.items() if name.startswith("figure-2-")
+    },
+    # SIM with every distance, at parameters that suit ‖y‖ of 0.1 to 1.
+    "table-4": {
+        "squared L2":    {"objective": ScoreImplicitMatching(SquaredL2())},
+        "powered L2":    {"objective": ScoreImplicitMatching(PoweredL2(alpha=1.0))},
+        "exponential":   {"objective": ScoreImplicitMatching(Exponential(beta=1.0, alpha=1.0))},
+        "L1":            {"objective": ScoreImplicitMatching(L1())},
+        "Huber":         {"objective": ScoreImplicitMatching(Huber(delta=0.1))},
+        "pseudo-Huber":  {"objective": ScoreImplicitMatching(PseudoHuber(c=0.03))},
+    },
+    # What surrounds the method in Table 5, one choice at a time.
+    "table-5": {
+        "the recipe":     {},
+        "2 online steps": {"online_steps": 2, "share_samples": False},
+        "5 online steps": {"online_steps": 5, "share_samples": False},
+        "c = 0.003":      {"objective": ScoreImplicitMatching(PseudoHuber(c=0.003))},
+        "c = 0.3":        {"objective": ScoreImplicitMatching(PseudoHuber(c=0.3))},
+        "no EMA":         {"averages": (HalfLife(0.0),)},
+        "EMA, ×4":        {"averages": (HalfLife(88_000.0),)},
+    },
+}
+# fmt: on
+"""The paper's comparisons, as they apply to any recipe."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a comparison: a variant of the recipe with a training seed."""
+
+    variant: str
+    recipe: Recipe
+
+    @property
+    def seed(self) -> int:
+        """The training seed."""
+        return self.recipe.seed
+
+    @property
+    def digest(self) -> str:
+        """Eight digits that tell the recipe from any other."""
+        return hashlib.sha256(json.dumps(to_mapping(self.recipe), sort_keys=True).encode()).hexdigest()[:8]
+
+    def folder(self, parent: Path) -> Path:
+        """Where its run is: the folder of the same recipe if there is one, whatever it was called."""
+        words = re.sub(r"[^A-Za-z0-9.]+", "-", self.variant).strip("-.")[:60]
+        return next(parent.glob(f"*-{self.digest}"), parent / f"{words}-seed-{self.seed}-{self.digest}")
+
+
+def product(axes: Mapping[str, Sequence[str]]) -> Grid:
+    """Every combination of the values of `axes`, as text; they are called as they are written.
+
+    Raises `ValueError` for a setting that does not exist or that all cells must share, and for a value that it cannot
+    have.
+    """
+    kinds = field_types(Recipe)
+    converted: dict[str, list[Any]] = {}
+    written: dict[str, Sequence[str]] = {}
+    for key, values in axes.items():
+        key = key.replace("-", "_")
+        varied = [name for name in kinds if name not in FIXED]
+        require(key in varied, "--over", key, f"one of {', '.join(varied)} (training seeds: --seeds)")
+        require(len(values) > 0, "--over", key, "followed by the values to compare")
+        try:
+            written[key], converted[key] = values, [convert(value, kinds[key]) for value in values]
+        except ValueError as error:
+            raise ValueError(f"--over {key}: {error}") from error
+    axis = {key: list(zip(texts, converted[key], strict=True)) for key, texts in written.items()}
+    found: dict[str, dict[str, Any]] = {}
+    for chosen in itertools.product(*axis.values()):
+        label = ", ".join(f"{key} {text}" for key, (text, _) in zip(axis, chosen, strict=True))
+        found[label] = {key: value for key, (_, value) in zip(axis, chosen, strict=True)}
+    return found
+
+
+def cells(recipe: Recipe, grid: Grid, seeds: Sequence[int]) -> list[Cell]:
+    """A cell for each variant and training seed, the seeds outermost: a comparison cut short has something of each.
+
+    Raises `ValueError` for a variant that is no recipe, or none at all.
+    """
+    require(len(grid) > 0, "grid", {}, "given, by --grid or --over")
+    found: list[Cell] = []
+    for seed, (name, settings) in itertools.product(seeds, grid.items()):
+        try:
+            found.append(Cell(name, replace(settings_from_mapping(recipe, settings), seed=seed)))
+        except ValueError as error:
+            raise ValueError(f"variant {name!r}: {error}") from error
+    return found
+
+
+def varied(grid: Grid) -> list[str]:
+    """The settings in which the variants differ, in the order of a recipe."""
+    changed = {key for settings in grid.values() for key in settings}
+    return [key for key in field_types(Recipe) if key in changed]

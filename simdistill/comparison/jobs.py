@@ -1,0 +1,218 @@
+"""The jobs of a comparison, each in a process of its own, so many at a time."""
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from simdistill.files import write_atomically
+from simdistill.runs import RunFolder
+from simdistill.training.loop import Interrupted
+from simdistill.training.progress import stop_requests
+
+DIVERGED = 1  # the exit code of a training that went wrong by itself: once more would end alike
+TRIES = 2
+LOOK = 1.0  # seconds between two looks at how far the jobs are
+
+
+@dataclass(frozen=True)
+class Job:
+    """A student to train and measure, or the teacher to measure, with its folder and what it is called."""
+
+    who: str
+    name: str
+    run: RunFolder
+    iterations: int
+
+    @property
+    def failure(self) -> str | None:
+        """Why it came to nothing, if it did."""
+        path = failure_of(self.run)
+        return path.read_text(encoding="utf-8") if path.exists() else None
+
+    def figures(self, samples: int, seeds: int) -> dict[str, Any] | None:
+        """What was found of it with so many samples and evaluation seeds; None if it was not measured so."""
+        try:
+            found = json.loads(figures_of(self.run).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return found if (found["samples"], found["frechet"]["seeds"]) == (samples, seeds) else None
+
+
+def figures_of(run: RunFolder) -> Path:
+    """JSON: the figures of a cell's student, or of the teacher."""
+    return run.path / "figures.json"
+
+
+def failure_of(run: RunFolder) -> Path:
+    """Text: why a cell came to nothing."""
+    return run.path / "failure.txt"
+
+
+@dataclass
+class Workers:
+    """So many processes at a time, each with so many threads, on the devices in turn.
+
+    A job whose process dies is tried once more, from its last checkpoint, and then given up: its folder says why, and
+    the others go on. A training that diverged is not tried again.
+    """
+
+    teacher: str
+    count: int
+    threads: int
+    devices: Sequence[str]
+    samples: int
+    seeds: int
+    _running: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
+    _stopping: bool = False
+
+    def run(self, jobs: Sequence[Job]) -> None:
+        """Do the jobs, with one progress display; raises `Interrupted` after a signal, with everything saved."""
+        if not jobs:
+            return
+        slots: queue.SimpleQueue[int] = queue.SimpleQueue()
+        for slot in range(self.count):
+            slots.put(slot)
+
+        def one(job: Job) -> None:
+            slot = slots.get()
+            try:
+                self._try(job, slot)
+            finally:
+                slots.put(slot)
+
+        with stop_requests() as stop, Display(jobs) as display, ThreadPoolExecutor(self.count) as threads:
+            futures = {threads.submit(one, job): job for job in jobs}
+            self._follow(futures, display, stop)
+        if stop:
+            raise Interrupted(f"stopped by {stop[0]}, with everything saved; the same command goes on", stop[0])
+
+    def _follow(self, futures: dict[Future[None], Job], display: "Display", stop: Sequence[str]) -> None:
+        waiting = set(futures)
+        while waiting:
+            if stop and not self._stopping:
+                self._stop(futures)
+                waiting = {future for future in waiting if not future.cancelled()}
+            done, waiting = wait(waiting, LOOK, FIRST_COMPLETED)
+            for future in done:
+                future.result()
+                display.finished(futures[future], futures[future].figures(self.samples, self.seeds))
+            display.look([job for future, job in futures.items() if future.running()])
+
+    def _stop(self, futures: dict[Future[None], Job]) -> None:
+        """Ask the running processes to save and end, and start no others."""
+        self._stopping = True
+        for future in futures:
+            future.cancel()
+        for process in list(self._running.values()):
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(signal.SIGTERM)
+
+    def _try(self, job: Job, slot: int) -> None:
+        failure_of(job.run).unlink(missing_ok=True)
+        for _ in range(TRIES):
+            if self._stopping:
+                return
+            code, said = self._once(job, slot)
+            if code == 0 or self._stopping:
+                return
+            write_atomically(failure_of(job.run), f"{_ending(code)}: {said}".encode())
+            if code == DIVERGED:
+                return
+
+    def _once(self, job: Job, slot: int) -> tuple[int, str]:
+        """The exit code of one try, and the last line that it said."""
+        options = ["--teacher", self.teacher, "--samples", str(self.samples), "--seeds", str(self.seeds)]
+        options += ["--device", self.devices[slot % len(self.devices)]]
+        command = [sys.executable, "-m", "simdistill.comparison.cell", job.who, str(job.run.path), *options]
+        threads = {"OMP_NUM_THREADS": str(self.threads)}
+        log = job.run.path / "log.txt"
+        with log.open("ab") as file:
+            # a group of its own: Ctrl-C reaches this process alone, which then asks the others
+            process = subprocess.Popen(
+                command, stdout=file, stderr=file, env={**os.environ, **threads}, start_new_session=True
+            )
+            self._running[slot] = process
+            code = process.wait()
+            del self._running[slot]
+        lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
+        return code, next((line for line in reversed(lines) if line.strip()), "it said nothing")
+
+
+def _ending(code: int) -> str:
+    if code == DIVERGED:
+        return "diverged"
+    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+
+
+class Display:
+    """One display of many runs: on a terminal a bar for each that runs and one for all, else a line as each ends."""
+
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self._jobs, self._ended = jobs, 0
+        self._console = Console(stderr=True)
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
+        more = (TextColumn("ETA"), TimeRemainingColumn(), TextColumn("{task.fields[quality]}", markup=False))
+        self._progress = Progress(*columns, *more, console=self._console, disable=not self._console.is_terminal)
+        self._rows: dict[str, TaskID] = {}
+        self._began = time.monotonic()
+
+    def __enter__(self) -> "Display":
+        self._progress.start()
+        total = sum(job.iterations for job in self._jobs)
+        self._total = self._progress.add_task("iterations in all", total=total, quality="")
+        self._before = {job.name: _reached(job)[0] for job in self._jobs}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def look(self, running: Sequence[Job]) -> None:
+        """Show how far the running jobs are."""
+        if not self._console.is_terminal:
+            return
+        for name in self._rows.keys() - {job.name for job in running}:
+            self._progress.remove_task(self._rows.pop(name))
+        for job in running:
+            iteration, quality = _reached(job)
+            self._before[job.name] = iteration
+            if job.name not in self._rows:
+                self._rows[job.name] = self._progress.add_task(job.name, total=job.iterations, quality="")
+            self._progress.update(self._rows[job.name], completed=iteration, quality=quality)
+        self._progress.update(self._total, completed=sum(self._before.values()))
+
+    def finished(self, job: Job, figures: dict[str, Any] | None) -> None:
+        """Say how a job ended."""
+        self._ended += 1
+        self._before[job.name] = job.iterations
+        said = job.failure or "stopped"
+        if figures is not None:
+            recall = f", recall {figures['recall']:.2f}" if "recall" in figures else ""
+            said = f"Fréchet {figures['frechet']['mean']:.3f}{recall}"
+        line = f"{self._ended:>4}/{len(self._jobs)}  {time.monotonic() - self._began:6.0f} s  {job.name}: {said}"
+        console: Callable[[str], None] = self._progress.console.print if self._console.is_terminal else _tell
+        console(line)
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _reached(job: Job) -> tuple[int, str]:
+    """The iteration that a job has reached, and its last milestone as text."""
+    records = job.run.records()
+    qualities = [record["quality"]["frechet"]["mean"] for record in records if "quality" in record]
+    last = f"Fréchet {qualities[-1]:.3f}" if qualities else ""
+    return max((record["iteration"] for record in records), default=0), last

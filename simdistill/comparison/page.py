@@ -1,0 +1,123 @@
+"""`compare.html`: one page with the curves, samples and verdicts of a comparison, that needs nothing but itself."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from jinja2 import ChoiceLoader, PackageLoader
+
+from simdistill.comparison.results import LEVEL, Row
+from simdistill.evaluation import charts
+from simdistill.evaluation.charts import Band
+from simdistill.evaluation.extractors import of_inception
+from simdistill.evaluation.progress import duration, short
+from simdistill.evaluation.report import embedded, environment
+
+SHOWN = len(charts.LEVELS)  # variants with a line and a picture; all are in the table
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a page tells of."""
+
+    name: str
+    command: str
+    machine: str
+    budget: str
+    rows: Sequence[Row]
+    milestones: pl.DataFrame
+    teacher: Mapping[str, Any] | None
+    pictures: Mapping[str, Path]
+    """Of the teacher and of the variants, by name."""
+    failures: Mapping[str, str]
+    """Why cells came to nothing, by cell."""
+    seeds: int
+
+
+def compare_page(comparison: Comparison) -> str:
+    """The HTML of a comparison."""
+    templates = environment().overlay()
+    templates.loader = ChoiceLoader([PackageLoader("simdistill.comparison", "."), templates.loader or ChoiceLoader([])])
+    shown = [row for row in comparison.rows if row.frechet is not None][:SHOWN]
+    names = [row.variant for row in shown]
+    teacher = comparison.teacher or {}
+    level = teacher["frechet"]["mean"] if teacher else None
+    colours = charts.told_apart(len(shown))
+    drawn = {
+        "iteration": _curves(comparison.milestones, names, "frechet", "iteration", level),
+        "seconds": _curves(comparison.milestones, names, "frechet", "seconds", level),
+        "recall": _curves(comparison.milestones, names, "recall", "iteration", teacher.get("recall")),
+    }
+    return templates.get_template("compare.html.jinja").render(
+        c=comparison,
+        distance="FID" if of_inception(teacher.get("features", "")) else "Fréchet distance",
+        shown=names,
+        drawn=drawn,
+        level_colours={"light": colours, "dark": colours},
+        images={name: embedded(path) for name, path in comparison.pictures.items() if path.exists()},
+        verdict=verdict,
+        lede=_lede(comparison.rows),
+        short=short,
+        duration=duration,
+        level=LEVEL,
+    )
+
+
+def verdict(row: Row) -> str:
+    """What a variant's distance from the best one is worth, in words."""
+    if row.frechet is None:
+        return "failed" if row.failed else "not measured"
+    if row.failed:
+        return f"{row.failed} of {row.cells} failed"
+    if row.times_best == 1.0:
+        return "best"
+    if row.p is None:
+        return "one training seed: no telling"
+    return f"{'worse' if row.differs else 'within noise'}, p = {row.p:.2g}"
+
+
+def _lede(rows: Sequence[Row]) -> str:
+    """The result in a sentence or two."""
+    whole = [row for row in rows if row.times_best is not None and not row.failed]
+    if not whole:
+        return "No cell has been measured."
+    best, others = whole[0], whole[1:]
+    text = f"Least distance: {best.variant}, {_interval(best)}."
+    told = [row for row in others if row.differs is not None]
+    if told:
+        near = [row.variant for row in told if not row.differs]
+        text += f" Of {len(told)} others {len(told) - len(near)} are worse by more than noise"
+        text += f"; within noise of it: {'; '.join(near)}." if near else "."
+    elif others:
+        text += " With one training seed a variant there is no telling which differences are noise."
+    return text
+
+
+def _interval(row: Row) -> str:
+    text = short(row.frechet or 0.0)
+    return text if row.low is None or row.high is None else f"{text} ({short(row.low)} to {short(row.high)})"
+
+
+def _curves(table: pl.DataFrame, names: Sequence[str], metric: str, x: str, level: float | None) -> str:
+    """A metric against iterations or seconds: means over the training seeds, with their range."""
+    if table.is_empty() or metric not in table.columns:
+        return ""
+    log = metric == "frechet"
+    lines: list[Band] = []
+    for name in names:
+        group = table.filter((pl.col("variant") == name) & pl.col(metric).is_not_null())
+        points = [part for _, part in group.sort("iteration").group_by("iteration", maintain_order=True)]
+        values = [part[metric].to_list() for part in points]
+        middle = [_mean(value, log) for value in values]
+        where = [float(math.fsum(part[x]) / part.height) for part in points]
+        lines.append(Band(where, middle, [min(v) for v in values], [max(v) for v in values]))
+    label = {"iteration": "iteration", "seconds": "seconds of training"}[x]
+    return charts.bands(lines, label, f"{metric} {x}", log, level)
+
+
+def _mean(values: Sequence[float], log: bool) -> float:
+    """The mean; of distances the geometric one, as in the table."""
+    return math.exp(math.fsum(map(math.log, values)) / len(values)) if log else math.fsum(values) / len(values)

@@ -1,0 +1,72 @@
+"""What a comparison is asked to do."""
+
+import os
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from simdistill.comparison.grid import Cell, Grid, cells
+from simdistill.denoisers import GaussianMixture
+from simdistill.recipes import Recipe
+from simdistill.teachers.teacher import Teacher, load_teacher
+from simdistill.training.loop import MILESTONES
+from simdistill.validation import require
+from simdistill.workflows.distilling import whole
+
+SMALL = 1_000_000  # parameters below which a second thread does not pay
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Everything about a comparison but its results. Raises `ValueError` for what cannot be compared."""
+
+    recipe: Recipe
+    grid: Grid
+    out: Path
+    training_seeds: int = 3
+    samples: int = 2000
+    evaluation_seeds: int = 3
+    workers: int | None = None
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        for name in ("training_seeds", "evaluation_seeds"):
+            require(getattr(self, name) >= 1, name.replace("training_", ""), getattr(self, name), "at least 1")
+        require(self.samples >= 10, "samples", self.samples, "at least 10")
+        require(self.workers is None or self.workers >= 1, "workers", self.workers, "at least 1")
+        fewest = f"at least {MILESTONES}: a learning curve has so many points"
+        require(self.recipe.iterations >= MILESTONES, "iterations", self.recipe.iterations, fewest)
+        require(self.recipe.teacher != "", "teacher", "", "given: digits, FILE.safetensors, … or module:function")
+        _ = self.cells
+
+    @cached_property
+    def teacher(self) -> Teacher:
+        """The one teacher."""
+        return load_teacher(self.recipe.teacher)
+
+    @cached_property
+    def judged(self) -> Recipe:
+        """The recipe with the whole paths of its judge: the stored one, or what is stored of the teacher's samples."""
+        stored, features = whole(self.recipe.reference), whole(self.recipe.features)
+        exact = self.teacher.data is not None or isinstance(self.teacher.denoiser, GaussianMixture)
+        if not stored and not exact:  # samples of the teacher, drawn once instead of by every cell
+            stored = str((self.out / "reference.npz").resolve())
+        return replace(self.recipe, reference=stored, features=features)
+
+    @cached_property
+    def cells(self) -> list[Cell]:
+        """The cells, in the order in which they are run."""
+        return cells(self.judged, self.grid, range(self.recipe.seed, self.recipe.seed + self.training_seeds))
+
+    @property
+    def processes(self) -> tuple[int, int, list[str]]:
+        """How many cells run at a time, with how many threads, on which devices."""
+        if self.device == "cuda":
+            devices = [f"cuda:{k}" for k in range(torch.cuda.device_count())]
+            return self.workers or len(devices), 1, devices
+        module, cores = self.teacher.trainable, os.cpu_count() or 1
+        count = self.workers or min(cores, len(self.cells))
+        small = module is not None and sum(p.numel() for p in module.parameters()) < SMALL
+        return count, 1 if small else max(1, cores // count), [self.device]
