@@ -160,6 +160,20 @@ def test_a_signal_stops_after_the_iteration_with_everything_saved(run, number):
     assert qualities(run) == [0, 50, 100, 150, 200]
 
 
+def test_a_signal_during_the_last_save_is_heard(run):
+    """What follows a training may take long; it can be left for another time."""
+
+    def keep():
+        if trainer.iteration == 200:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    trainer = Counting()
+    with pytest.raises(Interrupted, match="SIGTERM at iteration 200"):
+        Loop(trainer, run, lambda: lambda: ({}, ""), keep).train()
+    assert saved(run)[0] == 200
+    go(Counting(), run)  # nothing is left to do
+
+
 def test_a_crash_costs_only_what_came_after_the_checkpoint(run):
     with pytest.raises(MemoryError):
         go(Counting(at(130, fail)), run, minutes=0)

@@ -23,6 +23,7 @@ from simdistill.comparison.setting import Setting
 from simdistill.evaluation.progress import duration, short
 from simdistill.options import first_word, parse_options
 from simdistill.recipes import RECIPES, Recipe
+from simdistill.training.loop import MILESTONES
 from simdistill.validation import require
 
 
@@ -39,6 +40,8 @@ class _Compare(Common):
     """Samples an evaluation seed, of the final figures."""
     evaluation_seeds: int = 3
     """Evaluation seeds of the final figures."""
+    milestones: int = MILESTONES
+    """Points of a learning curve besides its start, each of 2,000 samples."""
     workers: int | None = None
     """Cells that run at a time; as many as there are cores, or GPUs, if not given."""
     out: Path | None = None
@@ -76,6 +79,7 @@ def run(words: Sequence[str]) -> None:
         options.seeds,
         options.samples,
         options.evaluation_seeds,
+        options.milestones,
         options.workers,
         options.device,
     )

@@ -22,7 +22,7 @@ from simdistill.files import write_atomically
 from simdistill.runs import RunFolder
 from simdistill.teachers.teacher import Teacher, load_teacher
 from simdistill.training.loop import Diverged, Interrupted
-from simdistill.workflows.distilling import resume
+from simdistill.workflows.distilling import Measurements, resume
 from simdistill.workflows.measuring import load_generator, recipe_of, show
 
 
@@ -34,18 +34,14 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--teacher", required=True)
     parser.add_argument("--samples", type=int, required=True)
     parser.add_argument("--seeds", type=int, required=True)
+    parser.add_argument("--milestones", type=int, required=True)
     parser.add_argument("--device", default="cpu")
     asked = parser.parse_args(words)
     Thread(target=_end_with, args=[os.getppid()], daemon=True).start()
+    measurements = Measurements(asked.milestones, seeds=1, beside_teacher=False)
     try:
-        measure(
-            asked.who,
-            RunFolder.open(asked.folder),
-            load_teacher(asked.teacher),
-            asked.samples,
-            asked.seeds,
-            asked.device,
-        )
+        run, teacher = RunFolder.open(asked.folder), load_teacher(asked.teacher)
+        measure(asked.who, run, teacher, measurements, asked.samples, asked.seeds, asked.device)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -58,11 +54,13 @@ def main(words: Sequence[str] | None = None) -> int:
     return 0
 
 
-def measure(who: str, run: RunFolder, teacher: Teacher, samples: int, seeds: int, device: str) -> None:
+def measure(
+    who: str, run: RunFolder, teacher: Teacher, measurements: Measurements, samples: int, seeds: int, device: str
+) -> None:
     """Bring the run to its end, if it is a student's, and store its figures beside it."""
     recipe = recipe_of(run)
     if who == "student":
-        resume(run.path, teacher, device, evaluation=False)
+        resume(run.path, teacher, device, measured=measurements)
         student = load_generator(run.path, teacher)[0].to(device)
         sampler, evaluations = torch.no_grad()(student), 1
     else:

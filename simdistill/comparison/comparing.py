@@ -33,7 +33,8 @@ def compare(setting: Setting, command: str) -> tuple[list[Row], list[Job]]:
     jobs = prepare(setting)
     count, threads, devices = setting.processes
     missing = {job.run.path: job for job in jobs if job.figures(setting.samples, setting.evaluation_seeds) is None}
-    workers = Workers(setting.recipe.teacher, count, threads, devices, setting.samples, setting.evaluation_seeds)
+    measured = setting.samples, setting.evaluation_seeds, setting.milestones
+    workers = Workers(setting.recipe.teacher, count, threads, devices, *measured)
     try:
         workers.run(list(missing.values()))  # variants may be the same recipe
     finally:

@@ -18,9 +18,8 @@ from simdistill.evaluation.reference import Reference, stored_reference
 from simdistill.evaluation.statistics import Statistics
 from simdistill.recipes import Recipe
 from simdistill.teachers.teacher import Teacher
-from simdistill.training.loop import MILESTONES
 from simdistill.training.trainer import DistillationTrainer
-from simdistill.workflows.measuring import MILESTONE_SAMPLES, MILESTONE_SEEDS
+from simdistill.workflows.measuring import MILESTONE_SAMPLES
 from simdistill.workflows.planning import starting_kind
 
 TIMED_SECONDS = 2.0  # of training
@@ -67,7 +66,7 @@ def _timed(teacher: Teacher, recipe: Recipe, extractor: Extractor, setting: Sett
     student = {"student": (torch.no_grad()(trainer.snapshot()), 1)}
     evaluate(student, teacher, reference, MILESTONE_SAMPLES, 1, thorough=False, device=trainer.device)
     once = (time.perf_counter() - began) / MILESTONE_SAMPLES
-    drawn = (MILESTONES + 1) * MILESTONE_SEEDS * MILESTONE_SAMPLES + setting.samples * setting.evaluation_seeds
+    drawn = (setting.milestones + 1) * MILESTONE_SAMPLES + setting.samples * setting.evaluation_seeds
     return training + once * drawn
 
 

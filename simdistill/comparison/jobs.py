@@ -75,6 +75,7 @@ class Workers:
     devices: Sequence[str]
     samples: int
     seeds: int
+    milestones: int
     _running: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
     _stopping: bool = False
 
@@ -121,20 +122,22 @@ class Workers:
                 process.send_signal(signal.SIGTERM)
 
     def _try(self, job: Job, slot: int) -> None:
-        failure_of(job.run).unlink(missing_ok=True)
+        failure = failure_of(job.run)
         for _ in range(TRIES):
             if self._stopping:
                 return
+            failure.unlink(missing_ok=True)
             code, said = self._once(job, slot)
             if code == 0 or self._stopping:
                 return
-            write_atomically(failure_of(job.run), f"{_ending(code)}: {said}".encode())
+            write_atomically(failure, f"{_ending(code)}: {said}".encode())
             if code == DIVERGED:
                 return
 
     def _once(self, job: Job, slot: int) -> tuple[int, str]:
         """The exit code of one try, and the last line that it said."""
         options = ["--teacher", self.teacher, "--samples", str(self.samples), "--seeds", str(self.seeds)]
+        options += ["--milestones", str(self.milestones)]
         options += ["--device", self.devices[slot % len(self.devices)]]
         command = [sys.executable, "-m", "simdistill.comparison.cell", job.who, str(job.run.path), *options]
         threads = {"OMP_NUM_THREADS": str(self.threads)}

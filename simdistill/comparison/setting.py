@@ -28,6 +28,7 @@ class Setting:
     training_seeds: int = 3
     samples: int = 2000
     evaluation_seeds: int = 3
+    milestones: int = MILESTONES
     workers: int | None = None
     device: str = "cpu"
 
@@ -36,8 +37,9 @@ class Setting:
             require(getattr(self, name) >= 1, name.replace("training_", ""), getattr(self, name), "at least 1")
         require(self.samples >= 10, "samples", self.samples, "at least 10")
         require(self.workers is None or self.workers >= 1, "workers", self.workers, "at least 1")
-        fewest = f"at least {MILESTONES}: a learning curve has so many points"
-        require(self.recipe.iterations >= MILESTONES, "iterations", self.recipe.iterations, fewest)
+        require(self.milestones >= 1, "milestones", self.milestones, "at least 1")
+        fewest = f"at least milestones = {self.milestones}, the points of a learning curve"
+        require(self.recipe.iterations >= self.milestones, "iterations", self.recipe.iterations, fewest)
         require(self.recipe.teacher != "", "teacher", "", "given: digits, FILE.safetensors, … or module:function")
         _ = self.cells
 

@@ -137,7 +137,9 @@ class Loop:
                         self._stop(stop)
                 elif trainer.iteration in self._due:
                     self._measure()
-            vote.close()
+            stopping = vote(bool(stop), False, False)[0]  # a signal that came while the end was being saved
+            if any(vote.close()[:1]) or stopping:
+                self._stop(stop)
 
     def _log(self) -> bool:
         """A line of the metrics; False if it tells of trouble, and the training was rolled back."""

@@ -1,7 +1,7 @@
 """Distillation from a teacher to a run's folder with generator, metrics, pictures and report."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,15 +22,35 @@ from simdistill.recipes import Recipe
 from simdistill.runs import RunFolder
 from simdistill.teachers.teacher import Teacher
 from simdistill.teachers.weights import write_network
-from simdistill.training.loop import Diverged, Interrupted, Loop, Measuring
+from simdistill.training.loop import MILESTONES, Diverged, Interrupted, Loop, Measuring
 from simdistill.training.pretrain import Pretraining, PretrainingTrainer
 from simdistill.training.processes import Processes, joined
 from simdistill.training.trainer import DistillationTrainer
-from simdistill.workflows.measuring import Device, evaluate_run, milestone, recipe_of, starting_network, teacher_of
+from simdistill.workflows.measuring import (
+    MILESTONE_SEEDS,
+    Device,
+    evaluate_run,
+    milestone,
+    recipe_of,
+    starting_network,
+    teacher_of,
+)
 
 IMITATION = Pretraining(width=128, iterations=3000, ema_half_life=50_000)
 IMITATION_SAMPLES = 20_000
 IMITATION_SEED = 3 * 2**30  # far from the seeds that are evaluated, and from the reference's
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """How often, and how thoroughly, a run is measured: what it learns does not depend on it."""
+
+    milestones: int = MILESTONES
+    """Moments of the training, besides its start."""
+    seeds: int = MILESTONE_SEEDS
+    """Evaluation seeds at each."""
+    beside_teacher: bool = True
+    """Whether student, teacher and start are evaluated at the end."""
 
 
 def distill(
@@ -67,13 +87,12 @@ def resume(
     teacher: Teacher | None = None,
     device: Device = "cpu",
     log: Sequence[str] = (),
-    evaluation: bool = True,
+    measured: Measurements = Measurements(),
 ) -> Generator:
     """Go on with an interrupted distillation, on any number of processes; give the `teacher` if it is one of your own.
 
-    Without `evaluation` it ends with the training. On a CPU, with as many threads and processes as before, the weights
-    end bit-identical to those of a run left alone; on a GPU, or with others, as nearly as sums repeat themselves in
-    another order.
+    On a CPU, with as many threads and processes as before, the weights end bit-identical to those of a run left alone;
+    on a GPU, or with others, as nearly as sums repeat themselves in another order.
 
     Raises as `distill` does, and `ValueError` if there is no such run.
     """
@@ -82,7 +101,7 @@ def resume(
     recipe, teacher = recipe_of(run), teacher or teacher_of(run)
     with joined(device) as (processes, device):
         teacher.check("cpu" if processes.shards(recipe.shard) else device)
-        return _distill(run, teacher, recipe, device, processes, log, evaluation)
+        return _distill(run, teacher, recipe, device, processes, log, measured)
 
 
 def _distill(
@@ -92,7 +111,7 @@ def _distill(
     device: torch.device,
     processes: Processes,
     log: Sequence[str],
-    evaluation: bool = True,
+    measured: Measurements = Measurements(),
 ) -> Generator:
     if teacher.trainable is None:
         processes.lead(lambda: None if run.start.exists() else imitate(teacher, run.start, device))
@@ -112,16 +131,18 @@ def _distill(
 
         def measuring() -> tuple[dict[str, Any], str]:
             assert reference is not None  # only the first process measures
-            measured = milestone(run, iteration, torch.no_grad()(student), teacher, reference, device)
+            sampler = torch.no_grad()(student)
+            found = milestone(run, iteration, sampler, teacher, reference, device, measured.seeds)
             for service in logs:
                 if run.picture(f"{iteration:08d}").exists():
                     service.picture("student", iteration, run.picture(f"{iteration:08d}"))
-            return measured
+            return found
 
         return measuring
 
     try:
-        Loop(trainer, run, at_milestone, keep, processes, recipe.checkpoint_minutes, logs=logs).train()
+        minutes, milestones = recipe.checkpoint_minutes, measured.milestones
+        Loop(trainer, run, at_milestone, keep, processes, minutes, milestones, logs).train()
     except (Interrupted, Diverged):
         if processes.leads:
             write_report(run)
@@ -130,7 +151,7 @@ def _distill(
         for service in logs:
             service.close()
     student = trainer.snapshot(for_all=True)
-    if evaluation and processes.leads:
+    if measured.beside_teacher and processes.leads:
         run.evaluation.unlink(missing_ok=True)  # it may stem from before an interruption
         evaluate_run(run.path, teacher, device=device)
     return student

@@ -1,0 +1,107 @@
+"""What is compared: variants, cells, and the paper's own grids."""
+
+from dataclasses import replace
+from typing import get_args
+
+import pytest
+
+from simdistill.comparison.grid import FIXED, GRIDS, Cell, cells, product, varied
+from simdistill.configuration import field_types
+from simdistill.distances import Distance, PseudoHuber
+from simdistill.noise import Karras, LogNormal
+from simdistill.objectives import ScoreImplicitMatching
+from simdistill.recipes import RECIPES, Recipe
+
+
+def test_every_combination_is_a_variant_called_as_it_was_written():
+    grid = product({"generator-noise": ["Karras()", "LogNormal(-1,1.2)"], "generator_lr": ["1e-4", "3e-4", "1e-3"]})
+    assert len(grid) == 6
+    assert grid["generator_noise LogNormal(-1,1.2), generator_lr 3e-4"] == {
+        "generator_noise": LogNormal(-1.0, 1.2),
+        "generator_lr": 3e-4,
+    }
+    assert varied(grid) == ["generator_noise", "generator_lr"]
+
+
+@pytest.mark.parametrize(
+    ("axes", "told"),
+    [
+        ({"noise": ["Karras()"]}, "--over = 'noise': must be one of objective, generator_noise"),
+        ({"seed": ["1"]}, r"--over = 'seed': .*\(training seeds: --seeds\)"),
+        ({"teacher": ["digits"]}, "--over = 'teacher'"),
+        ({"generator-noise": []}, "--over = 'generator_noise': must be followed by the values"),
+        ({"generator_noise": ["Karas()"]}, "--over generator_noise: .*did you mean Karras"),
+        ({"generator_lr": ["fast"]}, "--over generator_lr: 'fast'"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(axes, told):
+    with pytest.raises(ValueError, match=told):
+        product(axes)
+
+
+def test_a_variant_that_is_no_recipe_is_named():
+    with pytest.raises(ValueError, match=r"variant 'generator_lr -1': generator_lr = -1\.0: must be positive"):
+        cells(Recipe(), product({"generator_lr": ["1e-4", "-1"]}), [0])
+    with pytest.raises(ValueError, match="grid"):
+        cells(Recipe(), {}, [0])
+
+
+def test_a_comparison_cut_short_has_something_of_each_variant():
+    found = cells(RECIPES["digits"], product({"generator_noise": ["Karras()", "LogNormal(-1, 1)"]}), [3, 4])
+    assert [(cell.recipe.generator_noise, cell.seed) for cell in found] == [
+        (Karras(), 3),
+        (LogNormal(-1.0, 1.0), 3),
+        (Karras(), 4),
+        (LogNormal(-1.0, 1.0), 4),
+    ]
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_the_papers_grids_apply_to_every_recipe_and_share_its_budget(grid, recipe):
+    found = cells(RECIPES[recipe], GRIDS[grid], [0])
+    assert [cell.variant for cell in found] == list(GRIDS[grid])
+    assert {getattr(cell.recipe, key) for cell in found for key in ("iterations", "batch")} == {
+        RECIPES[recipe].iterations,
+        RECIPES[recipe].batch,
+    }
+    assert not set(varied(GRIDS[grid])) & set(FIXED)
+    assert set(varied(GRIDS[grid])) <= set(field_types(Recipe))
+
+
+def test_figure_2_is_the_nine_recipes_of_that_name():
+    named = {name: recipe for name, recipe in RECIPES.items() if name.startswith("figure-2")}
+    found = {f"figure-2-{cell.variant}": cell.recipe for cell in cells(RECIPES["digits"], GRIDS["figure-2"], [0])}
+    assert found == named
+    assert len(named) == 2 * 2 * 2 + 1
+
+
+def test_table_4_has_every_distance_once():
+    distances = [settings["objective"].distance for settings in GRIDS["table-4"].values()]
+    assert sorted(map(type, distances), key=str) == sorted(get_args(Distance), key=str)
+    assert PseudoHuber(c=0.03) in distances
+
+
+def test_table_5_changes_one_choice_at_a_time():
+    assert [settings.get("online_steps") for settings in GRIDS["table-5"].values()].count(2) == 1
+    seen = {key for settings in GRIDS["table-5"].values() for key in settings}
+    assert seen == {"online_steps", "share_samples", "objective", "averages"}
+    first, *others = cells(RECIPES["digits"], GRIDS["table-5"], [0])
+    assert first.recipe == RECIPES["digits"]
+    assert all(other.recipe != first.recipe for other in others)
+
+
+def test_the_same_recipe_has_the_same_folder_whatever_it_is_called(tmp_path):
+    cell = Cell("Karras(), of course", RECIPES["digits"])
+    folder = cell.folder(tmp_path)
+    assert folder.name == f"Karras-of-course-seed-0-{cell.digest}"
+    folder.mkdir()
+    assert Cell("another name", RECIPES["digits"]).folder(tmp_path) == folder
+    changed = [
+        replace(RECIPES["digits"], seed=1),
+        replace(RECIPES["digits"], iterations=9),
+        replace(RECIPES["digits"], objective=ScoreImplicitMatching(PseudoHuber(c=0.031))),
+        replace(RECIPES["digits"], reference="other.npz"),
+    ]
+    digests = {Cell("x", recipe).digest for recipe in changed} | {cell.digest}
+    assert len(digests) == 5
