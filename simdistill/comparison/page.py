@@ -86,12 +86,13 @@ def _lede(rows: Sequence[Row]) -> str:
         return "No cell has been measured."
     best, others = whole[0], whole[1:]
     text = f"Least distance: {best.variant}, {_interval(best)}."
-    told = [row for row in others if row.differs is not None]
-    if told:
-        near = [row.variant for row in told if not row.differs]
-        text += f" Of {len(told)} others {len(told) - len(near)} are worse by more than noise"
-        text += f"; within noise of it: {'; '.join(near)}." if near else "."
-    elif others:
+    near = [row.variant for row in others if row.differs is False]
+    worse = sum(row.differs is True for row in others)
+    if near:
+        text += f" Within noise of it: {'; '.join(near)}."
+    if worse:
+        text += f" Worse by more than noise: {worse} of the {len(others)} others."
+    if others and not near and not worse:
         text += " With one training seed a variant there is no telling which differences are noise."
     return text
 

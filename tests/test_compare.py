@@ -1,0 +1,168 @@
+"""Comparisons as a user meets them: bad input, the plan, the page."""
+
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from simdistill.cli import main
+from simdistill.comparison.comparing import prepare, write_results
+from simdistill.comparison.grid import product
+from simdistill.comparison.jobs import failure_of, figures_of
+from simdistill.comparison.setting import Setting
+from simdistill.configuration import settings_from_mapping
+from simdistill.recipes import RECIPES
+from simdistill.workflows.measuring import recipe_of
+
+LAWS = {"generator_noise": ["Karras()", "LogNormal(-0.9,1.2)"]}
+
+
+def error(capsys, *words):
+    """The one line that a bad request prints."""
+    assert main([str(word) for word in words]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["compare"], "RECIPE is missing"),
+        (["compare", "digit"], "RECIPE = 'digit': must be one of digits"),
+        (["compare", "digits"], "--over = 'nothing': must be given, or --grid: one of figure-2, table-4, table-5"),
+        (["compare", "digits", "--grid", "figure-3"], "--grid = 'figure-3': must be one of figure-2"),
+        (["compare", "digits", "--over", "generator_noise"], "must be followed by the values to compare"),
+        (["compare", "digits", "--over", "noise", "Karras()"], "--over = 'noise': must be one of objective"),
+        (
+            ["compare", "digits", "--grid", "table-4", "--iterations", "7"],
+            "iterations = 7: must be at least milestones",
+        ),
+        (["compare", "digits", "--grid", "table-4", "--samples", "9"], "samples = 9: must be at least 10"),
+        (["compare", "digits", "--grid", "table-4", "--seeds", "0"], "seeds = 0: must be at least 1"),
+        (["compare", "digits", "--grid", "table-4", "--workers", "0"], "workers = 0: must be at least 1"),
+        (["compare", "cifar10-cond", "--grid", "table-4"], "teacher = '': must be given"),
+        (["compare", "digits", "--grid", "table-4", "--teacher", "no.pkl"], "no.pkl"),
+    ],
+)
+def test_bad_requests_are_answered_in_a_line(capsys, words, told):
+    assert told in error(capsys, *words)
+
+
+def test_a_setting_is_given_once(capsys):
+    twice = ["--over", "generator_lr", "1e-4", "--over", "generator_lr", "2e-4"]
+    assert "given once for each setting" in error(capsys, "compare", "digits", *twice)
+
+
+def test_a_folder_with_something_else_is_left_alone(capsys, tmp_path):
+    (tmp_path / "thesis.tex").write_text("…")
+    told = error(capsys, "compare", "digits", "--grid", "table-4", "--out", tmp_path)
+    assert "holds something else than a comparison; give another --out" in told
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_the_plan_lists_cells_settings_and_time(capsys):
+    words = ["compare", "digits", "--over", "online_steps", "1", "2", "--seeds", "2", "--iterations", "100"]
+    assert main([*words, "--milestones", "2", "--workers", "2", "--dry-run", "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert [(cell["variant"], cell["training_seed"]) for cell in plan["cells"]] == [
+        ("online_steps 1", 0),
+        ("online_steps 2", 0),
+        ("online_steps 1", 1),
+        ("online_steps 2", 1),
+    ]
+    assert plan["cells"][1]["settings"] == {"online_steps": 2}
+    assert plan["seconds"] == pytest.approx(sum(cell["seconds"] for cell in plan["cells"]) / 2, abs=0.2)
+    assert plan["cells"][0]["seconds"] > 0
+    assert (plan["workers"], plan["threads"], plan["iterations"]) == (2, 1, 100)
+
+
+class Page(HTMLParser):
+    """Tags, visible text, and addresses that a page would load."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.open, self.text, self.loaded = [], "", []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attributes):
+        self.loaded += [
+            value for name, value in attributes if name in ("src", "href") and not value.startswith("data:")
+        ]
+        if tag not in ("meta", "img", "br", "link"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if "style" not in self.open:
+            self.text += data
+
+
+@pytest.fixture
+def setting(tmp_path):
+    return Setting(RECIPES["digits"], product(LAWS), tmp_path / "compare", training_seeds=2, samples=100)
+
+
+def measured(jobs, *distances):
+    for job, distance in zip(jobs, distances, strict=False):
+        frechet = {"mean": distance, "std": 0.01, "seeds": 3, "values": [distance] * 3, "minimum": distance}
+        figures = {"frechet": frechet, "precision": 0.8, "recall": 0.7, "samples": 100, "evaluations": 1}
+        figures |= {"reference": "the <training> images", "features": "digits-0", "floor": None}
+        figures_of(job.run).write_text(json.dumps(figures))
+        for iteration in (0, 8000):
+            quality = {"frechet": {"mean": distance + 1, "std": 0.1}, "recall": 0.5}
+            job.run.record({"iteration": iteration, "seconds": iteration / 80, "quality": quality})
+
+
+def test_every_cell_has_a_run_that_can_be_repeated(setting):
+    jobs = prepare(setting)
+    assert [job.who for job in jobs] == ["student"] * 4 + ["teacher"]
+    for cell, job in zip(setting.cells, jobs, strict=False):
+        assert recipe_of(job.run) == cell.recipe
+        assert job.run.path.parent == setting.out / "cells"
+        assert job.run.path.name.endswith(cell.digest)
+    assert prepare(setting) == jobs
+
+
+def test_a_configuration_that_was_changed_by_hand_is_refused(setting):
+    config = prepare(setting)[0].run.config
+    config.write_text(config.read_text().replace('teacher = "digits"', 'teacher = "os:getcwd"'))
+    with pytest.raises(ValueError, match=r"config\.toml = 'changed': must be as the comparison wrote it"):
+        prepare(setting)
+
+
+def test_the_page_tells_who_won_and_what_failed(setting):
+    jobs = prepare(setting)
+    measured(jobs, 2.0, 0.5, 2.1)
+    failure_of(jobs[3].run).write_text("killed by SIGKILL: it <said> nothing")
+    measured(jobs[4:], 0.3)
+    rows = write_results(setting, jobs, "simdistill compare digits …")
+    assert [row.variant for row in rows] == ["generator_noise LogNormal(-0.9,1.2)", "generator_noise Karras()"]
+    page = Page((setting.out / "compare.html").read_text())
+    assert page.open == []
+    assert page.loaded == []
+    text = re.sub(r"\s+", " ", page.text)
+    assert "Least distance: generator_noise Karras(), 2.05 (" in text  # the other has a failed cell
+    assert "1 of 2 failed" in text
+    assert "seed 1: killed by SIGKILL: it <said> nothing" in text
+    assert "Judged against the <training> images" in text
+    assert "Fréchet distance 0.3" in text
+    assert text.count("Samples of") == 0
+    assert "simdistill compare digits …" in text
+
+
+def test_a_page_of_nothing_says_so(setting):
+    write_results(setting, prepare(setting), "simdistill compare digits …")
+    assert "No cell has been measured." in (setting.out / "compare.html").read_text()
+    assert (setting.out / "cells.parquet").exists()
+
+
+def test_more_seeds_keep_what_is_done(setting, tmp_path):
+    jobs = prepare(setting)
+    measured(jobs, 2.0, 0.5, 2.1, 0.4)
+    more = Setting(setting.recipe, setting.grid, setting.out, training_seeds=3, samples=100)
+    found = [job.figures(100, 3) is not None for job in prepare(more)]
+    assert found == [True] * 4 + [False] * 3
+    assert settings_from_mapping(RECIPES["digits"], {}) == setting.recipe
