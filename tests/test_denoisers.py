@@ -269,6 +269,18 @@ def test_a_mixture_knows_its_shape_scales_its_weights_and_refuses_empty_componen
         GaussianMixture(torch.tensor(MEANS), torch.tensor(COVARIANCES), torch.tensor([1.0, 0.0, 1.0], dtype=F64))
 
 
+@pytest.mark.parametrize("sigma", [1e-3, 0.5, 80.0])
+def test_one_covariance_for_all_components_is_that_of_each(sigma, rng):
+    one = torch.tensor(COVARIANCES[:1])
+    shared = GaussianMixture(torch.tensor(MEANS), one, torch.tensor(WEIGHTS))
+    each = GaussianMixture(torch.tensor(MEANS), one.repeat(3, 1, 1), torch.tensor(WEIGHTS))
+    x_t, level = torch.randn(7, 2, generator=rng, dtype=F64) * (1 + sigma), torch.full((7,), sigma, dtype=F64)
+    torch.testing.assert_close(shared.residual(x_t, level), each.residual(x_t, level), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(shared.log_density(x_t, level), each.log_density(x_t, level), rtol=1e-12, atol=1e-12)
+    drawn = (mixture.sample(20, torch.Generator().manual_seed(1)) for mixture in (shared, each))
+    torch.testing.assert_close(*drawn, rtol=0, atol=0)
+
+
 def test_a_mixture_can_be_differentiated_in_its_means_and_covariances():
     parameters = torch.tensor(MEANS, requires_grad=True), torch.tensor(np.linalg.cholesky(COVARIANCES)).requires_grad_()
     x_t, sigma = torch.tensor([[0.3, -0.2]], dtype=F64), torch.tensor([0.7], dtype=F64)

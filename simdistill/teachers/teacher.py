@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from simdistill.data.densities import gaussians_25
+from simdistill.data.densities import DENSITIES
 from simdistill.denoisers import Denoiser, residual
 from simdistill.shapes import Data, Pictures
 from simdistill.teachers.diffusers_folder import read_folder
@@ -93,7 +93,7 @@ class Teacher:
 
 
 def load_teacher(name: str) -> Teacher:
-    """The teacher of that name: one of `SHIPPED`, "gaussians-25" (exact), a file, a folder or module:function.
+    """The teacher of that name: one of `SHIPPED` or `DENSITIES` (exact), a file, a folder or module:function.
 
     A file is a .safetensors of this package or a .pkl of EDM's, a folder one of diffusers' (see `read_folder`); nothing
     in them is executed. `package.module:function` is imported and called without arguments; it returns a `Teacher`.
@@ -102,15 +102,15 @@ def load_teacher(name: str) -> Teacher:
     if name in SHIPPED:
         with as_file(files("simdistill") / "weights" / f"{name}-teacher.safetensors") as path:
             return replace(_from_file(path), name=name)
-    if name == "gaussians-25":
-        mixture = gaussians_25()
+    if name in DENSITIES:
+        mixture = DENSITIES[name]()
         return Teacher(mixture, mixture.shape, name=name)
     if _is_file(name):
         return _from_file(Path(name))
     if Path(name).is_dir():
         return _from_folder(Path(name))
-    others = 'gaussians-25, a .safetensors or .pkl file, a diffusers folder, or "package.module:function"'
-    known = ", ".join((*SHIPPED, others))
+    others = 'a .safetensors or .pkl file, a diffusers folder, or "package.module:function"'
+    known = ", ".join((*SHIPPED, *DENSITIES, others))
     require(":" in name, "teacher", name, known)
     return _from_function(name)
 
