@@ -115,4 +115,6 @@ def _cells(row: dict[str, Any], fid: bool) -> dict[str, str]:
     if "inception_score" in row:
         cells["IS"] = f"{row['inception_score']['mean']:.2f}"
     cells |= {name: f"{row[name]:.3f}" for name in ("precision", "recall") if name in row}
+    if "within_4_sigma" in row:
+        cells |= {"modes": f"{row['modes_found']['mean']:.4g}", "within 4σ": f"{row['within_4_sigma']['mean']:.3f}"}
     return cells | {"evaluations": str(row["evaluations"]), "images/s": f"{row['images_per_second']:,.0f}"}

@@ -16,7 +16,7 @@ from torch import Tensor
 from simdistill.data.images import open_images
 from simdistill.denoisers import GaussianMixture
 from simdistill.evaluation.bar import progress_bar
-from simdistill.evaluation.extractors import load_extractor
+from simdistill.evaluation.extractors import PIXELS, load_extractor
 from simdistill.evaluation.reference import Reference, data_reference, stored_reference
 from simdistill.evaluation.statistics import ALONE, Gathering, Statistics, Together
 from simdistill.sampling import heun, noise_from_seeds
@@ -53,12 +53,14 @@ def reference_for(
         return data_reference(f"{images.name} in the {whose}", images, extractor)
     require(teacher.data is None, "data", teacher.data, "digits, or absent: no other reference is known")
     extractor = load_extractor(features or "pixels", device)
-    if isinstance(teacher.denoiser, GaussianMixture):
-        own, what = teacher.denoiser.sample(samples, torch.Generator().manual_seed(REFERENCE_SEED)), "exact samples"
+    mixture = teacher.denoiser if isinstance(teacher.denoiser, GaussianMixture) else None
+    if mixture is not None:
+        own, what = mixture.sample(samples, torch.Generator().manual_seed(REFERENCE_SEED)), "exact samples"
     else:
         seeds, labels = range(REFERENCE_SEED, REFERENCE_SEED + samples), balanced_labels(samples, teacher.classes)
         own, what = draw(teacher_sampler(teacher), seeds, teacher.shape, labels, device), "samples of the teacher"
-    return Reference(f"{samples} {what}", extractor, Statistics.of(extractor.features(own)))
+    law = mixture if extractor is PIXELS else None
+    return Reference(f"{samples} {what}", extractor, Statistics.of(extractor.features(own)), mixture=law)
 
 
 def teacher_sampler(teacher: Teacher, steps: int = TEACHER_STEPS) -> Sampler:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from simdistill.data.images import ImageSet
+from simdistill.denoisers import GaussianMixture
 from simdistill.evaluation.extractors import SHIPPED, Extractor, load_extractor
 from simdistill.evaluation.metrics import (
     ball_radii,
@@ -18,6 +19,7 @@ from simdistill.evaluation.metrics import (
     precision_recall,
     sliced_wasserstein,
 )
+from simdistill.evaluation.modes import modes
 from simdistill.evaluation.statistics import Statistics, statistics_of
 from simdistill.evaluation.stored import Stored, read_statistics
 from simdistill.validation import require
@@ -27,12 +29,16 @@ NEIGHBOURS = 3  # that the balls of precision and recall reach to (Kynkäänniem
 
 @dataclass(frozen=True)
 class Reference:
-    """The `statistics` of a set of images, by its `name`, and of a held-out set where there is one."""
+    """The `statistics` of a set of images, by its `name`, and of a held-out set where there is one.
+
+    `mixture` is the law of the set where it is known exactly, in the features of the `extractor`.
+    """
 
     name: str
     extractor: Extractor
     statistics: Statistics
     held_out: Statistics | None = None
+    mixture: GaussianMixture | None = None
 
     def measure(self, samples: Statistics) -> dict[str, float]:
         """Every metric of some samples that their features and the reference's allow for."""
@@ -42,7 +48,8 @@ class Reference:
         if x is None or y is None:
             return found
         distances = {"kernel": kernel_distance, "energy": energy_distance, "sliced_wasserstein": sliced_wasserstein}
-        return found | {name: distance(x, y) for name, distance in distances.items()}
+        found |= {name: distance(x, y) for name, distance in distances.items()}
+        return found if self.mixture is None else found | modes(x, self.mixture).figures()
 
     def glance(self, samples: Statistics) -> dict[str, float]:
         """The metrics to follow a training by: Fréchet distance, precision, recall, density and coverage."""

@@ -177,7 +177,8 @@ def _column(figures: Record, metric: str) -> dict[str, list[str]]:
         found[name] = [mean] if std is None or sampler["frechet"]["seeds"] < 2 else [mean, std]
     spreads = [std for _, *rest in found.values() for std in rest if std > 0]
     most = 3 if metric in SHARES else 5
-    decimals = min(max(1 - math.floor(math.log10(min(spreads))), 2), most) if spreads else 3
+    counted = all(float(value).is_integer() for cell in found.values() for value in cell)
+    decimals = min(max(1 - math.floor(math.log10(min(spreads))), 2), most) if spreads else 0 if counted else 3
     return {name: [_number(value, decimals) for value in cell] for name, cell in found.items()}
 
 

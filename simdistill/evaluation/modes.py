@@ -1,0 +1,72 @@
+"""How samples spread over the modes of a mixture that is known exactly: what no distance between two sets tells."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from simdistill.denoisers import GaussianMixture
+from simdistill.evaluation.metrics import Features
+from simdistill.validation import require
+
+REACH = 4.0
+"""Standard deviations that a mode reaches: in two dimensions all but 0.034 % of its own samples."""
+FOUND = 0.1
+"""The share of its weight that a mode must have got to count as found."""
+_BLOCK = 4096  # samples whose distances to all modes are held at a time
+
+
+@dataclass(frozen=True)
+class Modes:
+    """How samples spread over the components of a mixture, its modes."""
+
+    masses: Float[Tensor, " components"]
+    """The share of the samples that belongs to each mode, float64; they sum to one."""
+    weights: Float[Tensor, " components"]
+    """What it should be."""
+    found: int
+    """Modes that have at least a tenth of their weight in samples that are within 4σ."""
+    within: float
+    """The share of the samples that are within 4σ of a mode."""
+
+    @property
+    def deviation(self) -> float:
+        """max_k |mass_k / weight_k - 1|, the largest relative deviation of a mode's mass.
+
+        Of n independent samples a mass has the standard deviation √(weight (1 - weight) / n) by chance alone: a
+        twenty-fifth is known to 1.5 % from 100,000 samples, to 11 % from 2,000.
+        """
+        return float((self.masses / self.weights - 1).abs().max())
+
+    def figures(self) -> dict[str, float]:
+        """Modes found, share within 4σ and largest deviation, by name."""
+        return {"modes_found": float(self.found), "within_4_sigma": self.within, "mass_deviation": self.deviation}
+
+
+def modes(samples: Features, mixture: GaussianMixture) -> Modes:
+    """How the samples `[n, dim]` spread over the components of `mixture`.
+
+    A sample belongs to mode k with the posterior share r_k(x) = w_k N(x; m_k, C_k) / Σ_j w_j N(x; m_j, C_j), whose mean
+    over the mixture's own samples is w_k however much the components overlap. It is within 4σ of mode k if
+    (x - m_k)ᵀ C_k⁻¹ (x - m_k) <= 16.
+
+    Raises `ValueError` for other dimensions, or a value that is not finite.
+    """
+    (dim,) = mixture.shape
+    require(samples.shape[1:] == (dim,), "samples.shape", list(samples.shape), f"[n, {dim}], as the mixture's")
+    require(bool(samples.isfinite().all()), "samples", "not finite", "finite: the generator diverged")
+    factors = torch.linalg.cholesky(mixture.covariances.double())
+    log_weights = mixture.weights.double().log() - factors.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+    masses, near = torch.zeros(2, len(mixture.means), dtype=torch.float64)
+    within = 0
+    for x in samples.double().split(_BLOCK):
+        offset = (x[:, None] - mixture.means.double())[..., None]
+        squares = torch.linalg.solve_triangular(factors, offset, upper=False).square().sum((-2, -1))
+        shares = (log_weights - squares / 2).softmax(1)
+        inside = squares.min(1).values <= REACH**2
+        masses += shares.sum(0)
+        near += shares[inside].sum(0)
+        within += int(inside.sum())
+    n, weights = len(samples), mixture.weights.double()
+    return Modes(masses / n, weights, int((near / n >= FOUND * weights).sum()), within / n)
