@@ -296,7 +296,7 @@ def test_the_state_dict_sees_images_as_pytorch_resizes_them(state, weights, imag
 def test_features_do_not_depend_on_the_batch(weights, images, monkeypatch):
     features, _ = read_inception(weights)
     whole = features(images[:2])
-    monkeypatch.setattr(formats, "BATCH", 1)
+    monkeypatch.setattr(formats, "CPU_BATCH", 1)
     torch.testing.assert_close(features(images[:2]), whole, rtol=1e-4, atol=1e-5)
 
 

