@@ -33,8 +33,10 @@ class ScoreImplicitMatching:
 class ScoreIdentity:
     """L = -y·(d_psi - x_0) + (1 - alpha) ‖y‖², SiD (Zhou et al. 2024); at alpha = 1 half of SIM with squared L2.
 
-    The authors use alpha = 1 and 1.2; above 1 the estimate subtracts more than the bias of an online network that
-    lags behind the generator.
+    With an exact online network the first term gives half the gradient of E ‖y‖² with the sampling law cut off, and the
+    second adds 1 - alpha times its gradient through the sampling law alone: alpha = 1/2 is half of E ‖y‖² itself. The
+    authors use alpha = 1 and 1.2. Above 1 the estimate subtracts more than the bias of an online network that lags
+    behind the generator; with an exact one it can move the generator away from the teacher.
     """
 
     alpha: float = 1.2
@@ -51,7 +53,9 @@ class ScoreIdentity:
 class DiffInstruct:
     """L = sg(y)·x_0, whose gradient is E w (d_psi - d_q) ∂x_t/∂θ (Luo et al. 2023): the integral KL divergence.
 
-    With y = sigma² (s_psi - s_q), the weight w = 1 here is sigma² on the KL divergence at level sigma.
+    With y = sigma² (s_psi - s_q), the weight w = 1 here is sigma² on the KL divergence at level sigma. With the weight
+    `InverseError` it is the distribution matching of DMD (Yin et al. 2024); it is f-distill's reverse KL (Xu et al.
+    2025), the one f-divergence that asks for no density ratio and hence for no discriminator.
     """
 
     def __call__(self, x_0: Data, y: Data, error: Data) -> PerSample:

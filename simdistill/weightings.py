@@ -38,6 +38,8 @@ class InverseError:
     """w = C / ‖error‖₁, C the number of dimensions, error = d_q(x_t) - x_0: SiD's weight [B.11].
 
     In score space it carries a factor sigma⁴, which cancels here. The mean error is kept above 1e-5, as in SiD.
+    It is also DMD's (Yin et al. 2024, Algorithm 2): sigma² C / ‖error‖₁ on s_psi - s_q. As it depends on x_0, and not
+    on sigma alone, the gradient is no longer that of a sum of divergences over levels; y = 0 still solves it.
     """
 
     def __call__(self, sigma: Sigma, error: Data) -> PerSample:

@@ -89,7 +89,7 @@ def test_sid_at_alpha_one_is_half_of_sim_with_squared_l2(weighting, dtype):
         assert b.abs().max() > 0
 
 
-@pytest.mark.parametrize("alpha", [0.0, 1.0, 1.2, 2.0])
+@pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0, 1.2, 2.0])
 def test_sid_is_the_published_loss(alpha):
     """w δᵀ{(d_q - x_0) - alpha δ}, δ = d_q - d_psi, w = C / ‖x_0 - d_q‖₁ without gradient [B.11]."""
     it = distillation(ScoreIdentity(alpha), InverseError())
@@ -128,7 +128,43 @@ def test_diff_instruct_is_the_detached_difference_along_the_sample():
     torch.testing.assert_close(gradients(loss, it.generator), expected, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("alpha", [-0.1, 2.1])
+@pytest.mark.parametrize("process", ["EDM", "VP"])
+def test_dmd_is_diff_instruct_with_the_inverse_error_as_weight(process):
+    """DMD (Yin et al. 2024) by its equations 4, 5, 7 and 8 for x_t = alpha_t x + sigma_t eps, by way of scores.
+
+    EDM's process has alpha_t = 1, and nothing is left to choose. For others the printed weight keeps one factor alpha_t
+    that the paper's Algorithm 2 does not have (it says so): here it is divided out.
+    """
+    it = distillation(DiffInstruct(), InverseError())
+    z, sigma, eps = draws(16)
+    x = it.generator(z)
+    alpha_t = torch.ones_like(sigma) if process == "EDM" else 1 / torch.sqrt(1 + sigma**2)
+    alpha, sigma_t = alpha_t[:, None], (alpha_t * sigma)[:, None]
+    with torch.no_grad():
+        x_t = alpha * x + sigma_t * eps
+        mu_real, mu_fake = it.teacher(x_t / alpha, sigma), it.online(x_t / alpha, sigma)
+        s_real, s_fake = (-(x_t - alpha * mu) / sigma_t**2 for mu in (mu_real, mu_fake))
+        w_t = sigma_t**2 / alpha * DIM / torch.linalg.vector_norm(mu_real - x, ord=1, dim=1, keepdim=True)
+        direction = w_t * alpha * (s_fake - s_real) / alpha
+    printed = torch.autograd.grad(x, list(it.generator.parameters()), grad_outputs=direction)
+    loss, _ = it.generator_loss(z, sigma, eps)
+    torch.testing.assert_close(gradients(loss, it.generator), printed, rtol=1e-9, atol=1e-12)
+
+
+def test_dmds_squared_error_has_the_same_gradient_but_for_a_constant():
+    """Its Algorithm 2 takes the mean of ½ (x - sg(x - g))² over samples and dimensions, g = (mu_fake - mu_real) / w."""
+    it = distillation(DiffInstruct(), InverseError())
+    inputs = draws(16)
+    x, mu_fake, mu_real = by_hand(it, *inputs)
+    g = (mu_fake - mu_real) / (x - mu_real).abs().mean(1, keepdim=True)
+    squared_error = ((x - (x - g).detach()).square() / 2).mean()
+    loss, _ = it.generator_loss(*inputs)
+    torch.testing.assert_close(
+        gradients(loss / (16 * DIM), it.generator), gradients(squared_error, it.generator), rtol=1e-9, atol=1e-12
+    )
+
+
+@pytest.mark.parametrize("alpha", [-0.1, 2.1, math.nan, math.inf, -math.inf])
 def test_sid_refuses_alpha_outside_its_range(alpha):
     with pytest.raises(ValueError, match=rf"alpha = {alpha}: must be in 0 … 2; SiD uses 1.0 or 1.2"):
         ScoreIdentity(alpha)

@@ -53,6 +53,15 @@ def test_sids_weight_in_score_space_times_the_squared_score_is_that_in_denoiser_
     torch.testing.assert_close(InverseError()(sigma, error) * y.square().sum(1), in_score_space)
 
 
+def test_dmds_weight_on_scores_is_the_same_weight_on_denoised_images(rng):
+    """w_t = sigma² C / ‖d_q - x_0‖₁ on s_psi - s_q (Yin et al. 2024, equation 8 with alpha_t = 1)."""
+    sigma = SIGMA[1:].double()
+    error, y = torch.randn(2, 5, 8, generator=rng, dtype=torch.float64)
+    scores = y / sigma[:, None] ** 2
+    on_scores = (sigma**2 * 8 / error.abs().sum(1))[:, None] * scores
+    torch.testing.assert_close(InverseError()(sigma, error)[:, None] * y, on_scores)
+
+
 def test_sids_weight_stays_finite_where_there_is_no_error():
     assert InverseError()(torch.ones(1), torch.zeros(1, 4)).item() == pytest.approx(1e5)
 
