@@ -1,16 +1,21 @@
-"""What is compared: variants, cells, and the paper's own grids."""
+"""What is compared: variants, cells, the paper's own grids, and the family of methods."""
 
+import re
+import shlex
 from dataclasses import replace
+from pathlib import Path
 from typing import get_args
 
 import pytest
+import torch
 
 from simdistill.comparison.grid import FIXED, GRIDS, Cell, cells, product, varied
-from simdistill.configuration import field_types
+from simdistill.configuration import field_types, parse_expression
 from simdistill.distances import Distance, PseudoHuber
 from simdistill.noise import Karras, LogNormal
-from simdistill.objectives import ScoreImplicitMatching
-from simdistill.recipes import RECIPES, Recipe
+from simdistill.objectives import DiffInstruct, Objective, ScoreIdentity, ScoreImplicitMatching
+from simdistill.recipes import DMD_TIMES, RECIPES, Recipe
+from simdistill.weightings import InverseError, Uniform
 
 
 def test_every_combination_is_a_variant_called_as_it_was_written():
@@ -89,6 +94,42 @@ def test_table_5_changes_one_choice_at_a_time():
     first, *others = cells(RECIPES["digits"], GRIDS["table-5"], [0])
     assert first.recipe == RECIPES["digits"]
     assert all(other.recipe != first.recipe for other in others)
+
+
+def test_the_family_has_each_methods_objective_and_published_weight():
+    family = {name: (row["objective"], row["generator_weighting"]) for name, row in GRIDS["family"].items()}
+    assert family == {
+        "SIM": (ScoreImplicitMatching(PseudoHuber(c=0.03)), Uniform()),
+        "SiD, alpha 1": (ScoreIdentity(1.0), InverseError()),
+        "SiD, alpha 1.2": (ScoreIdentity(1.2), InverseError()),
+        "Diff-Instruct": (DiffInstruct(), Uniform()),
+        "DMD": (DiffInstruct(), InverseError()),
+        "DMD, its times": (DiffInstruct(), InverseError()),
+    }
+    assert {type(objective) for objective, _ in family.values()} == set(get_args(Objective))
+    assert [name for name, row in GRIDS["family"].items() if "generator_noise" in row] == ["DMD, its times"]
+
+
+def test_dmds_times_are_the_bins_from_2_to_98_percent_each_as_often():
+    """sigma_k for k = 20 … 980 of 1000 bins, by the formula of Karras et al. (2022) for i = 999 - k."""
+    low, high = 0.002 ** (1 / 7), 80 ** (1 / 7)
+    bins = torch.tensor([(high + (999 - k) / 999 * (low - high)) ** 7 for k in range(20, 981)], dtype=torch.float64)
+    n = len(bins)
+    u = (torch.arange(3 * n, dtype=torch.float64) + 0.5) / (3 * n)
+    torch.testing.assert_close(DMD_TIMES.quantile(u), bins.repeat_interleave(3), rtol=1e-9, atol=0)
+
+
+def test_the_commands_in_the_docs_are_the_rows_of_the_family():
+    page = (Path(__file__).parent.parent / "docs" / "family.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```bash\n(simdistill distill.*?)```", page, re.DOTALL)
+    rows = {}
+    for line in block.splitlines():
+        _, _, recipe, *options = shlex.split(line, comments=True)
+        assert recipe == "digits"
+        pairs = zip(options[::2], options[1::2], strict=True)
+        settings = {key.removeprefix("--").replace("-", "_"): parse_expression(text) for key, text in pairs}
+        rows[line.partition("# ")[2]] = settings
+    assert rows == GRIDS["family"]
 
 
 def test_the_same_recipe_has_the_same_folder_whatever_it_is_called(tmp_path):

@@ -12,9 +12,10 @@ from typing import Any, TypeAlias
 from simdistill.averages import HalfLife
 from simdistill.configuration import convert, field_types, settings_from_mapping, to_mapping
 from simdistill.distances import L1, Exponential, Huber, PoweredL2, PseudoHuber, SquaredL2
-from simdistill.objectives import ScoreImplicitMatching
-from simdistill.recipes import RECIPES, Recipe
+from simdistill.objectives import DiffInstruct, ScoreIdentity, ScoreImplicitMatching
+from simdistill.recipes import DMD_TIMES, RECIPES, SIM, Recipe
 from simdistill.validation import require
+from simdistill.weightings import InverseError, Uniform
 
 Grid: TypeAlias = Mapping[str, Mapping[str, Any]]
 """Variants by name: the settings that each changes in the recipe."""
@@ -50,9 +51,19 @@ GRIDS: dict[str, Grid] = {
         "no EMA":         {"averages": (HalfLife(0.0),)},
         "EMA, ×4":        {"averages": (HalfLife(88_000.0),)},
     },
+    # Objective and weight as each method publishes them, at the recipe's noise levels; docs/family.md derives them.
+    "family": {
+        "SIM":            {"objective": SIM,                "generator_weighting": Uniform()},
+        "SiD, alpha 1":   {"objective": ScoreIdentity(1.0), "generator_weighting": InverseError()},
+        "SiD, alpha 1.2": {"objective": ScoreIdentity(1.2), "generator_weighting": InverseError()},
+        "Diff-Instruct":  {"objective": DiffInstruct(),     "generator_weighting": Uniform()},
+        "DMD":            {"objective": DiffInstruct(),     "generator_weighting": InverseError()},
+        "DMD, its times": {"objective": DiffInstruct(),     "generator_weighting": InverseError(),
+                           "generator_noise": DMD_TIMES},
+    },
 }
 # fmt: on
-"""The paper's comparisons, as they apply to any recipe."""
+"""The paper's comparisons, as they apply to any recipe, and one of the methods of its family."""
 
 
 @dataclass(frozen=True)
