@@ -27,7 +27,7 @@ def test_the_network_of_the_digits_has_its_parameters():
     assert sum(p.numel() for p in MLP(**DIGITS).parameters()) == 332_032
 
 
-@pytest.mark.parametrize("arguments", [DIGITS, {"shape": (2,)}, {"shape": (5,), "width": 7, "depth": 1}])
+@pytest.mark.parametrize("arguments", [DIGITS, {"shape": (2,), "octaves": 4}, {"shape": (5,), "width": 7, "depth": 1}])
 def test_the_recorded_arguments_build_the_same_network(arguments, rng):
     net = MLP(**arguments)
     twin = MLP(**net.arguments)
@@ -64,6 +64,18 @@ def test_the_network_is_the_documented_formula(rng):
     torch.testing.assert_close(net(x, noise, labels), expected, rtol=1e-4, atol=1e-4)
 
 
+def test_octaves_are_sines_and_cosines_of_every_coordinate_before_the_first_layer(rng):
+    net, plain = filled(shape=(2,), width=16, depth=2, octaves=3), filled(shape=(14,), width=16, depth=2)
+    plain.load_state_dict({**net.state_dict(), "last.weight": torch.zeros(14, 16), "last.bias": torch.zeros(14)})
+    x, noise, _ = inputs(rng, shape=(2,))
+    phases = [[2**k * torch.pi * x[:, i] for k in range(3)] for i in range(2)]
+    angles = torch.stack([*phases[0], *phases[1]], 1)
+    with torch.no_grad():
+        plain.last.weight[:2], plain.last.bias[:2] = net.last.weight, net.last.bias
+    expected = plain(torch.cat([x, angles.cos(), angles.sin()], 1), noise)[:, :2]
+    torch.testing.assert_close(net(x, noise), expected, rtol=1e-4, atol=1e-4)  # the octaves are float32
+
+
 def test_a_batch_is_answered_sample_by_sample(rng):
     net, given = filled(shape=(1, 4, 4), width=16, depth=2, label_dim=3), inputs(rng)
     order = torch.tensor([3, 0, 5, 1, 4, 2])
@@ -81,7 +93,7 @@ def test_noise_level_and_label_change_the_answer(rng):
 
 def test_an_unconditional_network_has_no_label_weights():
     assert not [name for name in MLP((4,)).state_dict() if "label" in name]
-    assert "frequencies" not in MLP((4,)).state_dict()
+    assert not {"frequencies", "octaves"} & MLP((4,), octaves=2).state_dict().keys()
 
 
 def test_gradients_reach_every_parameter_and_the_input(rng):
@@ -102,3 +114,8 @@ def test_a_network_at_its_start_learns_through_its_last_layer(rng):
 def test_sizes_below_one_are_refused(name):
     with pytest.raises(ValueError, match=f"^{name} = 0: must be at least 1"):
         MLP((4,), **{name: 0})
+
+
+def test_a_negative_number_of_octaves_is_refused():
+    with pytest.raises(ValueError, match=r"^octaves = -1: must be at least 0"):
+        MLP((4,), octaves=-1)

@@ -41,6 +41,8 @@ class Pretraining:
     """Features of the MLP, or channels of the U-Net at full resolution (32 serves 8×8 images)."""
     depth: int = 3
     """Residual blocks: of the MLP, or of the U-Net at each of its resolutions."""
+    octaves: int = 0
+    """Octaves of Fourier features of the data that the MLP also sees: 4 serve narrow modes in a few dimensions."""
     channel_mult: tuple[int, ...] = (1, 2)
     """The U-Net's channels as multiples of the width, for each resolution, from full down by halves."""
     attention: tuple[int, ...] = (4,)
@@ -75,6 +77,8 @@ class Pretraining:
     def __post_init__(self) -> None:
         for name in ("width", "depth", "patch", "batch", "iterations"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        plain = self.octaves == 0 or (self.octaves > 0 and self.network == "mlp")
+        require(plain, "octaves", self.octaves, "at least 0, and 0 for the U-Net")
         grouped = self.network == "mlp" or self.width % (4 if self.width < 128 else 32) == 0
         require(grouped, "width", self.width, "a multiple of 4 for the U-Net, from 128 on of 32")
         require(self.lr > 0, "lr", self.lr, "positive")
@@ -94,7 +98,7 @@ class Pretraining:
         return Preconditioned(network, shape, classes, EDMScaling(sigma_data), mean=mean)
 
     def _mlp(self, shape: tuple[int, ...], classes: int) -> MLP:
-        return MLP(shape, self.width, self.depth, classes)
+        return MLP(shape, self.width, self.depth, classes, self.octaves)
 
     def _unet(self, shape: tuple[int, ...], classes: int) -> SongUNet | PatchedUNet:
         square = len(shape) == 3 and shape[1] == shape[2]

@@ -1,5 +1,6 @@
 """Distillation from a teacher to a run's folder with generator, metrics, pictures and report."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -37,6 +38,8 @@ from simdistill.workflows.measuring import (
 )
 
 IMITATION = Pretraining(width=128, iterations=3000, ema_half_life=50_000)
+IMITATION_OCTAVES = 4  # of Fourier features, for samples of at most …
+FEW = 4  # … so many coordinates: with more of them the features' number would drown the data; docs/gallery.md
 IMITATION_SAMPLES = 20_000
 IMITATION_SEED = 3 * 2**30  # far from the seeds that are evaluated, and from the reference's
 
@@ -185,12 +188,18 @@ def _allow_tensor_cores() -> None:
         torch.backends.cudnn.benchmark = True
 
 
+def imitation(shape: tuple[int, ...]) -> Pretraining:
+    """How the network that imitates a teacher of such samples is built and fitted."""
+    return replace(IMITATION, octaves=IMITATION_OCTAVES) if math.prod(shape) <= FEW else IMITATION
+
+
 def imitate(teacher: Teacher, path: Path, device: Device) -> None:
     """Fit a small network to samples of `teacher`, from its denoiser alone, and store it in `path`."""
     seeds = range(IMITATION_SEED, IMITATION_SEED + IMITATION_SAMPLES)
     labels = balanced_labels(len(seeds), teacher.classes)
     samples = draw(teacher_sampler(teacher), seeds, teacher.shape, labels, device)
-    trainer = PretrainingTrainer(array_set("the teacher's samples", samples, labels), IMITATION, device)
+    settings = imitation(teacher.shape)
+    trainer = PretrainingTrainer(array_set("the teacher's samples", samples, labels), settings, device)
     what = "fitting a network to the teacher"
     for _ in track(range(trainer.iterations), what, console=Console(stderr=True), transient=True):
         trainer.step()

@@ -14,7 +14,7 @@ from simdistill.teachers.published import ARCHITECTURES
 from simdistill.teachers.teacher import Teacher, load_teacher
 from simdistill.training.footprint import Footprint, footprints, forward
 from simdistill.validation import require
-from simdistill.workflows.distilling import IMITATION
+from simdistill.workflows.distilling import imitation
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def teacher_of_plan(name: str, recipe: Recipe) -> Teacher:
 
 def starting_kind(teacher: Teacher) -> nn.Module:
     """What generator and online network start from: the teacher, or the network that would imitate it."""
-    return teacher.trainable or IMITATION.build(teacher.shape, teacher.classes, sigma_data=0.5)
+    return teacher.trainable or imitation(teacher.shape).build(teacher.shape, teacher.classes, sigma_data=0.5)
 
 
 def _outlook(gpu: str, count: int, need: Footprint, memory: dict[str, int], recipe: Recipe) -> Outlook:
