@@ -31,8 +31,8 @@ from simdistill.validation import require
 class _Compare(Common):
     settings: Annotated[Recipe, arg(name="")] = RECIPES["digits"]
     grid: str = ""
-    """Ready-made variants: figure-2 (method, times, weight), table-4 (distances), table-5 (online steps, c, EMA), family
-    (SIM, SiD, Diff-Instruct, DMD)."""
+    """Ready-made variants: figure-2 (method, times, weight), table-4 (distances), table-5 (online steps, c, EMA),
+    family (SIM, SiD, Diff-Instruct, DMD)."""
     over: UseAppendAction[tuple[tuple[str, ...], ...]] = ()
     """A setting and the values to compare; given more than once, every combination is a variant."""
     seeds: int = 3
