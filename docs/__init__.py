@@ -1,0 +1,1 @@
+"""What makes the tables and the pictures of these pages."""
