@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Without it, idle threads spin: on a busy machine small networks take several times as long.
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: demo test test-slow bench lint wheel lock clean
+.PHONY: demo test test-slow bench docs lint wheel lock clean
 
 demo: .venv/ready
 	$(BIN)/simdistill distill digits --overwrite
@@ -20,6 +20,10 @@ test-slow: .venv/ready
 # Speed, memory and time to quality against a plain loop: renews benchmarks/results.json and docs/speed.md.
 bench: .venv/ready
 	$(BIN)/python -m benchmarks
+
+# The site of docs/ into site/, with warnings as errors; needs Python 3.11.
+docs: .venv/ready
+	$(BIN)/python -m docs.site
 
 lint: .venv/ready
 	$(BIN)/ruff check .
@@ -44,4 +48,4 @@ lock:
 	sed -i -E "/^(nvidia|cuda|triton)/d" constraints.txt
 
 clean:
-	rm -rf .venv dist runs
+	rm -rf .venv dist runs site

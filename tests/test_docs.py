@@ -1,0 +1,142 @@
+"""The docs: tables are what the code gives, the theory page claims what is so, the site has no loose ends."""
+
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from benchmarks.tables import publish
+from docs import pictures, site, tables
+from docs.experiments import MISTAKES, PAPER, RIGHT, START, TARGET, errors, expected_gradient, tensor, train
+from simdistill.distances import Distance, SquaredL2
+from simdistill.objectives import DiffInstruct
+
+DOCS = Path(tables.__file__).parent
+
+
+def rows_of(page: Path, name: str) -> list[list[str]]:
+    """The cells of a table between its markers, without its head."""
+    (text,) = re.findall(rf"<!-- {name} -->\n(.*?)<!-- end -->", page.read_text(encoding="utf-8"), re.DOTALL)
+    return [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")][2:]
+
+
+# --- Tables -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_tables_are_what_the_code_gives():
+    page = tables.PAGE.read_text(encoding="utf-8")
+    assert publish(page, tables.tables()) == page, "python -m docs.tables renews it"
+
+
+def test_table_4_has_each_distance_once():
+    rows = tables.table_4().rows
+    assert [row[0] for row in rows] == ["1", "2", "3", "4", "5", "6"]
+    assert {row[1].strip("`") for row in rows} == {kind.__name__ for kind in get_args(Distance)}
+
+
+def test_columns_part_when_recipes_differ(monkeypatch):
+    monkeypatch.setitem(tables.RECIPES, "cifar10-cond", replace(tables.RECIPES["cifar10-cond"], batch=512))
+    table = tables.tables()[1]
+    assert len(table.columns) == 4
+    assert next(row for row in table.rows if row[0] == "`batch`")[1:3] == ["256", "512"]
+
+
+# --- What docs/theory.md claims ---------------------------------------------------------------------------------------
+
+
+def test_the_error_of_the_gradient_falls_as_one_over_root_n():
+    counts = [2**k for k in range(6, 15)]
+    assert pictures.slope(counts, errors(PAPER, RIGHT, counts, seeds=12)) == pytest.approx(-0.5, abs=0.1)
+    assert errors(PAPER, "d'(y) detached", [2**14], seeds=4).min() > 0.25
+    slopes = [float(row[-1]) for row in rows_of(pictures.PAGE, "errors")]
+    assert slopes[:2] == pytest.approx([-0.5, -0.5], abs=0.05)
+    assert abs(slopes[2]) < 0.1
+
+
+def test_what_each_mistake_does_to_the_gradient():
+    ratios = {mistake: tensor(pair) for mistake, pair in pictures.gradient_ratios(PAPER).items()}
+    shown = {row[0]: tensor([float(row[1]), float(row[2])]) for row in rows_of(pictures.PAGE, "mistakes")}
+    assert ratios.keys() == shown.keys() == MISTAKES.keys()
+    for mistake, pair in ratios.items():
+        assert (pair - shown[mistake]).abs().max() < 0.0051
+    exactly = {RIGHT: [1, 1], "wrong sign": [-1, -1], "d'(y) detached": [1, 0.5]}
+    for mistake, pair in exactly.items():
+        assert ratios[mistake].tolist() == pytest.approx(pair, rel=1e-9)
+    assert (ratios["x_0 detached"] + ratios["x_t detached"]).tolist() == pytest.approx([1, 1], rel=1e-9)
+    assert ratios["online under no_grad"].tolist() == pytest.approx([0, -0.69], abs=0.01)
+
+
+def test_without_x_t_the_squared_distance_is_twice_diff_instruct(monkeypatch):
+    monkeypatch.setitem(MISTAKES, "KL", lambda it: replace(it, objective=DiffInstruct()))
+    theta = tensor(START)
+    detached, kl = (expected_gradient(SquaredL2(), theta, name, 601, 16) for name in ("x_t detached", "KL"))
+    assert detached.tolist() == pytest.approx((2 * kl).tolist(), rel=1e-9)
+
+
+def test_where_trainings_end():
+    shown = {row[0]: row[4] for row in rows_of(pictures.PAGE, "mistakes")}
+    assert shown.keys() == MISTAKES.keys()
+    assert {name for name, there in shown.items() if there == "yes"} == {RIGHT, "d'(y) detached", "x_t detached"}
+    assert (train(PAPER, RIGHT, 60, batch=64, rate=0.05).theta[-1] - tensor(TARGET)).abs().max() < 0.02
+    away = (train(PAPER, "wrong sign", 20, batch=64, rate=0.02).theta - tensor(TARGET)).abs()
+    assert (away[-1] > away[0]).all()
+    assert train(PAPER, "teacher under no_grad", 60, batch=64, rate=0.05).theta[-1, 1] > TARGET[1] + 0.2
+
+
+def test_the_loss_says_nothing_and_y_does():
+    trace = train(PAPER, RIGHT, 40, rate=0.025)  # just before it is there
+    standard = trace.loss / trace.loss_error
+    assert abs(standard.mean()) < 4 / len(standard) ** 0.5
+    assert 0.7 < standard.std() < 1.3
+    assert trace.y[-5:].mean() < trace.y[:5].mean() / 3
+
+
+def test_the_pictures_are_made(tmp_path, monkeypatch):
+    for name, value in {"COUNTS": [16, 64], "SEEDS": 2, "STEPS": 4, "FOLDER": tmp_path}.items():
+        monkeypatch.setattr(pictures, name, value)
+    monkeypatch.setattr(pictures, "PAGE", Path(shutil.copy(pictures.PAGE, tmp_path)))
+    pictures.main()
+    assert "| n = 16 | slope |" in pictures.PAGE.read_text(encoding="utf-8")
+    made = {path.name for path in tmp_path.glob("*.svg")}
+    assert made == set(re.findall(r"\]\((.*?\.svg)\)", (DOCS / "theory.md").read_text(encoding="utf-8")))
+    assert all((DOCS / name).stat().st_size < 100_000 for name in made)
+
+
+# --- The site ---------------------------------------------------------------------------------------------------------
+
+
+def test_loose_ends_are_found(tmp_path):
+    (tmp_path / "index.html").write_text(
+        '<h1 id="top"></h1><a href="b.html#here">b</a><a href="c.html">c</a><a href="#bottom"></a><a href="https://a.b">',
+        encoding="utf-8",
+    )
+    page = '<p id="there"><img src="x.png"><script src="https://a.b/c.js"></script><a href="index.html#top"></a>'
+    (tmp_path / "b.html").write_text(page, encoding="utf-8")
+    (tmp_path / "d.html").write_text("", encoding="utf-8")
+    assert site.problems(tmp_path) == [
+        "b.html: loads https://a.b/c.js from elsewhere",
+        "b.html: x.png leads nowhere",
+        "d.html: no page leads here; put it into the nav of zensical.toml",
+        "index.html: #bottom: the page has no such place",
+        "index.html: b.html#here: the page has no such place",
+        "index.html: c.html leads nowhere",
+    ]
+
+
+@pytest.mark.slow
+def test_the_site_is_built_without_loose_ends(tmp_path):
+    pytest.importorskip("zensical", reason="needs Python 3.11")
+    shutil.copytree(DOCS, tmp_path / "docs", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(DOCS.parent / "zensical.toml", tmp_path)
+    (tmp_path / "simdistill").symlink_to(DOCS.parent / "simdistill")
+    site.build(tmp_path)
+    assert site.problems(tmp_path / "site") == []
+    assert not list((tmp_path / "site").rglob("*.py"))
+    api = (tmp_path / "site" / "api" / "method.html").read_text(encoding="utf-8")
+    assert 'id="simdistill.distances.PseudoHuber.gradient"' in api
+    (tmp_path / "docs" / "theory.md").write_text("[nowhere](nowhere.md)", encoding="utf-8")
+    with pytest.raises(SystemExit, match="nowhere"):
+        site.build(tmp_path)
