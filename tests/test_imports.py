@@ -23,7 +23,7 @@ LAYERS = [
     {"teachers"},
     {"training", "evaluation", "study"},
     {"workflows"},
-    {"comparison"},
+    {"comparison", "gallery"},
     {"commands"},
     {"cli"},
     {"__init__", "__main__"},
@@ -33,6 +33,8 @@ STRANGERS = {
     "training": {"evaluation", "study"},
     "evaluation": {"training", "study"},
     "study": {"training"},
+    "comparison": {"gallery"},
+    "gallery": {"comparison"},
     "networks": {"generator", "objectives", "distill", "recipes", "sampling", "configuration", "runs", "logs", "data"},
     "data": {"generator", "objectives", "distill", "recipes", "sampling", "configuration", "runs", "logs", "networks"},
 }

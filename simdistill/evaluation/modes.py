@@ -25,10 +25,18 @@ class Modes:
     """The share of the samples that belongs to each mode, float64; they sum to one."""
     weights: Float[Tensor, " components"]
     """What it should be."""
-    found: int
-    """Modes that have at least a tenth of their weight in samples that are within 4σ."""
-    within: float
-    """The share of the samples that are within 4σ of a mode."""
+    near: Float[Tensor, " components"]
+    """The part of `masses` that is of samples within 4σ of a mode."""
+
+    @property
+    def within(self) -> float:
+        """The share of the samples that are within 4σ of a mode."""
+        return float(self.near.sum())
+
+    @property
+    def found(self) -> int:
+        """Modes that have at least a tenth of their weight in samples within 4σ."""
+        return int((self.near >= FOUND * self.weights).sum())
 
     @property
     def deviation(self) -> float:
@@ -56,17 +64,13 @@ def modes(samples: Features, mixture: GaussianMixture) -> Modes:
     (dim,) = mixture.shape
     require(samples.shape[1:] == (dim,), "samples.shape", list(samples.shape), f"[n, {dim}], as the mixture's")
     require(bool(samples.isfinite().all()), "samples", "not finite", "finite: the generator diverged")
-    factors = torch.linalg.cholesky(mixture.covariances.double())
-    log_weights = mixture.weights.double().log() - factors.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+    whitening = torch.linalg.inv(torch.linalg.cholesky(mixture.covariances.double()))
+    log_weights = mixture.weights.double().log() + whitening.diagonal(dim1=-2, dim2=-1).log().sum(-1)
     masses, near = torch.zeros(2, len(mixture.means), dtype=torch.float64)
-    within = 0
     for x in samples.double().split(_BLOCK):
-        offset = (x[:, None] - mixture.means.double())[..., None]
-        squares = torch.linalg.solve_triangular(factors, offset, upper=False).square().sum((-2, -1))
+        offset = x[:, None] - mixture.means.double()
+        squares = (whitening * offset[..., None, :]).sum(-1).square().sum(-1)
         shares = (log_weights - squares / 2).softmax(1)
-        inside = squares.min(1).values <= REACH**2
         masses += shares.sum(0)
-        near += shares[inside].sum(0)
-        within += int(inside.sum())
-    n, weights = len(samples), mixture.weights.double()
-    return Modes(masses / n, weights, int((near / n >= FOUND * weights).sum()), within / n)
+        near += shares[squares.min(1).values <= REACH**2].sum(0)
+    return Modes(masses / len(samples), mixture.weights.double(), near / len(samples))

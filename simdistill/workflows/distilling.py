@@ -1,7 +1,7 @@
 """Distillation from a teacher to a run's folder with generator, metrics, pictures and report."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -51,9 +51,11 @@ class Measurements:
     milestones: int = MILESTONES
     """Moments of the training, besides its start."""
     seeds: int = MILESTONE_SEEDS
-    """Evaluation seeds at each."""
+    """Evaluation seeds at each; with none nothing is measured or pictured there."""
     beside_teacher: bool = True
     """Whether student, teacher and start are evaluated at the end."""
+    observe: Callable[[DistillationTrainer], None] | None = None
+    """Called with the trainer at each of the moments, before its next step."""
 
 
 def distill(
@@ -120,7 +122,7 @@ def _distill(
         processes.lead(lambda: None if run.start.exists() else imitate(teacher, run.start, device))
     _allow_tensor_cores()
     trainer = DistillationTrainer(teacher, recipe, starting_network(run, teacher), device, processes)
-    reference = _reference(teacher, recipe, device) if processes.leads else None
+    reference = _reference(teacher, recipe, device) if processes.leads and measured.seeds else None
     logs = open_logs(log, run) if processes.leads else []
 
     def keep() -> None:
@@ -131,8 +133,12 @@ def _distill(
 
     def at_milestone() -> Measuring:
         student, iteration = trainer.snapshot(), trainer.iteration
+        if measured.observe is not None:
+            measured.observe(trainer)
 
         def measuring() -> tuple[dict[str, Any], str]:
+            if not measured.seeds:
+                return {}, ""
             assert reference is not None  # only the first process measures
             sampler = torch.no_grad()(student)
             found = milestone(run, iteration, sampler, teacher, reference, device, measured.seeds)

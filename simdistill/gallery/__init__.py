@@ -1,0 +1,1 @@
+"""`simdistill gallery`: the densities in two dimensions, distilled and pictured."""

@@ -1,0 +1,122 @@
+"""A gallery density by density: each distilled, pictured and measured; done again it goes on with what is missing."""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from simdistill.configuration import to_mapping
+from simdistill.denoisers import GaussianMixture
+from simdistill.evaluation.quality import REFERENCE_SEED, Sampler, draw, machine
+from simdistill.evaluation.report import write_report
+from simdistill.files import write_atomically
+from simdistill.gallery.drawing import animation, beside
+from simdistill.gallery.figures import figures_of
+from simdistill.gallery.frames import SAMPLES, frame_of, read_frames, write_frame
+from simdistill.gallery.page import gallery_page
+from simdistill.generator import Generator
+from simdistill.recipes import RECIPES, Recipe
+from simdistill.runs import RunFolder
+from simdistill.teachers.teacher import Teacher, load_teacher
+from simdistill.training.loop import Interrupted
+from simdistill.training.trainer import DistillationTrainer
+from simdistill.workflows.distilling import Measurements, resume
+from simdistill.workflows.measuring import Device, load_generator, starting_network
+
+FRAMES = 40
+"""Moments of a training that its animation shows, besides its start."""
+RECIPE = "densities"
+
+
+def make_gallery(
+    densities: Sequence[str], out: Path, iterations: int | None, seed: int, device: Device, command: str
+) -> dict[str, dict[str, Any]]:
+    """Distil each density by the recipe "densities" into a run's folder `out`/DENSITY; returns their figures by name.
+
+    Each folder gets `animation.webp`, `beside.png` and `figures.json`, `out` the page `gallery.html` of all that are
+    done. What is done with the same settings stays; a training that was stopped goes on.
+
+    Raises `ValueError` for a folder that holds something else, `Interrupted` after a signal, with everything saved and
+    a page of what there is.
+    """
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"--out = {out}: is a file; name a folder")
+    recipe = replace(RECIPES[RECIPE], seed=seed)
+    recipe = recipe if iterations is None else replace(recipe, iterations=iterations)
+    runs = {name: _folder(out / name, replace(recipe, teacher=name)) for name in densities}
+    done: dict[str, dict[str, Any]] = {}
+    try:
+        for k, (name, run) in enumerate(runs.items()):
+            done[name] = _kept(run)
+            if not done[name]:
+                print(f"{name}, {k + 1} of {len(runs)}", file=sys.stderr, flush=True)
+                done[name] = _make(run, load_teacher(name), device)
+    except Interrupted as stop:
+        message = f"stopped by {stop.by}, with everything saved; the same command goes on"
+        raise Interrupted(message, stop.by) from None
+    finally:
+        shown = {name: figures for name, figures in done.items() if figures}
+        if shown:
+            write_atomically(out / "gallery.html", gallery_page(out, shown, command).encode())
+    return done
+
+
+def _folder(path: Path, recipe: Recipe) -> RunFolder:
+    """The run's folder of a density, made if it is not there; `ValueError` if it is of other settings."""
+    asked = {"verb": "distill", **to_mapping(recipe)}
+    if not (path / "config.toml").is_file():
+        return RunFolder.create(path, asked)
+    run = RunFolder.open(path)
+    if run.configuration() != asked:
+        raise ValueError(f"{path}: was made with other settings; delete it, or give another --out")
+    return run
+
+
+def _kept(run: RunFolder) -> dict[str, Any]:
+    """The figures of a density that is done, or none."""
+    try:
+        return json.loads((run.path / "figures.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def _make(run: RunFolder, teacher: Teacher, device: Device) -> dict[str, Any]:
+    mixture = teacher.denoiser
+    assert isinstance(mixture, GaussianMixture)
+    frames = run.path / "frames"
+
+    def observe(trainer: DistillationTrainer) -> None:
+        if trainer.processes.leads:
+            write_frame(frames, frame_of(trainer, mixture))
+
+    resume(run.path, teacher, device, measured=Measurements(FRAMES, 0, beside_teacher=False, observe=observe))
+    write_report(run)
+    student = load_generator(run.path)[0].to(device)
+    start = Generator(starting_network(run, teacher).to(device), student.sigma_init)
+    truth = mixture.sample(SAMPLES, torch.Generator().manual_seed(REFERENCE_SEED))
+    drawn = draw(_quiet(student), range(SAMPLES), teacher.shape, device=device)
+    write_atomically(run.path / "animation.webp", animation(read_frames(frames), mixture))
+    write_atomically(run.path / "beside.png", beside(drawn, truth))
+    samplers = {"student": _quiet(student), "undistilled": _quiet(start)}
+    seconds = [record["seconds"] for record in run.records() if "seconds" in record]
+    figures = {
+        "density": teacher.name,
+        "iterations": run.configuration()["iterations"],
+        "seed": run.configuration()["seed"],
+        "seconds": max(seconds, default=0.0),
+        "components": len(mixture.means),
+        **figures_of(samplers, mixture, device),
+        "machine": machine(),
+    }
+    write_atomically(
+        run.path / "figures.json", json.dumps(figures, indent=2).encode()
+    )  # last: it says that all is done
+    return figures
+
+
+def _quiet(generator: Generator) -> Sampler:
+    return torch.no_grad()(generator)

@@ -1,0 +1,56 @@
+"""`gallery.html`: the densities one below the other, on one page that needs nothing but itself."""
+
+import base64
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import ChoiceLoader, PackageLoader
+
+from simdistill.evaluation.progress import duration
+from simdistill.evaluation.report import embedded, environment
+from simdistill.gallery.figures import PAIRED, SEEDS
+from simdistill.gallery.frames import LEVEL
+
+ABOUT = {
+    "gaussians-25": "25 narrow Gaussians, σ = 0.05 at a distance of 1: a map without jumps has to bridge them.",
+    "gaussians-8": "8 narrow Gaussians, σ = 0.05, on a circle: nothing in the middle, where the noise is densest.",
+    "rings": "Two rings, one inside the other: shapes with holes, of 96 components that overlap along them.",
+    "checkerboard": "Eight squares that touch at corners: edges on all sides, of 128 components that overlap.",
+}
+ROWS = {"student": "Student", "exact": "Exact samples", "undistilled": "Undistilled start"}
+
+
+def gallery_page(out: Path, figures: Mapping[str, Mapping[str, Any]], command: str) -> str:
+    """The HTML of the densities that are done, by name, from the pictures in their folders."""
+    templates = environment().overlay()
+    templates.loader = ChoiceLoader([PackageLoader("simdistill.gallery", "."), templates.loader or ChoiceLoader([])])
+    return templates.get_template("gallery.html.jinja").render(
+        figures=figures,
+        about=ABOUT,
+        rows=ROWS,
+        films={name: _film(out / name / "animation.webp") for name in figures},
+        stills={name: embedded(out / name / "beside.png") for name in figures},
+        command=command,
+        level=LEVEL,
+        seeds=SEEDS,
+        paired=PAIRED,
+        duration=duration,
+        cell=cell,
+        level_colours={"light": [], "dark": []},
+    )
+
+
+def cell(figures: Mapping[str, Any], key: str) -> str:
+    """A figure as text, with its spread if it has one."""
+    value = figures[key]
+    if key == "modes_found":
+        return str(value)
+    if key == "mass_deviation":
+        return f"{value:.1%}".replace("%", " %")
+    digits = 5 if key == "energy" else 4 if key == "within_4_sigma" else 3
+    return f"{value['mean']:.{digits}f} ± {value['std']:.{digits}f}"
+
+
+def _film(path: Path) -> str:
+    return f"data:image/webp;base64,{base64.b64encode(path.read_bytes()).decode()}"
