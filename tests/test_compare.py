@@ -148,7 +148,7 @@ def test_the_page_tells_who_won_and_what_failed(setting):
     assert "1 of 2 failed" in text
     assert "seed 1: killed by SIGKILL: it <said> nothing" in text
     assert "Judged against the <training> images" in text
-    assert "Fréchet distance 0.3" in text
+    assert "Fréchet distance 0.300" in text
     assert text.count("Samples of") == 0
     assert "simdistill compare digits …" in text
 

@@ -17,10 +17,10 @@ from simdistill.commands.settings import about_blocks, configured
 from simdistill.comparison.comparing import compare
 from simdistill.comparison.estimate import describe, estimate
 from simdistill.comparison.grid import GRIDS, Grid, product
-from simdistill.comparison.page import verdict
+from simdistill.comparison.page import number, verdict
 from simdistill.comparison.results import Row
 from simdistill.comparison.setting import Setting
-from simdistill.evaluation.progress import duration, short
+from simdistill.evaluation.progress import duration
 from simdistill.options import first_word, parse_options
 from simdistill.recipes import RECIPES, Recipe
 from simdistill.training.loop import MILESTONES
@@ -147,8 +147,8 @@ def _print_rows(rows: Sequence[Row]) -> None:
             heading, overflow="fold", justify="left" if heading in ("variant", "against the best") else "right"
         )
     for row in rows:
-        interval = "" if row.low is None or row.high is None else f"{short(row.low)}–{short(row.high)}"
-        numbers = ["–" if row.frechet is None else short(row.frechet), interval]
+        interval = "" if row.low is None or row.high is None else f"{number(row.low)}–{number(row.high)}"
+        numbers = ["–" if row.frechet is None else number(row.frechet), interval]
         numbers += ["–" if value is None else f"{value:.3f}" for value in (row.precision, row.recall)]
         table.add_row(row.variant, *numbers, verdict(row))
     _wide().print(table)

@@ -13,7 +13,7 @@ from simdistill.comparison.results import LEVEL, Row
 from simdistill.evaluation import charts
 from simdistill.evaluation.charts import Band
 from simdistill.evaluation.extractors import of_inception
-from simdistill.evaluation.progress import duration, short
+from simdistill.evaluation.progress import duration
 from simdistill.evaluation.report import embedded, environment
 
 SHOWN = len(charts.LEVELS)  # variants with a line and a picture; all are in the table
@@ -60,7 +60,7 @@ def compare_page(comparison: Comparison) -> str:
         images={name: embedded(path) for name, path in comparison.pictures.items() if path.exists()},
         verdict=verdict,
         lede=_lede(comparison.rows),
-        short=short,
+        number=number,
         duration=duration,
         level=LEVEL,
     )
@@ -77,6 +77,11 @@ def verdict(row: Row) -> str:
     if row.p is None:
         return "one training seed: no telling"
     return f"{'worse' if row.differs else 'within noise'}, p = {row.p:.2g}"
+
+
+def number(value: float) -> str:
+    """Three digits that count, zeros among them, so that a column reads evenly: 0.200, 4.18, 1,230."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:#.3g}".rstrip(".")
 
 
 def _lede(rows: Sequence[Row]) -> str:
@@ -98,8 +103,8 @@ def _lede(rows: Sequence[Row]) -> str:
 
 
 def _interval(row: Row) -> str:
-    text = short(row.frechet or 0.0)
-    return text if row.low is None or row.high is None else f"{text} ({short(row.low)} to {short(row.high)})"
+    text = number(row.frechet or 0.0)
+    return text if row.low is None or row.high is None else f"{text} ({number(row.low)} to {number(row.high)})"
 
 
 def _curves(table: pl.DataFrame, names: Sequence[str], metric: str, x: str, level: float | None) -> str:
