@@ -123,6 +123,7 @@ def test_the_page_shows_what_was_measured():
     assert publish(page, published(json.loads(RESULTS.read_text(encoding="utf-8")))) == page
 
 
+@pytest.mark.slow
 def test_a_part_runs(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["benchmarks", "variance", "--quick"])
     monkeypatch.setenv("COLUMNS", "200")

@@ -133,6 +133,7 @@ def test_bad_requests_are_answered_with_one_line(checkpoint, tmp_path, capsys):
     assert {path.name for path in tmp_path.iterdir()} == {checkpoint.name, out.name}
 
 
+@pytest.mark.slow
 def test_a_recipe_is_planned_for_a_pkl_and_its_run_finds_the_file_again(checkpoint, tmp_path, capsys):
     config = tmp_path / "mine.toml"
     config.write_text("batch = 16\n")

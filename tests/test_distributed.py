@@ -121,6 +121,7 @@ def test_a_stopped_run_goes_on_with_another_number_of_processes(tmp_path, before
         assert (stopped[name] - tensor).norm() <= 0.05 * tensor.norm(), name
 
 
+@pytest.mark.slow
 def test_an_error_of_the_leading_process_reaches_all(tmp_path):
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "thesis.tex").write_text("x")

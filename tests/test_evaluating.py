@@ -222,6 +222,7 @@ def test_milestones_and_resumption_know_the_recipes_reference(tmp_path, monkeypa
     assert calls[1]["student"]["frechet"]["values"] == pytest.approx(calls[0]["student"]["frechet"]["values"])
 
 
+@pytest.mark.slow
 def test_two_processes_compute_what_one_does(tmp_path, run):
     """Statistics and figures of two Gloo processes, and of one with another batch, agree; each has all of them."""
     images = zip_of_digits(tmp_path / "grey.zip", "L")

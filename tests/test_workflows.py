@@ -157,7 +157,7 @@ def test_a_teacher_of_the_wrong_shape_writes_nothing(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("network", ["mlp", "unet"])
+@pytest.mark.parametrize("network", ["mlp", pytest.param("unet", marks=pytest.mark.slow)])
 def test_pretraining_learns_and_resumes(tmp_path, network):
     settings = Pretraining(
         "digits", features="digits", network=network, width=16, depth=1, batch=32, iterations=60, ema_half_life=100
