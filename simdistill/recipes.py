@@ -150,7 +150,7 @@ IN_TWO_DIMENSIONS = replace(
     TABLE_5,
     teacher="gaussians-25",
     objective=ScoreImplicitMatching(PseudoHuber(c=1.0)),
-    generator_noise=LogNormal(-1.2, 1.2),
+    generator_noise=LogNormal(-1.5, 1.4),
     online_weighting=EDM(sigma_data=1.4),
     generator_lr=1e-3,
     online_lr=1e-3,
@@ -158,7 +158,7 @@ IN_TWO_DIMENSIONS = replace(
     decay="linear",
     batch=256,
     share_samples=True,
-    iterations=6000,
+    iterations=3000,
     averages=(HalfLife(50_000.0),),
 )
 

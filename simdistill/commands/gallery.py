@@ -35,7 +35,7 @@ class _Gallery(Common):
 ABOUT = """Distil densities in two dimensions, whose scores are known exactly, by the recipe "densities": for each an
 animation of the samples as they converge, the end beside the truth, and figures; gallery.html shows all.
 
-  simdistill gallery                         about FIVE minutes a density on one core
+  simdistill gallery                         about two minutes a density on an idle core
   simdistill gallery rings --iterations 500
 
 Stopped, or asked for more densities, the same command goes on: what is done stays done.

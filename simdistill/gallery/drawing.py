@@ -57,8 +57,9 @@ def animation(frames: Sequence[Frame], mixture: GaussianMixture) -> bytes:
 
 def beside(student: Tensor, truth: Tensor) -> bytes:
     """A PNG: the student's samples on the left, exact ones on the right."""
-    figure = Figure(figsize=(8, 4.2), dpi=DOTS, layout="constrained")
+    figure = Figure(figsize=(8, 4.2), dpi=DOTS)
     panels = figure.subplots(1, 2)
+    figure.subplots_adjust(left=0.01, right=0.99, bottom=0.02, top=0.92, wspace=0.03)
     for axes, samples, title, colour in zip(
         panels, (student, truth), ("student, one evaluation", "exact samples"), (STUDENT, TRUTH), strict=True
     ):
