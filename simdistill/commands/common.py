@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from simdistill.evaluation.extractors import of_inception
-from simdistill.teachers.teacher import Teacher, load_teacher
+from simdistill.teachers.teacher import SMALL, Teacher, load_teacher
 from simdistill.validation import require
 
 ABOUT_RESUMING = "Go on with an interrupted run, with its own settings; on a CPU to the same weights bit by bit."
@@ -72,7 +72,7 @@ def spare_threads(parameters: int) -> None:
     With the passive waiting that `cli` sets, the digits' iteration takes half as long on one thread as on two, on idle
     cores and on busy ones. The weights that a seed gives then do not depend on the number of cores either.
     """
-    if parameters < 1_000_000 and "OMP_NUM_THREADS" not in os.environ:
+    if parameters < SMALL and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)
 
 

@@ -10,12 +10,10 @@ import torch
 from simdistill.comparison.grid import Cell, Grid, cells
 from simdistill.denoisers import GaussianMixture
 from simdistill.recipes import Recipe
-from simdistill.teachers.teacher import Teacher, load_teacher
+from simdistill.teachers.teacher import SMALL, Teacher, load_teacher
 from simdistill.training.loop import MILESTONES
 from simdistill.validation import require
 from simdistill.workflows.distilling import whole
-
-SMALL = 1_000_000  # parameters below which a second thread does not pay
 
 
 @dataclass(frozen=True)
@@ -70,5 +68,5 @@ class Setting:
             return self.workers or len(devices), 1, devices
         module, cores = self.teacher.trainable, os.cpu_count() or 1
         count = self.workers or min(cores, len(self.cells))
-        small = module is not None and sum(p.numel() for p in module.parameters()) < SMALL
+        small = module is None or sum(p.numel() for p in module.parameters()) < SMALL  # None: a small one imitates it
         return count, 1 if small else max(1, cores // count), [self.device]

@@ -18,6 +18,7 @@ from simdistill.teachers.edm import read_edm
 from simdistill.teachers.weights import read_network
 from simdistill.validation import require
 
+SMALL = 1_000_000  # parameters below which a second thread does not pay
 SHIPPED = ("digits", "fashion-mnist")
 """The trained teachers that come with the package; `simdistill/weights/README.md` tells how they were made."""
 
