@@ -83,7 +83,7 @@ def write_results(setting: Setting, jobs: Sequence[Job], command: str) -> list[R
     page = Comparison(
         name=setting.out.resolve().name,
         command=command,
-        machine=f"{machine().partition(', PyTorch')[0].partition('; ')[0]}, {count} cells at a time, {threads} thread"
+        machine=f"{machine().partition('; ')[0]}, {count} cells at a time, {threads} thread"
         f"{'s' if threads > 1 else ''} each",
         budget=f"{setting.recipe.iterations:,} iterations of batch {setting.recipe.batch}",
         rows=rows,
