@@ -82,6 +82,16 @@ class RunFolder:
         return run
 
     @classmethod
+    def with_config(cls, path: Path, config: Mapping[str, Any]) -> "RunFolder":
+        """The run's folder with that configuration, made if it is not there; `ValueError` if it has another."""
+        if not (path / "config.toml").is_file():
+            return cls.create(path, config)
+        run = cls.open(path)
+        if run.configuration() != config:
+            raise ValueError(f"{path}: was made with other settings; delete it, or give another --out")
+        return run
+
+    @classmethod
     def open(cls, path: Path) -> "RunFolder":
         """An existing run's folder; `ValueError` if it is none."""
         if not (path / "config.toml").is_file():

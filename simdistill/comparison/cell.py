@@ -23,7 +23,7 @@ from simdistill.runs import RunFolder
 from simdistill.teachers.teacher import Teacher, load_teacher
 from simdistill.training.loop import Diverged, Interrupted
 from simdistill.workflows.distilling import Measurements, resume
-from simdistill.workflows.measuring import load_generator, recipe_of, show
+from simdistill.workflows.measuring import load_generator, quiet, recipe_of, show
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -62,7 +62,7 @@ def measure(
     if who == "student":
         resume(run.path, teacher, device, measured=measurements)
         student = load_generator(run.path, teacher)[0].to(device)
-        sampler, evaluations = torch.no_grad()(student), 1
+        sampler, evaluations = quiet(student), 1
     else:
         teacher.check(device)
         sampler, evaluations = teacher_sampler(teacher), 2 * TEACHER_STEPS - 1

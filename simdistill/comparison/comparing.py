@@ -19,7 +19,6 @@ from simdistill.evaluation.stored import Stored, write_statistics
 from simdistill.files import write_atomically
 from simdistill.recipes import Recipe
 from simdistill.runs import RunFolder
-from simdistill.validation import require
 from simdistill.workflows.distilling import imitate, whole
 
 
@@ -108,10 +107,4 @@ def _claim(out: Path, command: str) -> None:
 
 
 def _folder(path: Path, recipe: Recipe) -> RunFolder:
-    """The run's folder there, made if it is not."""
-    asked = {"verb": "distill", **to_mapping(recipe)}
-    if not (path / "config.toml").is_file():
-        return RunFolder.create(path, asked)
-    run = RunFolder.open(path)
-    require(run.configuration() == asked, str(run.config), "changed", "as the comparison wrote it: delete the folder")
-    return run
+    return RunFolder.with_config(path, {"verb": "distill", **to_mapping(recipe)})

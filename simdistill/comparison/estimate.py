@@ -19,7 +19,7 @@ from simdistill.evaluation.statistics import Statistics
 from simdistill.recipes import Recipe
 from simdistill.teachers.teacher import Teacher
 from simdistill.training.trainer import DistillationTrainer
-from simdistill.workflows.measuring import MILESTONE_SAMPLES
+from simdistill.workflows.measuring import MILESTONE_SAMPLES, quiet
 from simdistill.workflows.planning import starting_kind
 
 TIMED_SECONDS = 2.0  # of training
@@ -63,7 +63,7 @@ def _timed(teacher: Teacher, recipe: Recipe, extractor: Extractor, setting: Sett
     noise = torch.randn(MILESTONE_SAMPLES, *teacher.shape, generator=torch.Generator().manual_seed(0))
     reference = Reference("noise", extractor, Statistics.of(extractor.features(noise)))
     began = time.perf_counter()
-    student = {"student": (torch.no_grad()(trainer.snapshot()), 1)}
+    student = {"student": (quiet(trainer.snapshot()), 1)}
     evaluate(student, teacher, reference, MILESTONE_SAMPLES, 1, thorough=False, device=trainer.device)
     once = (time.perf_counter() - began) / MILESTONE_SAMPLES
     drawn = (setting.milestones + 1) * MILESTONE_SAMPLES + setting.samples * setting.evaluation_seeds

@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from jinja2 import ChoiceLoader, PackageLoader
 
 from simdistill.comparison.results import LEVEL, Row
 from simdistill.evaluation import charts
 from simdistill.evaluation.charts import Band
 from simdistill.evaluation.extractors import of_inception
 from simdistill.evaluation.progress import duration
-from simdistill.evaluation.report import embedded, environment
+from simdistill.evaluation.report import embedded, templates
 
 SHOWN = len(charts.LEVELS)  # variants with a line and a picture; all are in the table
 
@@ -39,8 +38,6 @@ class Comparison:
 
 def compare_page(comparison: Comparison) -> str:
     """The HTML of a comparison."""
-    templates = environment().overlay()
-    templates.loader = ChoiceLoader([PackageLoader("simdistill.comparison", "."), templates.loader or ChoiceLoader([])])
     shown = [row for row in comparison.rows if row.frechet is not None][:SHOWN]
     names = [row.variant for row in shown]
     teacher = comparison.teacher or {}
@@ -51,18 +48,22 @@ def compare_page(comparison: Comparison) -> str:
         "seconds": _curves(comparison.milestones, names, "frechet", "seconds", level),
         "recall": _curves(comparison.milestones, names, "recall", "iteration", teacher.get("recall")),
     }
-    return templates.get_template("compare.html.jinja").render(
-        c=comparison,
-        distance="FID" if of_inception(teacher.get("features", "")) else "Fréchet distance",
-        shown=names,
-        drawn=drawn,
-        level_colours={"light": colours, "dark": colours},
-        images={name: embedded(path) for name, path in comparison.pictures.items() if path.exists()},
-        verdict=verdict,
-        lede=_lede(comparison.rows),
-        number=number,
-        duration=duration,
-        level=LEVEL,
+    return (
+        templates("simdistill.comparison")
+        .get_template("compare.html.jinja")
+        .render(
+            c=comparison,
+            distance="FID" if of_inception(teacher.get("features", "")) else "Fréchet distance",
+            shown=names,
+            drawn=drawn,
+            level_colours={"light": colours, "dark": colours},
+            images={name: embedded(path) for name, path in comparison.pictures.items() if path.exists()},
+            verdict=verdict,
+            lede=_lede(comparison.rows),
+            number=number,
+            duration=duration,
+            level=LEVEL,
+        )
     )
 
 

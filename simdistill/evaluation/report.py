@@ -11,7 +11,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from simdistill.configuration import to_toml
@@ -55,7 +55,7 @@ def write_report(run: RunFolder) -> None:
 
 def page(filling: Contents, live: Live | None = None) -> str:
     """The HTML of what `contents` gave: a report, or with `live` a page that renews itself from where it came from."""
-    return environment().get_template("report.html.jinja").render(**filling, live=live, duration=duration, short=short)
+    return templates().get_template("report.html.jinja").render(**filling, live=live, duration=duration, short=short)
 
 
 def contents(run: RunFolder) -> Contents:
@@ -128,10 +128,10 @@ def _evenly(items: Sequence[Item], most: int) -> Sequence[Item]:
 
 
 @cache
-def environment() -> Environment:
-    """Where the pages' templates are, and the parts that they share."""
+def templates(package: str = "simdistill.evaluation") -> Environment:
+    """The templates of pages in `package`, with the parts that all pages share."""
     return Environment(
-        loader=PackageLoader("simdistill.evaluation", "."),
+        loader=ChoiceLoader([PackageLoader(name, ".") for name in (package, "simdistill.evaluation")]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

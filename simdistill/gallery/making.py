@@ -11,7 +11,7 @@ import torch
 
 from simdistill.configuration import to_mapping
 from simdistill.denoisers import GaussianMixture
-from simdistill.evaluation.quality import REFERENCE_SEED, Sampler, draw, machine
+from simdistill.evaluation.quality import REFERENCE_SEED, draw, machine
 from simdistill.evaluation.report import write_report
 from simdistill.files import write_atomically
 from simdistill.gallery.drawing import animation, beside
@@ -19,13 +19,13 @@ from simdistill.gallery.figures import figures_of
 from simdistill.gallery.frames import SAMPLES, frame_of, read_frames, write_frame
 from simdistill.gallery.page import gallery_page
 from simdistill.generator import Generator
-from simdistill.recipes import RECIPES, Recipe
+from simdistill.recipes import RECIPES
 from simdistill.runs import RunFolder
 from simdistill.teachers.teacher import Teacher, load_teacher
 from simdistill.training.loop import Interrupted
 from simdistill.training.trainer import DistillationTrainer
 from simdistill.workflows.distilling import Measurements, resume
-from simdistill.workflows.measuring import Device, load_generator, starting_network
+from simdistill.workflows.measuring import Device, load_generator, quiet, starting_network
 
 FRAMES = 40
 """Moments of a training that its animation shows, besides its start."""
@@ -47,7 +47,10 @@ def make_gallery(
         raise ValueError(f"--out = {out}: is a file; name a folder")
     recipe = replace(RECIPES[RECIPE], seed=seed)
     recipe = recipe if iterations is None else replace(recipe, iterations=iterations)
-    runs = {name: _folder(out / name, replace(recipe, teacher=name)) for name in densities}
+    runs = {
+        name: RunFolder.with_config(out / name, {"verb": "distill", **to_mapping(replace(recipe, teacher=name))})
+        for name in densities
+    }
     done: dict[str, dict[str, Any]] = {}
     try:
         for k, (name, run) in enumerate(runs.items()):
@@ -63,17 +66,6 @@ def make_gallery(
         if shown:
             write_atomically(out / "gallery.html", gallery_page(out, shown, command).encode())
     return done
-
-
-def _folder(path: Path, recipe: Recipe) -> RunFolder:
-    """The run's folder of a density, made if it is not there; `ValueError` if it is of other settings."""
-    asked = {"verb": "distill", **to_mapping(recipe)}
-    if not (path / "config.toml").is_file():
-        return RunFolder.create(path, asked)
-    run = RunFolder.open(path)
-    if run.configuration() != asked:
-        raise ValueError(f"{path}: was made with other settings; delete it, or give another --out")
-    return run
 
 
 def _kept(run: RunFolder) -> dict[str, Any]:
@@ -98,10 +90,10 @@ def _make(run: RunFolder, teacher: Teacher, device: Device) -> dict[str, Any]:
     student = load_generator(run.path)[0].to(device)
     start = Generator(starting_network(run, teacher).to(device), student.sigma_init)
     truth = mixture.sample(SAMPLES, torch.Generator().manual_seed(REFERENCE_SEED))
-    drawn = draw(_quiet(student), range(SAMPLES), teacher.shape, device=device)
+    drawn = draw(quiet(student), range(SAMPLES), teacher.shape, device=device)
     write_atomically(run.path / "animation.webp", animation(read_frames(frames), mixture))
     write_atomically(run.path / "beside.png", beside(drawn, truth))
-    samplers = {"student": _quiet(student), "undistilled": _quiet(start)}
+    samplers = {"student": quiet(student), "undistilled": quiet(start)}
     seconds = [record["seconds"] for record in run.records() if "seconds" in record]
     figures = {
         "density": teacher.name,
@@ -116,7 +108,3 @@ def _make(run: RunFolder, teacher: Teacher, device: Device) -> dict[str, Any]:
         run.path / "figures.json", json.dumps(figures, indent=2).encode()
     )  # last: it says that all is done
     return figures
-
-
-def _quiet(generator: Generator) -> Sampler:
-    return torch.no_grad()(generator)

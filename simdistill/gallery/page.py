@@ -5,10 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import ChoiceLoader, PackageLoader
-
 from simdistill.evaluation.progress import duration
-from simdistill.evaluation.report import embedded, environment
+from simdistill.evaluation.report import embedded, templates
 from simdistill.gallery.figures import PAIRED, SEEDS
 from simdistill.gallery.frames import LEVEL
 
@@ -23,21 +21,23 @@ ROWS = {"student": "Student", "exact": "Exact samples", "undistilled": "Undistil
 
 def gallery_page(out: Path, figures: Mapping[str, Mapping[str, Any]], command: str) -> str:
     """The HTML of the densities that are done, by name, from the pictures in their folders."""
-    templates = environment().overlay()
-    templates.loader = ChoiceLoader([PackageLoader("simdistill.gallery", "."), templates.loader or ChoiceLoader([])])
-    return templates.get_template("gallery.html.jinja").render(
-        figures=figures,
-        about=ABOUT,
-        rows=ROWS,
-        films={name: _film(out / name / "animation.webp") for name in figures},
-        stills={name: embedded(out / name / "beside.png") for name in figures},
-        command=command,
-        level=LEVEL,
-        seeds=SEEDS,
-        paired=PAIRED,
-        duration=duration,
-        cell=cell,
-        level_colours={"light": [], "dark": []},
+    return (
+        templates("simdistill.gallery")
+        .get_template("gallery.html.jinja")
+        .render(
+            figures=figures,
+            about=ABOUT,
+            rows=ROWS,
+            films={name: _film(out / name / "animation.webp") for name in figures},
+            stills={name: embedded(out / name / "beside.png") for name in figures},
+            command=command,
+            level=LEVEL,
+            seeds=SEEDS,
+            paired=PAIRED,
+            duration=duration,
+            cell=cell,
+            level_colours={"light": [], "dark": []},
+        )
     )
 
 

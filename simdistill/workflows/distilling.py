@@ -32,6 +32,7 @@ from simdistill.workflows.measuring import (
     Device,
     evaluate_run,
     milestone,
+    quiet,
     recipe_of,
     starting_network,
     teacher_of,
@@ -140,7 +141,7 @@ def _distill(
             if not measured.seeds:
                 return {}, ""
             assert reference is not None  # only the first process measures
-            sampler = torch.no_grad()(student)
+            sampler = quiet(student)
             found = milestone(run, iteration, sampler, teacher, reference, device, measured.seeds)
             for service in logs:
                 if run.picture(f"{iteration:08d}").exists():

@@ -61,7 +61,7 @@ def sample(
         require(0 <= label < classes, "labels", label, f"in 0 … {classes - 1}")
     chosen = list(range(classes)) if labels is None else labels
     condition = torch.tensor([chosen[seed % len(chosen)] for seed in seeds]) if chosen else None
-    return draw(_quiet(generator.to(device)), seeds, facts["shape"], condition, device)
+    return draw(quiet(generator.to(device)), seeds, facts["shape"], condition, device)
 
 
 def load_generator(
@@ -116,11 +116,11 @@ def evaluate_run(
     start.to(device)
     samplers: dict[str, tuple[Sampler, int]] = {
         "teacher": (teacher_sampler(teacher), 2 * TEACHER_STEPS - 1),
-        "student": (_quiet(students[0]), 1),
-        "undistilled": (_quiet(Generator(start, students[0].sigma_init)), 1),
+        "student": (quiet(students[0]), 1),
+        "undistilled": (quiet(Generator(start, students[0].sigma_init)), 1),
     }
     others = {f"average-{k}": repr(average) for k, average in enumerate(averages) if k > 0}
-    samplers |= {name: (_quiet(student), 1) for name, student in zip(others, students[1:], strict=True)}
+    samplers |= {name: (quiet(student), 1) for name, student in zip(others, students[1:], strict=True)}
     stored, features = reference or recipe.reference, features or recipe.features
     against = reference_for(teacher, device=device, stored=stored, features=features)
     found = evaluate(samplers, teacher, against, samples, seeds, device=device, batch=batch, together=processes)
@@ -234,6 +234,6 @@ def _samples(run: RunFolder) -> int:
         return 0
 
 
-def _quiet(generator: Generator) -> Sampler:
+def quiet(generator: Generator) -> Sampler:
     """The generator as a sampler, without gradients."""
     return torch.no_grad()(generator)
