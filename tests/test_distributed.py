@@ -44,6 +44,7 @@ def two(tmp_path_factory):
     return load_file(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_two_processes_compute_the_gradients_of_one(two, kind):
     for name, alone in gradients(replace(KINDS[kind], compile=False)).items():

@@ -104,7 +104,9 @@ def diffusers_run(tmp_path, kind="unet"):
 # ---- a small network, in all formats
 
 
-@pytest.mark.parametrize("to", SUFFIXES)
+@pytest.mark.parametrize(
+    "to", [pytest.param(to, marks=[pytest.mark.slow] if to == "torch-export" else []) for to in SUFFIXES]
+)
 def test_a_file_is_compared_with_the_generator_and_says_what_it_is(digits, capsys, to):
     assert main(["export", str(digits), "--to", to, "--json"]) == 0
     shown = capsys.readouterr()

@@ -73,7 +73,7 @@ def test_memory_of_two_processes_is_what_is_measured(tmp_path):
         assert all(0.85 < ratio < 1.15 for ratio in ratios), (name, ratios)
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", ["mlp", *(pytest.param(name, marks=pytest.mark.slow) for name in KINDS[1:])])
 @pytest.mark.parametrize("kind", ["plain", "shared samples", "four parts", "blocks computed twice"])
 def test_operations_are_those_that_torch_counts(name, kind, monkeypatch):
     network = replace(NETWORKS[name], batch=4)
@@ -101,6 +101,7 @@ def test_published_architectures(name, parameters, tensors):
     assert denoiser.classes == {"cifar10-cond": 10, "imagenet64-cond": 1000}.get(name, 0)
 
 
+@pytest.mark.slow
 def test_cifar10_costs_11_passes_of_42_gigaflop():
     """And less than the 10 GB that SiD's authors report for 16 images a GPU, with room for Adam's first moments."""
     denoiser = ARCHITECTURES["cifar10-uncond"].build()
@@ -129,6 +130,7 @@ def test_every_average_is_counted():
     assert {**three, "averages": 0} == {**one, "averages": 0}
 
 
+@pytest.mark.slow
 @settings(max_examples=4, deadline=None)
 @given(batch=st.integers(8, 500), more=st.integers(1, 500))
 def test_memory_grows_with_the_batch_and_operations_in_proportion(batch, more):

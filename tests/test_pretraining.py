@@ -64,14 +64,19 @@ def test_the_classifier_halves_down_to_four_pixels():
 
 
 @pytest.mark.parametrize(
-    ("flags", "shape", "classes"),
+    ("flags", "centred", "classes"),
     [
-        (["--network", "unet", "--width", "8", "--depth", "1", "--patch", "2", "--attention", "4", "--centre"], 2, 2),
-        (["--width", "16", "--depth", "1", "--no-conditional"], 0, 0),
+        pytest.param(
+            ["--network", "unet", "--width", "8", "--depth", "1", "--patch", "2", "--attention", "4", "--centre"],
+            True,
+            2,
+            marks=pytest.mark.slow,
+            id="a U-Net on patches, by class",
+        ),
+        pytest.param(["--width", "16", "--depth", "1", "--no-conditional"], False, 0, id="an MLP, unconditional"),
     ],
-    ids=["a U-Net on patches, by class", "an MLP, unconditional"],
 )
-def test_a_teacher_of_ones_own_images(stripes, classifier, tmp_path, capsys, monkeypatch, flags, shape, classes):
+def test_a_teacher_of_ones_own_images(stripes, classifier, tmp_path, capsys, monkeypatch, flags, centred, classes):
     monkeypatch.setattr("simdistill.workflows.measuring.MILESTONE_SAMPLES", 50)
     short = ["--batch", "16", "--iterations", "8", "--ema-half-life", "50", "--out", str(tmp_path / "run"), "--json"]
     monkeypatch.setattr(
@@ -84,7 +89,7 @@ def test_a_teacher_of_ones_own_images(stripes, classifier, tmp_path, capsys, mon
     assert (teacher.shape, teacher.classes, teacher.data) == ((3, 8, 8), classes, None)
     mean, std = open_images(stripes).moments()
     assert teacher.denoiser.scaling.sigma_data == pytest.approx(std, abs=1e-3)
-    assert teacher.denoiser.mean == pytest.approx(mean if shape else 0.0, abs=1e-3)
+    assert teacher.denoiser.mean == pytest.approx(mean if centred else 0.0, abs=1e-3)
     milestones = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert sum("quality" in record for record in milestones) == 5
 

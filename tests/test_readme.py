@@ -3,10 +3,13 @@
 import re
 from pathlib import Path
 
+import pytest
+
 from simdistill.runs import RunFolder
 from simdistill.workflows import measuring
 
 
+@pytest.mark.slow
 def test_the_python_example(tmp_path, monkeypatch):
     readme = (Path(__file__).parent.parent / "README.md").read_text()
     (example,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
