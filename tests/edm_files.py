@@ -1,16 +1,36 @@
-"""Small checkpoints with the layout of EDM's, pickled by stand-ins for the modules that theirs name."""
+"""Small checkpoints with EDM's layout, sound and spoilt, pickled by stand-ins for the modules that theirs name."""
 
+import io
 import pickle
 import sys
 from collections import OrderedDict
 from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import ModuleType
 
 import numpy as np
+import pytest
+import torch
 from torch import nn
 
 from simdistill.networks.block import Block
 from simdistill.networks.layers import Conv, ConvThenHalve, FourierEmbedding, PositionalEmbedding, Resample
+from simdistill.networks.unet import SongUNet
+from simdistill.teachers.edm import read_edm
+
+SONG = {
+    "img_resolution": 8,
+    "in_channels": 3,
+    "out_channels": 3,
+    "label_dim": 10,
+    "augment_dim": 9,
+    "model_channels": 8,
+    "channel_mult": [1, 2],
+    "num_blocks": 1,
+    "attn_resolutions": [4],
+}
+SMALL = SONG | {"img_resolution": 2, "model_channels": 4, "channel_mult": [1], "label_dim": 0, "augment_dim": 0}
 
 CLASSES = {
     **dict.fromkeys((Conv, ConvThenHalve, Resample), "Conv2d"),
@@ -119,3 +139,101 @@ def _stand_ins():
                 del sys.modules[name]
             else:
                 sys.modules[name] = module
+
+
+def filled(network):
+    """`network` with noise in all its parameters, in eval mode."""
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return network.eval()
+
+
+def small():
+    """A fresh tree of the smallest network, whose tensors are always the same."""
+    return tree(SMALLEST, SMALL)
+
+
+SMALLEST = filled(SongUNet(**SMALL))
+
+
+@contextmanager
+def stored(content):
+    """The path of a file with `content`, bytes or a tree."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "x.pkl")
+        path.write_bytes(content if isinstance(content, bytes) else dumps(content))
+        yield path
+
+
+def load(content):
+    """Reads what it is given, bytes or a tree, as a file."""
+    with stored(content) as path:
+        return read_edm(path)
+
+
+def refused(content):
+    """Reads what must not be read and returns what the one line says behind the file's name."""
+    with stored(content) as path, pytest.raises(ValueError, match=": ") as caught:
+        read_edm(path)
+    said = str(caught.value)
+    assert said.startswith(f"{path}: ")
+    assert len(said.splitlines()) == 1
+    return said.removeprefix(f"{path}: ")
+
+
+def state_of(content, *path):
+    """The attributes of a module in a tree."""
+    found = content["ema"].state
+    for name in path:
+        child = found["_modules"][name]
+        found = child.state if isinstance(child, Persistent) else child.__dict__
+    return found
+
+
+def changed(change):
+    """A sound tree after `change`."""
+    content = small()
+    change(content)
+    return content
+
+
+def weight(content, value):
+    state_of(content, "model", "map_layer0")["_parameters"]["weight"] = value
+
+
+class Claimed:
+    """A tensor of any size, offset and stride over the storage of `numbers`."""
+
+    def __init__(self, numbers, offset, size, stride):
+        self.arguments = (numbers.storage() if isinstance(numbers, torch.Tensor) else numbers), offset, size, stride
+
+    def __reduce__(self):
+        return torch._utils._rebuild_tensor_v2, (*self.arguments, False, OrderedDict())
+
+
+class Storage:
+    """A storage with any bytes for its content."""
+
+    def __init__(self, content):
+        self.content = content
+
+    def __reduce__(self):
+        return torch.storage._load_from_bytes, (self.content,)
+
+
+def saved(thing, **how):
+    buffer = io.BytesIO()
+    torch.save(thing, buffer, **how)
+    return buffer.getvalue()
+
+
+class Evil:
+    """Pickles as a call."""
+
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call

@@ -411,36 +411,3 @@ def test_services_get_every_record(run):
     kept = run.records()
     assert [r for r in service.records if r in kept] == kept
     assert [r["iteration"] for r in service.records if "loss" in r] == [50, 100, 150, 200]
-
-
-def test_run_folders_are_not_clobbered(tmp_path):
-    run = RunFolder.create(tmp_path / "run", {"verb": "distill", "seed": 1})
-    assert run.configuration() == {"verb": "distill", "seed": 1}
-    (run.path / "precious").write_text("x")
-    with pytest.raises(ValueError, match=r"--out = .*: exists; give another --out, --overwrite it"):
-        RunFolder.create(run.path, {"verb": "distill", "seed": 2})
-    assert (run.path / "precious").exists()
-    assert run.configuration()["seed"] == 1
-    RunFolder.create(run.path, {"verb": "distill", "seed": 2}, overwrite=True)
-    assert not (run.path / "precious").exists()
-
-    (tmp_path / "home").mkdir()
-    (tmp_path / "home" / "config.toml").write_text('title = "somebody else\'s"')
-    (tmp_path / "home" / "thesis.tex").write_text("x")
-    with pytest.raises(ValueError, match="is not a run's folder, so it is not overwritten"):
-        RunFolder.create(tmp_path / "home", {"verb": "distill"}, overwrite=True)
-    assert (tmp_path / "home" / "thesis.tex").exists()
-    with pytest.raises(ValueError, match="is a file"):
-        RunFolder.create(tmp_path / "home" / "thesis.tex", {"verb": "distill"}, overwrite=True)
-    with pytest.raises(ValueError, match="not a run's folder"):
-        RunFolder.open(tmp_path / "nowhere")
-
-
-def test_a_metrics_line_that_a_crash_cut_short_is_left_out(run):
-    run.record({"iteration": 1})
-    run.record({"iteration": 2})
-    with run.metrics.open("a") as file:
-        file.write('{"iteration": 3, "lo')
-    assert run.records() == [{"iteration": 1}, {"iteration": 2}]
-    run.forget_after(1)
-    assert run.metrics.read_text() == '{"iteration": 1}\n'

@@ -1,28 +1,45 @@
-"""Theorem 3.1 in closed form: Gaussian players, whose denoisers are exact, so that no network has to be trusted.
+"""Theorem 3.1 in closed form, with Gaussian players.
 
-The generator is g(z) = mean + factor z, of law p_θ = N(mean, factor factorᵀ), θ = (mean, factor); the online network
-is the exact denoiser of that law with its own, frozen copy of θ. Then the gradient of `Distillation.generator_loss`,
-itself and not a copy of it, must be that of E d(d_p(x_t) - d_q(x_t)) with the law of x_t cut off [3.1]. The same
-players say what the methods of its family follow.
+The gradient of `Distillation.generator_loss`, itself and not a copy of it, must be that of E d(d_p(x_t) - d_q(x_t))
+with the law of x_t cut off [3.1].
 """
 
-import itertools
 import math
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
+from players import (
+    FACTOR_3D,
+    GAUSSIAN,
+    GAUSSIAN_3D,
+    MEAN,
+    MEAN_3D,
+    MIXTURE,
+    SCALE,
+    TEACHER_COVARIANCE_3D,
+    TEACHER_MEAN_3D,
+    Affine,
+    Gaussian,
+    each_sigma,
+    hermite,
+    kinks,
+    largest_relative_error,
+    loss_gradient,
+    marginal,
+    noisy_std,
+    players,
+    rotated,
+    split_at,
+    tensor,
+)
 from torch import nn
 
-from simdistill.denoisers import GaussianMixture, score
+from simdistill.denoisers import score
 from simdistill.distances import L1, Exponential, Huber, PoweredL2, PseudoHuber, SquaredL2
-from simdistill.distill import Distillation
-from simdistill.generator import Generator
 from simdistill.noise import LogNormal, sample
-from simdistill.objectives import DiffInstruct, ScoreIdentity, ScoreImplicitMatching
+from simdistill.objectives import DiffInstruct, ScoreImplicitMatching
 from simdistill.shapes import dot
-from simdistill.weightings import EDM, InverseError, Uniform
 
 # d' is analytic: Gauss–Hermite quadrature converges geometrically.
 ANALYTIC = [SquaredL2(), PoweredL2(2), PoweredL2(4), Exponential(0.3, 2), PseudoHuber(1.0)]
@@ -42,131 +59,8 @@ JUMPING = [(L1(), 1.0), (PoweredL2(1), 1.0), (Exponential(0.7, 1), 0.7)]
 # In three, y/‖y‖ has an integrable derivative, and only L1 jumps (on planes).
 SMOOTH_IN_3D = [*PIECEWISE, PoweredL2(1), Exponential(0.5, 1)]
 
-each_sigma = pytest.mark.parametrize("sigma", [0.1, 0.7, 3.0])
-
-
-def tensor(values):
-    return torch.tensor(values, dtype=torch.float64)
-
-
-# --- The players ------------------------------------------------------------------------------------------------------
-
-
-class Affine(nn.Module):
-    """mean + factor z, as the denoiser that a `Generator` asks once; with a leading batch axis, one θ a sample."""
-
-    def __init__(self, mean, factor):
-        super().__init__()
-        self.mean, self.factor = nn.Parameter(mean.clone()), nn.Parameter(factor.clone())
-
-    def forward(self, x_t, sigma, condition=None):
-        z = x_t / sigma[:, None]
-        return self.mean + (self.factor @ z[..., None])[..., 0]
-
-
-class Gaussian(Affine):
-    """The exact denoiser of N(mean, C), C = factor factorᵀ: d(x, sigma) = x - sigma² (C + sigma² I)⁻¹ (x - mean)."""
-
-    def forward(self, x_t, sigma, condition=None):
-        return x_t + self.residual(x_t, sigma)
-
-    def residual(self, x_t, sigma, condition=None):
-        square = sigma[:, None, None] ** 2
-        covariance = self.factor @ self.factor.mT + square * torch.eye(x_t.shape[1], dtype=x_t.dtype)
-        return -(square * torch.linalg.solve(covariance, (x_t - self.mean)[..., None]))[..., 0]
-
-
-def players(mean, factor, teacher, objective, per_sample=0):
-    """A `Distillation` at θ = (mean, factor); with `per_sample` = n the generator has one copy of θ for each of n."""
-    copies = (mean, factor) if per_sample == 0 else (mean.repeat(per_sample, 1), factor.repeat(per_sample, 1, 1))
-    return Distillation(
-        teacher=teacher,
-        online=Gaussian(mean, factor),
-        generator=Generator(Affine(*copies), sigma_init=2.5),
-        objective=objective,
-        online_weighting=EDM(),
-        generator_weighting=Uniform(),
-    )
-
-
-MEAN, SCALE = tensor([0.4]), tensor([[0.8]])
-GAUSSIAN = GaussianMixture(means=tensor([[-0.3]]), covariances=tensor([[[1.69]]]))
-MIXTURE = GaussianMixture(tensor([[-1.0], [1.5]]), tensor([[[1.2]], [[0.9]]]), weights=tensor([1.0, 2.0]))
-
-MEAN_3D = tensor([0.4, -0.2, 0.3])
-FACTOR_3D = tensor([[0.9, 0.2, -0.1], [-0.3, 0.7, 0.2], [0.1, -0.4, 1.1]])
-TEACHER_MEAN_3D = tensor([-0.2, 0.5, 0.1])
-TEACHER_COVARIANCE_3D = tensor([[1.5, 0.4, -0.3], [0.4, 0.8, 0.1], [-0.3, 0.1, 1.1]])
-GAUSSIAN_3D = GaussianMixture(TEACHER_MEAN_3D[None], TEACHER_COVARIANCE_3D[None])
-
-
-# --- Quadrature under the standard normal law: nodes [n, dim] and weights [n] that sum to 1 ---------------------------
-
-
-def hermite(count, dim):
-    """The tensor product of Gauss–Hermite rules: exact for polynomials of degree 2 count - 1 in each coordinate."""
-    nodes, weights = np.polynomial.hermite_e.hermegauss(count)
-    grid = torch.cartesian_prod(*[tensor(nodes)] * dim).reshape(-1, dim)
-    product = torch.cartesian_prod(*[tensor(weights) / math.sqrt(2 * math.pi)] * dim).reshape(-1, dim).prod(1)
-    return grid, product
-
-
-def split_at(breaks):
-    """A rule for integrands that are analytic between `breaks` only: tanh-sinh (Takahasi & Mori 1974) on each piece.
-
-    Its nodes crowd double exponentially at both ends, so that roots and inverse roots there cost no accuracy.
-    """
-    t = torch.arange(-100, 101, dtype=torch.float64) / 32
-    argument = math.pi / 2 * t.sinh()
-    nodes, weights = argument.tanh(), math.pi / 64 * t.cosh() / argument.cosh() ** 2
-    pieces = list(itertools.pairwise([-10.0, *sorted(b for b in breaks if -10 < b < 10), 10.0]))
-    u = torch.cat([(a + b) / 2 + (b - a) / 2 * nodes for a, b in pieces])
-    density = torch.exp(-(u**2) / 2) / math.sqrt(2 * math.pi)
-    return u, density * torch.cat([(b - a) / 2 * weights for a, b in pieces])
-
-
-def noisy_std(sigma):
-    return math.hypot(SCALE.item(), sigma)
-
-
-def kinks(distance, sigma):
-    """Where y passes a kink of `distance`, as u = (x_t - mean) / std(x_t); with a Gaussian teacher y is linear in u."""
-    x_t = (MEAN + noisy_std(sigma) * tensor([0.0, 1.0]))[:, None]
-    at = torch.full((2,), sigma, dtype=torch.float64)
-    y = (Gaussian(MEAN, SCALE).residual(x_t, at) - GAUSSIAN.residual(x_t, at))[:, 0]
-    values = tensor([-distance.delta, 0, distance.delta] if isinstance(distance, Huber) else [0])
-    return ((values - y[0]) / (y[1] - y[0])).tolist()
-
-
-def rotated(distance, sigma):
-    """A rule over (z, eps) for distances with kinks in y.
-
-    y depends on x_t alone, that is on u = (scale z + sigma eps) / std(x_t); along the orthogonal direction v the loss
-    and its gradient are quadratic polynomials, for which three Gauss–Hermite nodes are exact.
-    """
-    return turned(*split_at(kinks(distance, sigma)), sigma)
-
-
-def turned(u, weight_u, sigma):
-    """The rule over (z, eps) that a rule over u and three Gauss–Hermite nodes in v make."""
-    v, weight_v = hermite(3, 1)
-    u, v = u[:, None], v[:, 0]
-    scale, std = SCALE.item(), noisy_std(sigma)
-    nodes = torch.stack([(scale * u - sigma * v) / std, (sigma * u + scale * v) / std], -1)
-    return nodes.reshape(-1, 2), (weight_u[:, None] * weight_v).flatten()
-
 
 # --- The two sides of the theorem in one dimension --------------------------------------------------------------------
-
-
-def loss_gradient(distillation, sigma, nodes, weights):
-    """∂/∂(mean, scale) of E generator_loss, by the rule over (z, eps)."""
-    dim = nodes.shape[1] // 2
-    level = torch.full((len(nodes),), sigma, dtype=torch.float64)
-    loss, _ = distillation.generator_loss(nodes[:, :dim], level, nodes[:, dim:])
-    parameters = list(distillation.generator.parameters())
-    gradients = torch.autograd.grad((weights * loss).sum(), parameters)
-    return torch.cat([g.flatten() for g in gradients])
 
 
 def exact_gradient(distance, teacher, sigma, u, weights):
@@ -183,10 +77,6 @@ def both_gradients(distance, sigma, mutate=lambda distillation: distillation):
     distillation = mutate(players(MEAN, SCALE, GAUSSIAN, ScoreImplicitMatching(distance)))
     exact = exact_gradient(distance, GAUSSIAN, sigma, *split_at(kinks(distance, sigma)))
     return loss_gradient(distillation, sigma, *rotated(distance, sigma)), exact
-
-
-def largest_relative_error(gradient, exact):
-    return ((gradient - exact).abs() / exact.abs()).max().item()
 
 
 @each_sigma
@@ -367,12 +257,6 @@ PAIRS = {1: (MEAN, SCALE, GAUSSIAN), 3: (MEAN_3D, FACTOR_3D, GAUSSIAN_3D)}
 each_dimension = pytest.mark.parametrize("dim", PAIRS)
 
 
-def marginal(mean, covariance, sigma):
-    """The law of x_t = x_0 + sigma eps."""
-    noise = sigma**2 * torch.eye(len(mean), dtype=torch.float64)
-    return torch.distributions.MultivariateNormal(mean, covariance + noise)
-
-
 @each_sigma
 def test_theorem_for_squared_l2_in_three_dimensions(sigma):
     """E ‖y‖² in closed form: y = sigma² (C_q⁻¹ (x_t - mean_q) - C_p⁻¹ (x_t - mean_p)) is affine in the normal x_t."""
@@ -399,152 +283,6 @@ def test_diff_instruct_follows_the_kl_divergence(dim, sigma):
     exact = torch.cat([g.flatten() for g in torch.autograd.grad(sigma**2 * divergence, list(law.parameters()))])
     gradient = loss_gradient(players(mean, factor, teacher, DiffInstruct()), sigma, *hermite(2, 2 * dim))
     assert largest_relative_error(gradient, exact) < 1e-10
-
-
-# --- The family: SiD with any alpha, f-distill, DMD -------------------------------------------------------------------
-
-ALPHAS = [0.0, 0.5, 1.0, 1.2, 2.0]
-each_alpha = pytest.mark.parametrize("alpha", ALPHAS)
-
-
-def expected_loss(distillation, sigma, nodes, weights):
-    dim = nodes.shape[1] // 2
-    level = torch.full((len(nodes),), sigma, dtype=torch.float64)
-    with torch.no_grad():
-        return (weights * distillation.generator_loss(nodes[:, :dim], level, nodes[:, dim:])[0]).sum()
-
-
-def sid_by_hand(alpha, sigma, mean, scale, teacher_mean, teacher_variance):
-    """E L and ∂E L/∂(mean, scale) of SiD for N(mean, scale²) and N(teacher_mean, teacher_variance), on paper.
-
-    With V = scale² + sigma² and W = teacher_variance + sigma², y = a (x_t - mean) + b, a = sigma² (1/W - 1/V) and
-    b = sigma² (mean - teacher_mean)/W, while d_psi - x_0 = sigma eps - sigma² (x_t - mean)/V is uncorrelated with x_t.
-    Hence E L = (1 - alpha) E ‖y‖² = (1 - alpha) (a² V + b²). Moving mean and scale of the sampler alone,
-        ∂/∂mean: b sigma² ((2 alpha - 1)/V + 2 (1 - alpha)/W),   ∂/∂scale: 2 scale a sigma² (alpha/V + (1 - alpha)/W).
-    """
-    v, w = scale**2 + sigma**2, teacher_variance + sigma**2
-    a, b = sigma**2 * (1 / w - 1 / v), sigma**2 * (mean - teacher_mean) / w
-    of_mean = b * sigma**2 * ((2 * alpha - 1) / v + 2 * (1 - alpha) / w)
-    of_scale = 2 * scale * a * sigma**2 * (alpha / v + (1 - alpha) / w)
-    return (1 - alpha) * (a**2 * v + b**2), tensor([of_mean, of_scale])
-
-
-@each_sigma
-@each_alpha
-def test_sid_in_one_dimension_is_what_it_is_on_paper(alpha, sigma):
-    value, gradient = sid_by_hand(alpha, sigma, 0.4, 0.8, -0.3, 1.69)
-    distillation = players(MEAN, SCALE, GAUSSIAN, ScoreIdentity(alpha))
-    rule = hermite(2, 2)
-    assert expected_loss(distillation, sigma, *rule).item() == pytest.approx(value, rel=1e-10, abs=1e-14)
-    assert largest_relative_error(loss_gradient(distillation, sigma, *rule), gradient) < 1e-10
-
-
-@each_sigma
-@each_alpha
-def test_sid_in_three_dimensions_blends_two_gradients_of_the_squared_length(alpha, sigma):
-    """½ ∂E ‖y‖² through y's own parameters, plus (1 - alpha) ∂E ‖y‖² through the law of x_t; at ½, half of the whole.
-
-    E ‖y‖² in closed form, as above, with one copy of θ for each of the two.
-    """
-    law, sampler = Gaussian(MEAN_3D, FACTOR_3D), Gaussian(MEAN_3D, FACTOR_3D)
-    p, x_t = (marginal(g.mean, g.factor @ g.factor.T, sigma) for g in (law, sampler))
-    q = marginal(TEACHER_MEAN_3D, TEACHER_COVARIANCE_3D, sigma)
-    slope = p.precision_matrix - q.precision_matrix
-    at_mean = p.precision_matrix @ (x_t.mean - p.mean) - q.precision_matrix @ (x_t.mean - q.mean)
-    square = sigma**4 * (at_mean @ at_mean + torch.trace(slope @ x_t.covariance_matrix @ slope))
-    of_law, of_sampler = (
-        torch.cat([g.flatten() for g in torch.autograd.grad(square, list(of.parameters()), retain_graph=True)])
-        for of in (law, sampler)
-    )
-    distillation = players(MEAN_3D, FACTOR_3D, GAUSSIAN_3D, ScoreIdentity(alpha))
-    gradient = loss_gradient(distillation, sigma, *hermite(2, 6))
-    assert largest_relative_error(gradient, of_law / 2 + (1 - alpha) * of_sampler) < 1e-9
-    value = expected_loss(distillation, sigma, *hermite(2, 6)).item()
-    assert value == pytest.approx((1 - alpha) * square.item(), rel=1e-10, abs=1e-12)
-
-
-@pytest.mark.parametrize(("alpha", "limit"), [(1.2, 3.5), (1.5, 2.0), (2.0, 1.5)])
-def test_sid_above_one_moves_a_wide_students_mean_away_from_the_teacher(alpha, limit):
-    """By the formula on paper, if V/W > (2 alpha - 1)/(2 alpha - 2); at alpha = 1 it never does."""
-    sigma, w = 0.7, 1.3
-    for ratio, approaches in [(0.98 * limit, True), (1.02 * limit, False)]:
-        scale = tensor([[math.sqrt(ratio * w - sigma**2)]])
-        teacher = GaussianMixture(tensor([[-0.3]]), tensor([[[w - sigma**2]]]))
-        for objective, expected in [(ScoreIdentity(alpha), approaches), (ScoreIdentity(1.0), True)]:
-            gradient = loss_gradient(players(MEAN, scale, teacher, objective), sigma, *hermite(2, 2))
-            assert (gradient[0] > 0) == expected  # the student's mean, 0.4, is to fall to -0.3
-
-
-# f(r), r = q/p with the teacher's q, and h(r) = r² f''(r), the weight of s_p - s_q (Xu et al. 2025, Table 1).
-F_DIVERGENCES = {
-    "reverse KL": (lambda r: -r.log(), torch.ones_like),
-    "softened reverse KL": (lambda r: (r + 1) * torch.log(0.5 + 0.5 / r), lambda r: 1 / (r + 1)),
-    "Jensen-Shannon": (lambda r: r * r.log() - (r + 1) * torch.log((r + 1) / 2), lambda r: r / (r + 1)),
-    "squared Hellinger": (lambda r: 1 - r.sqrt(), lambda r: r.sqrt() / 4),
-    "forward KL": (lambda r: r * r.log(), lambda r: r),
-    "Jeffreys": (lambda r: (r - 1) * r.log(), lambda r: r + 1),
-}
-
-
-@pytest.mark.parametrize(("f", "h"), F_DIVERGENCES.values(), ids=F_DIVERGENCES.keys())
-def test_f_distills_weight_is_the_second_derivative(f, h):
-    r = torch.logspace(-3, 3, 25, dtype=torch.float64).requires_grad_()
-    (first,) = torch.autograd.grad(f(r).sum(), r, create_graph=True)
-    (second,) = torch.autograd.grad(first.sum(), r)
-    torch.testing.assert_close(r.detach() ** 2 * second, h(r.detach()), rtol=1e-6, atol=0)
-    assert abs(f(tensor([1.0])).item()) < 1e-15
-
-
-@each_sigma
-@pytest.mark.parametrize("teacher", [GAUSSIAN, MIXTURE], ids=["gaussian", "mixture"])
-@pytest.mark.parametrize("name", F_DIVERGENCES)
-def test_of_f_distills_gradients_only_reverse_kls_is_diff_instructs(name, teacher, sigma):
-    """∂/∂θ ∫ p f(q/p) dx = E h(q/p) (s_p - s_q) ∂x_t/∂θ (Xu et al. 2025): h must be known, and only 1 always is.
-
-    The left side on a grid of x, by autograd of the density p; the right from `DiffInstruct`, whose loss is linear in
-    the sample at given x_t. Both densities are exact here, which no student's is.
-    """
-    f, h = F_DIVERGENCES[name]
-    std, u = noisy_std(sigma), torch.linspace(-20, 20, 4001, dtype=torch.float64)
-    x_t = (MEAN + std * u)[:, None]
-    at = torch.full((len(u),), sigma, dtype=torch.float64)
-    law = Affine(MEAN, SCALE)
-    log_p = torch.distributions.Normal(law.mean, torch.sqrt(law.factor[0] ** 2 + sigma**2)).log_prob(x_t)[:, 0]
-    log_ratio = teacher.log_density(x_t, at) - log_p
-    divergence = (log_p.exp() * f(log_ratio.exp())).sum() * 0.01 * std
-    exact = torch.cat([g.flatten() for g in torch.autograd.grad(sigma**2 * divergence, list(law.parameters()))])
-
-    density = torch.exp(-(u**2) / 2) / math.sqrt(2 * math.pi) * 0.01
-    distillation = players(MEAN, SCALE, teacher, DiffInstruct())
-    weighted = density * h(log_ratio.exp()).detach()
-    assert largest_relative_error(loss_gradient(distillation, sigma, *turned(u, weighted, sigma)), exact) < 1e-6
-    unweighted = loss_gradient(distillation, sigma, *turned(u, density, sigma))
-    if name == "reverse KL":
-        assert largest_relative_error(unweighted, exact) < 1e-6
-    else:  # not even a multiple of it
-        (a, b), (c, d) = exact / exact.norm(), unweighted / unweighted.norm()
-        assert abs(a * d - b * c) > 5e-3
-
-
-@pytest.mark.parametrize("objective", [DiffInstruct(), ScoreIdentity(1.0)], ids=["DMD", "SiD"])
-def test_a_weight_that_looks_at_the_sample_turns_the_exact_gradient(objective):
-    """Of KL(p_t ‖ q_t) and of ½ E ‖y‖², at one level: with 1/mean|d_q - x_0| the expectation is no multiple of it."""
-    n, sigma = 100_000, 0.7
-    rng = torch.Generator().manual_seed(0)
-    z, eps = torch.randn(2, n, 3, generator=rng, dtype=torch.float64)
-    level = torch.full((n,), sigma, dtype=torch.float64)
-    exact = loss_gradient(players(MEAN_3D, FACTOR_3D, GAUSSIAN_3D, objective), sigma, *hermite(2, 6))
-
-    def largest_turn(weighting):
-        """The part of the mean gradient that is orthogonal to the exact one, in standard errors."""
-        it = replace(players(MEAN_3D, FACTOR_3D, GAUSSIAN_3D, objective, per_sample=n), generator_weighting=weighting)
-        of_each = torch.autograd.grad(it.generator_loss(z, level, eps)[0].sum(), list(it.generator.parameters()))
-        each = torch.cat([g.flatten(1) for g in of_each], 1)
-        across = each - (each @ exact / (exact @ exact))[:, None] * exact
-        return (across.mean(0).abs() / (across.std(0) / math.sqrt(n))).max()
-
-    assert largest_turn(Uniform()) < 4
-    assert largest_turn(InverseError()) > 10
 
 
 # --- The online network is fitted by the denoising loss ---------------------------------------------------------------
