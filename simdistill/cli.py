@@ -10,7 +10,7 @@ from importlib.metadata import version
 VERBS = {
     "distill": "turn a teacher into a one-step generator; leaves a run's folder with weights, metrics and a report",
     "plan": "what a distillation would need: memory, operations, hours on named GPUs; starts nothing",
-    "sample": "draw images from a run, each with a seed of its own",
+    "sample": "draw images from a run or a shipped student, each with a seed of its own",
     "evaluate": "measure a run's teacher, student and undistilled generator side by side",
     "compare": "run variants of a recipe side by side: which is better, and by more than noise",
     "gallery": "distil densities in two dimensions, with animations and figures: the method, seen whole",

@@ -2,10 +2,12 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
 from dataclasses import replace
+from importlib.resources import as_file, files
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from PIL import Image
 
 from simdistill.cli import main
 from simdistill.configuration import read_toml, to_toml
+from simdistill.evaluation.features import read_classifier
 from simdistill.recipes import RECIPES
 from simdistill.teachers.teacher import load_teacher
 from simdistill.teachers.weights import read_network
@@ -119,6 +122,34 @@ def test_sample_writes_pictures_and_numbers(run, tmp_path, capsys):
     np.testing.assert_array_equal(pixels, ((numbers[5, 0].clip(-1, 1) + 1) * 127.5).round())
 
 
+def test_a_generator_that_was_given_away_draws_what_the_run_draws(run, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(run / "generator.safetensors", "mine.safetensors")
+    assert main(["sample", "mine.safetensors", "--seeds", "0-7"]) == 0
+    assert capsys.readouterr().out == "8 samples in samples.png\n"
+    assert Image.open("samples.png").size == (3 * 34 - 2, 3 * 34 - 2)
+    assert torch.equal(measuring.sample("mine.safetensors", range(8)), measuring.sample(run, range(8)))
+    assert main(["export", "mine.safetensors", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["out"] == "one-step.safetensors"
+    for words, message in {
+        ("sample", "mine.safetensors", "--average", "1"): "average = 1: must be 0: mine.safetensors holds one",
+        ("sample", "no.safetensors"): "no.safetensors: no such file",
+        ("export", "mine.safetensors", "--out", "mine.safetensors"): "another file: this one may be the run's own",
+    }.items():
+        assert main(list(words)) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_the_shipped_student_draws_what_it_is_asked_for(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (name,) = measuring.STUDENTS
+    drawn = measuring.sample(name, range(200))
+    with as_file(files("simdistill") / "weights" / f"{name}-classifier.safetensors") as path:
+        classifier, _ = read_classifier(path)
+    right = (classifier(drawn).argmax(1) == torch.arange(200) % 10).double().mean()
+    assert right > 0.78  # of 500: 0.87; of its teacher's samples 0.83; of the real test images 0.92
+
+
 def test_evaluate_prints_only_json(run, capsys):
     assert main(["evaluate", str(run), "--samples", "200", "--seeds", "2", "--json"]) == 0
     figures = json.loads(capsys.readouterr().out)
@@ -127,6 +158,21 @@ def test_evaluate_prints_only_json(run, capsys):
     assert figures["floor"]["samples"] == 449
     kept = json.loads((run / "evaluation.json").read_text())
     assert kept["student"]["samples"] == 2000  # the better figures stay
+
+
+def test_the_student_alone_has_the_figures_that_it_has_in_company(run, capsys):
+    words = ["evaluate", str(run), "--samples", "200", "--seeds", "2"]
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    assert main([*words, "--student-only", "--json"]) == 0
+    alone = json.loads(capsys.readouterr().out)
+    assert {"teacher", "undistilled", "speedup"}.isdisjoint(alone)
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+    assert main([*words, "--student-only"]) == 0
+    assert capsys.readouterr().out.splitlines()[1].startswith("student")
+    assert main([*words, "--json"]) == 0
+    both = json.loads(capsys.readouterr().out)
+    assert alone["student"]["frechet"]["values"] == pytest.approx(both["student"]["frechet"]["values"], rel=1e-6)
+    assert alone["floor"] == both["floor"]
 
 
 def test_dry_run_prints_the_settings_and_writes_nothing(tmp_path, capsys, monkeypatch):

@@ -114,7 +114,8 @@ def test_the_figures_tell_the_truth_from_a_student_that_lost_a_mode(monkeypatch)
 
 
 def test_a_gallery_that_is_stopped_goes_on_and_what_is_done_stays_done(tmp_path, small, monkeypatch, capsys):
-    out, words = tmp_path / "gallery", ["gallery", "gaussians-8", "rings", "--iterations", "6", "--json"]
+    out = tmp_path / "gallery"
+    words = ["gallery", "gaussians-8", "rings", "--iterations", "6", "--objective", "DiffInstruct", "--json"]
     step = DistillationTrainer.step
 
     def stopped(self):
@@ -134,7 +135,8 @@ def test_a_gallery_that_is_stopped_goes_on_and_what_is_done_stays_done(tmp_path,
     assert list(found["densities"]) == ["gaussians-8", "rings"]
     assert (out / "gaussians-8" / "figures.json").stat().st_mtime_ns == done
     assert [frame.iteration for frame in read_frames(out / "rings" / "frames")] == [0, 2, 4, 6]
-    assert RunFolder.open(out / "rings").configuration()["teacher"] == "rings"
+    config = RunFolder.open(out / "rings").configuration()
+    assert (config["teacher"], config["objective"], config["batch"]) == ("rings", "DiffInstruct()", 512)
     page = (out / "gallery.html").read_text()
     assert page.count("data:image/webp") == 2
     assert "://" not in page.replace("http://www.w3.org", "")  # nor can base64 say so by chance
@@ -148,6 +150,7 @@ def test_a_gallery_that_is_stopped_goes_on_and_what_is_done_stays_done(tmp_path,
         (["squares"], "DENSITY = 'squares': must be one of gaussians-25, gaussians-8, rings, checkerboard"),
         (["rings", "--iterations", "0"], "iterations = 0: must be at least 1"),
         (["rings", "--iterations", "few"], "see simdistill gallery --help"),
+        (["rings", "--teacher", "rings"], "--teacher = 'rings': must be left out: the densities are the teachers"),
         (["rings", "--out", __file__], "is a file; name a folder"),
     ],
 )

@@ -82,7 +82,7 @@ def print_figures(figures: dict[str, Any], out: Path, as_json: bool) -> None:
         return print(json.dumps(figures))
     rows = {"teacher": "teacher", "student": "student", **figures["averages"], "undistilled": "undistilled"}
     fid = of_inception(figures.get("features"))
-    print_table({title: figures[name] for name, title in rows.items()}, fid)
+    print_table({title: figures[name] for name, title in rows.items() if name in figures}, fid)
     floor = figures["floor"]
     if floor:
         print(f"held-out real samples ({floor['samples']}): {'FID' if fid else 'Fréchet'} {floor['frechet']:.3f}")
@@ -90,7 +90,8 @@ def print_figures(figures: dict[str, Any], out: Path, as_json: bool) -> None:
         print(
             "the reference has no features of its images, only their moments: no precision, recall and kernel distance"
         )
-    print(f"student / teacher images per second: {figures['speedup']}x   report: {out / 'report.html'}")
+    if "speedup" in figures:
+        print(f"student / teacher images per second: {figures['speedup']}x   report: {out / 'report.html'}")
     return None
 
 

@@ -34,7 +34,7 @@ class _Convert:
     overwrite: bool = False
     """Replace the file if it is there already."""
     half: bool = False
-    """Store a teacher's weights in half precision, half the size; the source may be a .safetensors, too."""
+    """Store the weights in half precision, half the size; the source may be any .safetensors of a network, too."""
     json: bool = False
     """Print the results as JSON, and nothing else, on stdout."""
 
@@ -45,7 +45,7 @@ def run(words: Sequence[str]) -> None:
     out, rest = first_word(rest, "convert SOURCE", "FILE.safetensors or FILE.zip")
     options = parse_options(_Convert(), [source, out, *rest], "convert SOURCE FILE", ABOUT)
     if options.out.suffix == ".zip":
-        require(not options.half, "--half", True, "left out: it is for a teacher's weights")
+        require(not options.half, "--half", True, "left out: it is for weights")
         result = converting.convert_images(str(options.source), options.out, options.overwrite)
         what = f"{result['images']:,} images"
     else:

@@ -36,6 +36,8 @@ class _Evaluate(Common):
     """Other features than the reference's: pixels, digits, fashion-mnist, imagenet, or a classifier's .safetensors."""
     batch: int | None = None
     """Samples that a network draws at a time: fewer for less memory; the figures do not depend on it."""
+    student_only: bool = False
+    """Draw from the student alone, and only print its figures: a teacher's many evaluations take most of the time."""
     teacher: str | None = None
     """The run's teacher, package.module:function, if it is code of your own."""
 
@@ -70,6 +72,7 @@ def run(words: Sequence[str]) -> None:
             features,
             options.batch,
             processes,
+            options.student_only,
         )
         if processes.leads:
             print_figures(figures, options.run, options.json)

@@ -1,4 +1,4 @@
-"""`simdistill export`: a run's generator as a file that runs without this package."""
+"""`simdistill export`: a generator as a file that runs without this package."""
 
 import json
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from simdistill.commands.common import own_teacher
 from simdistill.options import first_word, parse_options
 from simdistill.workflows import exporting
 
-ABOUT = """Write a run's one-step generator as one file: standard normal z, and class labels, to samples.
+ABOUT = """Write a one-step generator as one file: standard normal z, and class labels, to samples.
 
 The file is read back, and compared with the generator on batches of several sizes, before it takes its place.
 docs/export.md has the lines that run each of them.
@@ -22,12 +22,12 @@ docs/export.md has the lines that run each of them.
 @dataclass(frozen=True)
 class _Export:
     run: Positional[Path] = Path()
-    """Folder of the run."""
+    """Folder of the run, a .safetensors that a run kept, or the name of a shipped student, fashion-mnist."""
     to: Literal["safetensors", "onnx", "torch-export"] = "safetensors"
     """The format: safetensors has the network's weights and how to use them, for the library that they come from; onnx
     runs in ONNX Runtime, torch-export in torch alone."""
     out: Path | None = None
-    """The file to write; RUN/one-step with the format's suffix if not given."""
+    """The file to write; one-step with the format's suffix if not given, in RUN or, for a file or a name, here."""
     average: int = 0
     """Which of the recipe's averages of the generator, counted from 0."""
     teacher: str | None = None

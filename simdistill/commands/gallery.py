@@ -6,17 +6,19 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from rich.console import Console
 from rich.table import Table
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from simdistill.commands.common import Common, spare_threads
+from simdistill.commands.settings import about_blocks
 from simdistill.data.densities import DENSITIES
 from simdistill.gallery.making import make_gallery
 from simdistill.gallery.page import ROWS, cell
 from simdistill.options import parse_options
+from simdistill.recipes import RECIPES, Recipe
 from simdistill.validation import require
 
 
@@ -26,17 +28,14 @@ class _Gallery(Common):
     """gaussians-25, gaussians-8, rings, checkerboard; all of them if none is given."""
     out: Path = Path("runs/gallery")
     """Folder of the gallery."""
-    iterations: int | None = None
-    """Generator updates; those of the recipe "densities" if not given."""
-    seed: int = 0
-    """Of all random numbers of the trainings."""
+    settings: Annotated[Recipe, arg(name="")] = RECIPES["densities"]
 
 
-ABOUT = """Distil densities in two dimensions, whose scores are known exactly, by the recipe "densities": for each an
-animation of the samples as they converge, the end beside the truth, and figures; gallery.html shows all.
+ABOUT = """Distil densities in two dimensions, whose scores are known exactly, for each an animation of the samples
+as they converge, the end beside the truth, and figures; gallery.html shows all. The settings are those of `distill`.
 
   simdistill gallery                         about two minutes a density on an idle core
-  simdistill gallery rings --iterations 500
+  simdistill gallery rings --iterations 500 --objective "ScoreIdentity(alpha=0.5)" --out runs/rings-sid
 
 Stopped, or asked for more densities, the same command goes on: what is done stays done.
 """
@@ -44,13 +43,15 @@ Stopped, or asked for more densities, the same command goes on: what is done sta
 
 def run(words: Sequence[str]) -> None:
     """`simdistill gallery [DENSITY …]`."""
-    options = parse_options(_Gallery(), words, "gallery", ABOUT)
+    options = parse_options(_Gallery(), words, "gallery", f"{ABOUT}\n{about_blocks()}")
     densities = tuple(dict.fromkeys(options.densities)) or tuple(DENSITIES)
     for name in densities:
         require(name in DENSITIES, "DENSITY", name, f"one of {', '.join(DENSITIES)}")
     spare_threads(0)
+    given = options.settings.teacher
+    require(given == RECIPES["densities"].teacher, "--teacher", given, "left out: the densities are the teachers")
     command = shlex.join(["simdistill", "gallery", *words])
-    figures = make_gallery(densities, options.out, options.iterations, options.seed, options.device, command)
+    figures = make_gallery(densities, options.settings, options.out, options.device, command)
     if options.json:
         return print(json.dumps({"out": str(options.out), "densities": figures}))
     _print_figures(figures)

@@ -1,4 +1,4 @@
-"""`simdistill sample`: draw from a run."""
+"""`simdistill sample`: draw from a one-step generator."""
 
 import io
 import json
@@ -21,13 +21,14 @@ from simdistill.workflows import measuring
 @dataclass(frozen=True)
 class _Sample(Common):
     run: Positional[Path] = Path()
-    """Folder of the run."""
+    """Folder of the run, a .safetensors that a run kept, or the name of a shipped student, fashion-mnist."""
     seeds: str = "0-79"
     """Seeds of the samples, as 0-63 or 1,5,8-11; each gives the same sample in whatever company."""
     labels: str | None = None
     """Class labels, as 3 or 0-9: seed s has the (s mod their number)-th of them; all classes if not given."""
     out: Path | None = None
-    """A .png with all samples, a .npy with the numbers, or a folder for a .png each; RUN/samples.png if not given.
+    """A .png with all samples, a .npy with the numbers, or a folder for a .png each; RUN/samples.png if not given,
+    samples.png here for a generator that is no run's folder.
     Latents are decoded for a .png, if the run's teacher can, and left as they are in a .npy."""
     average: int = 0
     """Which of the recipe's averages of the generator, counted from 0."""
@@ -35,15 +36,26 @@ class _Sample(Common):
     """The run's teacher, package.module:function, if its network is code of your own."""
 
 
+ABOUT = """Draw samples from a one-step generator, one network evaluation each.
+
+  simdistill sample runs/digits --seeds 0-63 --labels 3
+  simdistill sample fashion-mnist                          the shipped student: nothing needs to be trained
+  simdistill sample student.safetensors                    runs/NAME/generator.safetensors, as somebody gave it away
+"""
+
+
 def run(words: Sequence[str]) -> None:
     """`simdistill sample RUN …`."""
     run, rest = first_word(words, "sample", "RUN")
-    options = parse_options(_Sample(), [run, *rest], "sample RUN", "Draw samples from a run's one-step generator.")
+    options = parse_options(_Sample(), [run, *rest], "sample RUN", ABOUT)
     seeds = parse_numbers("--seeds", options.seeds)
     labels = None if options.labels is None else parse_numbers("--labels", options.labels)
-    teacher = own_teacher(options.teacher) or measuring.folder_teacher(RunFolder.open(options.run))
+    in_folder = options.run.is_dir()
+    teacher = own_teacher(options.teacher)
+    if teacher is None and in_folder:
+        teacher = measuring.folder_teacher(RunFolder.open(options.run))
     drawn = measuring.sample(options.run, seeds, labels, teacher, options.device, options.average)
-    out = options.out or options.run / "samples.png"
+    out = options.out or (options.run if in_folder else Path()) / "samples.png"
     if teacher is not None and out.suffix != ".npy":
         drawn = teacher.pictured(drawn, options.device)
     if out.suffix == ".npy":

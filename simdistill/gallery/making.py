@@ -19,7 +19,7 @@ from simdistill.gallery.figures import figures_of
 from simdistill.gallery.frames import SAMPLES, frame_of, read_frames, write_frame
 from simdistill.gallery.page import gallery_page
 from simdistill.generator import Generator
-from simdistill.recipes import RECIPES
+from simdistill.recipes import Recipe
 from simdistill.runs import RunFolder
 from simdistill.teachers.teacher import Teacher, load_teacher
 from simdistill.training.loop import Interrupted
@@ -29,13 +29,12 @@ from simdistill.workflows.measuring import Device, load_generator, quiet, starti
 
 FRAMES = 40
 """Moments of a training that its animation shows, besides its start."""
-RECIPE = "densities"
 
 
 def make_gallery(
-    densities: Sequence[str], out: Path, iterations: int | None, seed: int, device: Device, command: str
+    densities: Sequence[str], recipe: Recipe, out: Path, device: Device, command: str
 ) -> dict[str, dict[str, Any]]:
-    """Distil each density by the recipe "densities" into a run's folder `out`/DENSITY; returns their figures by name.
+    """Distil each density by `recipe` into a run's folder `out`/DENSITY; returns their figures by name.
 
     Each folder gets `animation.webp`, `beside.png` and `figures.json`, `out` the page `gallery.html` of all that are
     done. What is done with the same settings stays; a training that was stopped goes on.
@@ -45,8 +44,6 @@ def make_gallery(
     """
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out = {out}: is a file; name a folder")
-    recipe = replace(RECIPES[RECIPE], seed=seed)
-    recipe = recipe if iterations is None else replace(recipe, iterations=iterations)
     runs = {
         name: RunFolder.with_config(out / name, {"verb": "distill", **to_mapping(replace(recipe, teacher=name))})
         for name in densities

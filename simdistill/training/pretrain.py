@@ -42,7 +42,7 @@ class Pretraining:
     depth: int = 3
     """Residual blocks: of the MLP, or of the U-Net at each of its resolutions."""
     octaves: int = 0
-    """Octaves of Fourier features of the data that the MLP also sees: 4 serve narrow modes in a few dimensions."""
+    """Octaves of Fourier features of the data that the MLP also sees: 5 serve narrow modes in a few dimensions."""
     channel_mult: tuple[int, ...] = (1, 2)
     """The U-Net's channels as multiples of the width, for each resolution, from full down by halves."""
     attention: tuple[int, ...] = (4,)

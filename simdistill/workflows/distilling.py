@@ -39,7 +39,7 @@ from simdistill.workflows.measuring import (
 )
 
 IMITATION = Pretraining(width=128, iterations=3000, ema_half_life=50_000)
-IMITATION_OCTAVES = 4  # of Fourier features, for samples of at most …
+IMITATION_OCTAVES = 5  # of Fourier features, for samples of at most …
 FEW = 4  # … so many coordinates: with more of them the features' number would drown the data; docs/gallery.md
 IMITATION_SAMPLES = 20_000
 IMITATION_SEED = 3 * 2**30  # far from the seeds that are evaluated, and from the reference's

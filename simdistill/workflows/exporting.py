@@ -38,22 +38,23 @@ class Exported:
 def export(
     out: str | Path, to: str, path: Path | None = None, teacher: Teacher | None = None, average: int = 0
 ) -> Exported:
-    """Write the generator of the run `out` as a file that maps standard normal z, and labels, to samples.
+    """Write the generator `out` (see `load_generator`) as a file that maps standard normal z, and labels, to samples.
 
     `to` is safetensors, onnx or torch-export. The file is read back and compared with the generator on batches of
-    several sizes before it takes its place, by default RUN/one-step with the format's suffix. Give the `teacher` if the
-    network is one of your own.
+    several sizes before it takes its place, by default one-step with the format's suffix, in the run's folder or the
+    current one. Give the `teacher` if the network is one of your own.
 
-    Raises `ValueError` if there is no such run or format, if a library is missing, if the network cannot be exported,
-    or if the file's samples differ by more than 1e-4.
+    Raises `ValueError` if there is no such generator or format, if a library is missing, if the network cannot be
+    exported, or if the file's samples differ by more than 1e-4.
     """
     require(to in FORMATS, "--to", to, f"one of {', '.join(FORMATS)}")
     form = FORMATS[to]
     generator, facts = load_generator(out, teacher, average)
     shape, classes = tuple(facts["shape"]), int(facts["classes"])
-    path = path or Path(out) / f"one-step{form.suffix}"
+    path = path or (Path(out) if Path(out).is_dir() else Path()) / f"one-step{form.suffix}"
     require(path.suffix == form.suffix, "--out", str(path), f"a {form.suffix} for --to {to}")
-    mine = path.name.startswith("generator") and path.resolve().parent == Path(out).resolve()
+    place, source = path.resolve(), Path(out).resolve()
+    mine = place == source or (path.name.startswith("generator") and place.parent == source)
     require(not mine, "--out", str(path), "another file: this one may be the run's own")
     about = _describe(generator, shape, classes)
     _say(f"exporting {sum(p.numel() for p in generator.parameters()):,} parameters to {to}")

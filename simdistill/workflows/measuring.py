@@ -3,6 +3,7 @@
 import copy
 import json
 from collections.abc import Sequence
+from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -38,6 +39,8 @@ Device: TypeAlias = torch.device | str
 
 MILESTONE_SAMPLES = 2000
 MILESTONE_SEEDS = 3
+STUDENTS = ("fashion-mnist",)
+"""The generators that come with the package; `simdistill/weights/README.md` tells how they were made."""
 PICTURE_SEEDS = range(80)  # of the pictures over time and of the report
 
 
@@ -49,10 +52,11 @@ def sample(
     device: Device = "cpu",
     average: int = 0,
 ) -> Data:
-    """One sample a seed from the run `out`, on the CPU; seed s has the label `labels[s % len(labels)]` (None: all).
+    """One sample a seed of the generator `out` (see `load_generator`), on the CPU.
 
-    The same seed and label give the same sample whatever the other seeds. `teacher` is needed if the network is one of
-    your own. Raises `ValueError` for a label that the generator does not know, or if there is no such run.
+    Seed s has the label `labels[s % len(labels)]`, or s % classes for None. The same seed and label give the same
+    sample whatever the other seeds. `teacher` is needed if the network is one of your own. Raises `ValueError` for a
+    label that the generator does not know, or if there is no such generator.
     """
     generator, facts = load_generator(out, teacher, average)
     classes: int = facts["classes"]
@@ -69,17 +73,28 @@ def load_generator(
 ) -> tuple[Generator, dict[str, Any]]:
     """The generator of a run, in eval mode, and its facts; give the `teacher` if its network is one of your own.
 
-    `average` counts through the recipe's averages. A network that came in a folder is looked for there again.
+    `out` is the run's folder, a .safetensors that a run kept, or one of `STUDENTS`. `average` counts through the
+    recipe's averages. A network that came in a folder is looked for there again.
 
-    Raises `ValueError` if there is no such run, or its weights are missing or damaged.
+    Raises `ValueError` if there is no such run or file, or its weights are missing or damaged.
     """
+    if str(out) in STUDENTS and not Path(out).exists():
+        with as_file(files("simdistill") / "weights" / f"{out}-student.safetensors") as path:
+            return load_generator(path, average=average)
+    if Path(out).suffix == ".safetensors":
+        require(average == 0, "average", average, f"0: {out} holds one generator")
+        return _read_generator(Path(out), teacher)
     run = RunFolder.open(Path(out))
     last = len(run.configuration().get("averages", [0])) - 1
     require(0 <= average <= last, "average", average, f"in 0 … {last}, one of the run's averages")
     path = run.average(average)
     if not path.exists():
         raise ValueError(f"{path}: no such file yet; go on with `simdistill distill --resume {out}`")
-    teacher = teacher or folder_teacher(run)
+    return _read_generator(path, teacher or folder_teacher(run))
+
+
+def _read_generator(path: Path, teacher: Teacher | None) -> tuple[Generator, dict[str, Any]]:
+    """The generator in a file, whose network is `teacher`'s if the file does not describe it."""
     own = None if teacher is None else teacher.trainable
     denoiser, facts = read_network(path) if own is None else read_into(copy.deepcopy(own), path)
     if "sigma_init" not in facts:
@@ -97,15 +112,18 @@ def evaluate_run(
     features: str = "",
     batch: int | None = None,
     processes: Processes = ALONE,
+    student_only: bool = False,
 ) -> dict[str, Any]:
     """Measure a run's teacher, student and undistilled generator side by side, and renew its pictures and report.
 
     They are left as they are if they rest on more samples than this evaluation. `reference` and `features` go before
     those of the run's recipe. Of several `processes` each draws its part of the samples, and all return the figures.
+    With `student_only` neither teacher nor undistilled generator draw any, and nothing is written.
+
     Returns what it writes to `evaluation.json`: the figures that `simdistill.evaluation.quality.evaluate` describes,
     `reference` and `features`, what they were measured against and in, `floor`, those of held-out real samples where
-    there are any, `speedup`, the student's images per second over the teacher's, and `machine`, what they were measured
-    on. Raises `ValueError` if there is no such run, or its reference cannot be had.
+    there are any, `speedup`, the student's images per second over the teacher's if it drew, and `machine`, what they
+    were measured on. Raises `ValueError` if there is no such run, or its reference cannot be had.
     """
     run = RunFolder.open(Path(out))
     recipe, teacher = recipe_of(run), teacher or teacher_of(run)
@@ -121,19 +139,23 @@ def evaluate_run(
     }
     others = {f"average-{k}": repr(average) for k, average in enumerate(averages) if k > 0}
     samplers |= {name: (quiet(student), 1) for name, student in zip(others, students[1:], strict=True)}
+    if student_only:
+        samplers = {name: sampler for name, sampler in samplers.items() if name not in ("teacher", "undistilled")}
     stored, features = reference or recipe.reference, features or recipe.features
     against = reference_for(teacher, device=device, stored=stored, features=features)
     found = evaluate(samplers, teacher, against, samples, seeds, device=device, batch=batch, together=processes)
-    ratio = found["student"]["images_per_second"] / found["teacher"]["images_per_second"]
     figures: dict[str, Any] = {
         **found,
         "averages": others,
         "reference": against.name,
         "features": against.extractor.name,
         "floor": against.floor(),
-        "speedup": round(ratio, 1),
         "machine": machine(),
     }
+    if student_only:
+        return figures
+    ratio = found["student"]["images_per_second"] / found["teacher"]["images_per_second"]
+    figures["speedup"] = round(ratio, 1)
     processes.lead(lambda: _keep(run, figures, samplers, teacher, device))
     return figures
 
