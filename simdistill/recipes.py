@@ -136,7 +136,7 @@ FASHION_MNIST = replace(
     DIGITS,
     teacher="fashion-mnist",
     features="fashion-mnist",
-    generator_noise=LogNormal(-0.4, 1.2),
+    generator_noise=LogNormal(-1.0, 1.2),
     online_weighting=EDM(sigma_data=0.664),
     generator_lr=4e-4,
     online_lr=4e-4,

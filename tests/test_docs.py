@@ -1,5 +1,6 @@
 """The docs: tables are what the code gives, the theory page claims what is so, the site has no loose ends."""
 
+import math
 import re
 import shutil
 from dataclasses import replace
@@ -7,12 +8,16 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+import torch
 
 from benchmarks.tables import publish
-from docs import pictures, site, tables
+from docs import noise_levels, pictures, site, tables
 from docs.experiments import MISTAKES, PAPER, RIGHT, START, TARGET, errors, expected_gradient, tensor, train
 from simdistill.distances import Distance, SquaredL2
+from simdistill.noise import LogNormal
 from simdistill.objectives import DiffInstruct
+from simdistill.teachers.teacher import load_teacher
+from simdistill.training.trainer import DistillationTrainer
 
 DOCS = Path(tables.__file__).parent
 
@@ -140,3 +145,45 @@ def test_the_site_is_built_without_loose_ends(tmp_path):
     (tmp_path / "docs" / "theory.md").write_text("[nowhere](nowhere.md)", encoding="utf-8")
     with pytest.raises(SystemExit, match="nowhere"):
         site.build(tmp_path)
+
+
+# --- What docs/noise-levels.md measures -------------------------------------------------------------------------------
+
+
+def test_an_update_tells_what_its_levels_tell():
+    useful = torch.linspace(0.1, 1.4, len(noise_levels.LEVELS))
+    for k in (0, 5, 13):
+        law = LogNormal(noise_levels.LEVELS[k].log().item(), 1e-3)
+        assert noise_levels.told(law, useful) == pytest.approx(useful[k].item() / 1.4)
+    for outside in (1e-4, 1e3):
+        assert noise_levels.told(LogNormal(math.log(outside), 0.1), useful) == 0
+    inside = noise_levels.told(LogNormal(-1.0, 2.0), torch.full((14,), 3.0))
+    assert inside == pytest.approx(0.9556, abs=1e-4)  # Phi((1.375 ln 10 + 1) / 2) - Phi((-2.125 ln 10 + 1) / 2)
+
+
+def test_signal_and_noise_are_told_apart():
+    """Gradients of a known mean and variance."""
+    rng = torch.Generator().manual_seed(0)
+    mean, batches = torch.tensor([[3.0, 0.0], [0.0, 0.0]]), 20_000
+    drawn = mean + 2 * torch.randn(batches, 2, 2, generator=rng)
+    found = noise_levels.Gradients(drawn.mean(0), drawn.square().sum(2).mean(0), batches)
+    torch.testing.assert_close(found.signal, torch.tensor([9.0, 0.0]), rtol=0, atol=0.15)
+    torch.testing.assert_close(found.noise, torch.tensor([8.0, 8.0]), rtol=0.03, atol=0)
+
+
+def test_an_online_network_that_is_fitted_has_kept_up(monkeypatch):
+    monkeypatch.setattr(noise_levels, "LEVELS", torch.tensor([0.1, 1.0]))
+    found = noise_levels.heard("digits", moments=(30,), seeds=1, batches=8, fit=40)[30]
+    assert found.kept_up.shape == found.signal.shape == (1, 2)
+    assert (found.signal > 0).all()
+    trainer = DistillationTrainer(load_teacher("digits"), noise_levels.DIGITS)
+    for _ in range(30):
+        trainer.step()
+    fitted = noise_levels.caught_up(trainer.distillation, trainer.shape, trainer.classes, 40)
+    assert fitted.generator is trainer.generator
+    assert fitted.online is not trainer.online
+    z, eps, labels = noise_levels.draw(2000, trainer.shape, trainer.classes, torch.Generator().manual_seed(3))
+    losses = [d.denoising_loss(z, torch.ones(2000), eps, labels).mean() for d in (fitted, trainer.distillation)]
+    assert losses[0] < 0.95 * losses[1]
+    one, other = (noise_levels.gradients(fitted, trainer.shape, trainer.classes, 8, seed) for seed in (1, 2))
+    torch.testing.assert_close((one.mean * other.mean).sum(1) / other.signal, torch.ones(2), rtol=0, atol=0.25)
