@@ -34,7 +34,7 @@ class _Gallery(Common):
 ABOUT = """Distil densities in two dimensions, whose scores are known exactly, for each an animation of the samples
 as they converge, the end beside the truth, and figures; gallery.html shows all. The settings are those of `distill`.
 
-  simdistill gallery                         about two minutes a density on an idle core
+  simdistill gallery                         about four minutes a density on an idle core
   simdistill gallery rings --iterations 500 --objective "ScoreIdentity(alpha=0.5)" --out runs/rings-sid
 
 Stopped, or asked for more densities, the same command goes on: what is done stays done.
