@@ -184,13 +184,13 @@ def picture(measured: Mapping[str, Mapping[int, Heard]]) -> Figure:
     for level in (0, 1):
         panels[0].axhline(level, color="black", linewidth=0.8, linestyle=":")
     panels[1].axhline(0, color="black", linewidth=0.8, linestyle=":")
-    ends = torch.logspace(-2.2, 1.5, 30)  # wide enough for the steps of Karras' times
+    ends = torch.logspace(-2.2, 1.5, 60)
     middles = (ends[:-1] * ends[1:]).sqrt()
     for (name, law), colour, style in zip(LAWS.items(), told_apart(len(LAWS)), ("-", "--", ":"), strict=True):
         panels[2].plot(middles, law.cdf(ends).diff() / ends.log().diff(), color=colour, linestyle=style, label=name)
     panels[0].set(xscale="log", ylim=(-1.5, 2), ylabel="kept up")
     panels[1].set_ylabel("useful part over noise")
-    panels[2].set(ylabel="updates per unit of ln σ", ylim=(0, 0.5), xlabel="noise level σ")
+    panels[2].set(ylabel="updates per unit of ln σ", ylim=(0, None), xlabel="noise level σ")
     for axes in panels:
         axes.grid(color="#dddddd")
         axes.set_axisbelow(True)
