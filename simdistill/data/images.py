@@ -126,8 +126,8 @@ def _zip(path: Path) -> ImageSet:
     def load(name: str) -> bytes:
         try:
             return archive.read(name)
-        # of a damaged entry, an encrypted one, and one compressed by a method that Python does not know
-        except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError, NotImplementedError) as error:
+        # RuntimeError: an encrypted entry, or one compressed by a method that Python does not know
+        except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError) as error:
             raise ValueError(f"{path}: {name} cannot be read ({error})") from error
 
     listed = load("dataset.json") if "dataset.json" in sizes else None
