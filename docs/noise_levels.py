@@ -130,7 +130,7 @@ def heard(
         for moment in moments:
             for _ in track(range(moment - trainer.iteration), what, console=Console(stderr=True), transient=True):
                 trainer.step()
-            facts = trainer.shape, trainer.classes
+            facts = trainer.teacher.shape, trainer.teacher.classes
             used = gradients(trainer.distillation, *facts, batches, seed=1)
             right = gradients(caught_up(trainer.distillation, *facts, fit), *facts, batches, seed=2)
             strength = right.signal.clamp(min=0)

@@ -14,7 +14,7 @@ from simdistill.recipes import RECIPES, Recipe
 PAGE = Path(__file__).with_suffix(".md")
 FORMULAS = re.compile(r"d\(y\) = (.+?), d'\(y\) = (.+?)(?=\.|, and| \[).*?\[Table 4, row (\d)\]", re.DOTALL)
 PAPER = ["cifar10-uncond", "cifar10-cond", "pixart-512", "listing-1"]
-NOT_THE_PAPERS = {"teacher", "checkpoint_minutes"}
+NOT_THE_PAPERS = {"teacher", "checkpoint_minutes", "teacher_guidance", "online_guidance", "guidance_interval"}
 
 
 def main() -> None:
@@ -57,7 +57,7 @@ def figure_2() -> Table:
 def _columns(name: str, title: str, recipes: list[str], explained: bool) -> Table:
     """Recipes side by side, a setting a row; those that are equal share a column.
 
-    Settings that the paper does not know, or that none of its recipes uses, are left out.
+    Settings that the paper does not know, or that none of the recipes uses, are left out.
     """
     groups: list[list[str]] = []
     for recipe in recipes:
@@ -65,7 +65,7 @@ def _columns(name: str, title: str, recipes: list[str], explained: bool) -> Tabl
         alike[0].append(recipe) if alike else groups.append([recipe])
     rows: list[list[str]] = []
     for field, about in _field_docstrings(Recipe).items():
-        used = any(getattr(RECIPES[recipe], field) not in ("", "none", 0, False) for recipe in PAPER)
+        used = any(getattr(RECIPES[recipe], field) not in ("", "none", "scheduler", 0, False) for recipe in recipes)
         if used and field not in NOT_THE_PAPERS:
             values = [_value(getattr(RECIPES[group[0]], field)) for group in groups]
             rows.append([f"`{field}`", *values, *[about] * explained])

@@ -14,6 +14,7 @@ VERBS = {
     "evaluate": "measure a run's teacher, student and undistilled generator side by side",
     "compare": "run variants of a recipe side by side: which is better, and by more than noise",
     "gallery": "distil densities in two dimensions, with animations and figures: the method, seen whole",
+    "encode": "encode prompts by a text-to-image teacher's text encoder, before it is distilled",
     "stats": "compute the reference statistics of images that samples are compared with",
     "export": "write a run's generator as safetensors, ONNX or a torch program that runs without this package",
     "watch": "show a run in progress as a live page: pictures, curves, speed",

@@ -108,8 +108,10 @@ class Preconditioned(nn.Module):
     def _one_hot(self, condition: Condition, x_t: Data) -> Tensor | None:
         if self.classes == 0:
             return None
-        if condition is None:
-            raise ValueError(f"condition = None: must be class labels 0 … {self.classes - 1}; the network expects them")
+        if not isinstance(condition, Tensor):
+            given = "None" if condition is None else "encoded prompts"
+            labels = f"class labels 0 … {self.classes - 1}; the network expects them"
+            raise ValueError(f"condition = {given}: must be {labels}")  # noqa: TRY004  (a bad value, as all others)
         # not one_hot, which fetches the labels' range from the device
         return torch.eye(self.classes, dtype=x_t.dtype, device=x_t.device)[condition]
 

@@ -24,7 +24,7 @@ class Distillation:
     """
 
     teacher: Denoiser  # d_q, frozen
-    online: nn.Module  # d_psi, the denoiser of the generator's current law
+    online: Denoiser  # d_psi, of the generator's current law
     generator: Generator  # g_theta
     objective: Objective
     online_weighting: Weighting

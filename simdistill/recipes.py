@@ -31,6 +31,16 @@ class Recipe:
     """Weight of the online network's denoising loss."""
     online_steps: int = 1
     """Online updates before each generator update."""
+    prompts: str = ""
+    """For a teacher that takes text: the folder of prompts that `simdistill encode` made."""
+    teacher_levels: Literal["scheduler", "paper"] = "scheduler"
+    """Noise levels of the times of a diffusers FOLDER: its scheduler's, or the paper's for PixArt's [B.13]."""
+    teacher_guidance: float = 1.0
+    """Classifier-free guidance of the teacher, here and in its samples; 1 is none."""
+    online_guidance: float = 1.0
+    """The same of the online network, fitted and asked with it ("long and short guidance", Zhou et al. 2024)."""
+    guidance_interval: tuple[float, float] = (0.0, math.inf)
+    """Noise levels that are guided: all, or those in the middle."""
     sigma_init: float = 2.5
     """Noise level at which the generator calls its network [B.4]."""
     generator_lr: float = 1e-5
@@ -174,6 +184,7 @@ RECIPES: dict[str, Recipe] = {
     "imagenet64-cond": replace(AT_64, iterations=29_000, generator_lr=4e-6, online_lr=4e-6,
                                batch=8192, accumulation=128, averages=(HalfLife(2_000_000.0),)),
     "pixart-512":      replace(TABLE_5, generator_noise=PIXART_TIMES, online_noise=PIXART_TIMES,     # B.3
+                               teacher_levels="paper",
                                online_weighting=Uniform(), generator_lr=5e-6, online_lr=5e-6,
                                batch=1024, accumulation=8, iterations=16_000, precision="bf16",
                                gradient_checkpointing=True, checkpoint_minutes=15),

@@ -9,13 +9,17 @@ from typing import TypeAlias
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from simdistill.text import Text
+
 Data: TypeAlias = Float[Tensor, "batch *data"]
 Pictures: TypeAlias = Float[Tensor, "batch ..."]
 """What samples look like, which if they are latents is of another shape."""
 Sigma: TypeAlias = Float[Tensor, " batch"]
 PerSample: TypeAlias = Float[Tensor, " batch"]
-Condition: TypeAlias = Shaped[Tensor, "batch *condition"] | None
-"""What the networks are conditioned on: `None`, or a tensor with one row a sample (integer class labels `[batch]`)."""
+Condition: TypeAlias = Shaped[Tensor, "batch *condition"] | Text | None
+"""What networks are conditioned on, one row a sample: integer class labels `[batch]`, encoded prompts, or nothing."""
+Rows: TypeAlias = Shaped[Tensor, " batch"] | None
+"""Which condition each sample has: its class label, or its prompt's place in a list; None where there is none."""
 
 
 def like(per_sample: PerSample, data: Data) -> Tensor:

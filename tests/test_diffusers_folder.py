@@ -21,7 +21,7 @@ from simdistill.cli import main
 from simdistill.denoisers import residual
 from simdistill.evaluation.quality import evaluate, reference_for
 from simdistill.noise import DiscreteVP
-from simdistill.recipes import RECIPES
+from simdistill.recipes import RECIPES, Recipe
 from simdistill.sampling import noise_from_seeds
 from simdistill.teachers.teacher import load_teacher
 from simdistill.training.trainer import DistillationTrainer
@@ -50,8 +50,8 @@ def unet(**more):
 def dit(**more):
     torch.manual_seed(0)
     model = diffusers.DiTTransformer2DModel(
-        num_attention_heads=2, attention_head_dim=4, num_layers=2, sample_size=8, num_embeds_ada_norm=10,
-        out_channels=8, **more,
+        num_attention_heads=2, attention_head_dim=4, num_layers=2, sample_size=8, out_channels=8,
+        **{"num_embeds_ada_norm": 10, **more},
     )  # fmt: skip
     for p in model.parameters():  # its last layers and label embeddings start at zero or close to it
         torch.nn.init.normal_(p, std=0.2)
@@ -145,13 +145,16 @@ def test_a_pipelines_pictures_are_ours(pixels):
     np.testing.assert_allclose(ours, images, rtol=0, atol=1e-5)
 
 
-def test_a_dits_pictures_are_ours(latents):
-    pipeline = diffusers.DiTPipeline.from_pretrained(latents)
+@pytest.mark.parametrize("guidance", [1.0, 2.0])
+def test_a_dits_pictures_are_ours(tmp_path, guidance):
+    network = dit(num_embeds_ada_norm=1000).eval()  # the pipeline knows no other null label than 1000
+    pipeline = diffusers.DiTPipeline(network, autoencoder(), scheduler())
     pipeline.set_progress_bar_config(disable=True)
+    pipeline.save_pretrained(tmp_path)
     rng, labels = torch.Generator().manual_seed(3), [7, 0, 9, 7]
-    images = pipeline(labels, 1.0, rng, num_inference_steps=5, output_type="np").images
-    teacher = load_teacher(str(latents))
-    assert (teacher.shape, teacher.classes) == ((4, 8, 8), 10)
+    images = pipeline(labels, guidance, rng, num_inference_steps=5, output_type="np").images
+    teacher = load_teacher(str(tmp_path)).prepared(Recipe(teacher_guidance=guidance))
+    assert (teacher.shape, teacher.classes) == ((4, 8, 8), 1000)
     z = torch.randn(4, 4, 8, 8, generator=torch.Generator().manual_seed(3))
     times = pipeline.scheduler.timesteps.tolist()
     ours = euler(teacher, z, times, pipeline.scheduler.alphas_cumprod, torch.tensor(labels))
@@ -206,7 +209,7 @@ def test_ddpms_levels(tmp_path):
     table = DiscreteVP().table()  # without its first level, sigma² = 1/0.9999 - 1
     assert teacher.sigma_min == pytest.approx((1 / 0.9999 - 1) ** 0.5, rel=1e-6)
     assert teacher.sigma_max == pytest.approx(157.407, rel=1e-5)
-    torch.testing.assert_close(teacher.denoiser.time.log_sigmas[1:].exp(), table, rtol=1e-6, atol=0)
+    torch.testing.assert_close(teacher.denoiser.time.sigmas[1:], table, rtol=1e-6, atol=0)
 
 
 def test_samplers_are_kept_from_levels_that_are_all_noise(tmp_path):
@@ -317,7 +320,7 @@ UNET, SCHEDULER, WEIGHTS = "unet/config.json", "scheduler/scheduler_config.json"
         (lambda f: (f / SCHEDULER).unlink(), "no scheduler/scheduler_config.json in it or beside it"),
         (lambda f: (f / UNET).write_text("{"), "cannot be read as JSON"),
         (lambda f: (f / UNET).write_text("[1]"), "[1]: must be a JSON object"),
-        (lambda f: rewrite(f / UNET, _class_name="UNet2DConditionModel"), "must be UNet2DModel or DiT"),
+        (lambda f: rewrite(f / UNET, _class_name="UNet3DConditionModel"), "must be UNet2DModel or DiT"),
         (lambda f: rewrite(f / UNET, _class_name="os.system"), "'os.system': must be UNet2DModel"),
         (lambda f: rewrite(f / UNET, sample_size=None), "sample_size = None: must be the height and width"),
         (lambda f: rewrite(f / UNET, out_channels=4), "out_channels = 4: must be 3 as in_channels"),

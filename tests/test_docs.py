@@ -176,14 +176,15 @@ def test_an_online_network_that_is_fitted_has_kept_up(monkeypatch):
     found = noise_levels.heard("digits", moments=(30,), seeds=1, batches=8, fit=40)[30]
     assert found.kept_up.shape == found.signal.shape == (1, 2)
     assert (found.signal > 0).all()
-    trainer = DistillationTrainer(load_teacher("digits"), noise_levels.DIGITS)
+    teacher = load_teacher("digits")
+    trainer = DistillationTrainer(teacher, noise_levels.DIGITS)
     for _ in range(30):
         trainer.step()
-    fitted = noise_levels.caught_up(trainer.distillation, trainer.shape, trainer.classes, 40)
+    fitted = noise_levels.caught_up(trainer.distillation, teacher.shape, teacher.classes, 40)
     assert fitted.generator is trainer.generator
     assert fitted.online is not trainer.online
-    z, eps, labels = noise_levels.draw(2000, trainer.shape, trainer.classes, torch.Generator().manual_seed(3))
+    z, eps, labels = noise_levels.draw(2000, teacher.shape, teacher.classes, torch.Generator().manual_seed(3))
     losses = [d.denoising_loss(z, torch.ones(2000), eps, labels).mean() for d in (fitted, trainer.distillation)]
     assert losses[0] < 0.95 * losses[1]
-    one, other = (noise_levels.gradients(fitted, trainer.shape, trainer.classes, 8, seed) for seed in (1, 2))
+    one, other = (noise_levels.gradients(fitted, teacher.shape, teacher.classes, 8, seed) for seed in (1, 2))
     torch.testing.assert_close((one.mean * other.mean).sum(1) / other.signal, torch.ones(2), rtol=0, atol=0.25)

@@ -21,7 +21,7 @@ from simdistill.networks.unet import SongUNet
 from simdistill.recipes import RECIPES
 from simdistill.runs import RunFolder
 from simdistill.sampling import noise_from_seeds
-from simdistill.teachers.diffusers_folder import DiffusersNetwork
+from simdistill.teachers.diffusers_networks import DiffusersNetwork
 from simdistill.teachers.parametrisations import EpsilonPrediction, NearestTime, SamplePrediction, VelocityPrediction
 from simdistill.teachers.teacher import Teacher, load_teacher
 from simdistill.teachers.weights import write_network

@@ -188,6 +188,17 @@ def test_half_precision_takes_less_on_a_cpu_than_on_a_gpu():
     assert of(replace(half, precision="fp16")).memory == sizes[1]
 
 
+def test_blocks_are_computed_again_in_the_precision_of_a_gpu():
+    """Norms in float32 the second time too, or torch would refuse what it had not saved."""
+    half = replace(Recipe(batch=8), precision="bf16")
+    kept, again = (
+        of(replace(half, gradient_checkpointing=checkpointing), teacher=teacher_of("transformer"))
+        for checkpointing in (False, True)
+    )
+    assert again.memory["activations"] < kept.memory["activations"]
+    assert again.flops > 1.2 * kept.flops
+
+
 def test_a_teacher_without_weights_needs_a_network_to_start_from():
     teacher = load_teacher("gaussians-25")
     start = Preconditioned(MLP((2,), 32, 2), (2,))

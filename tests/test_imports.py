@@ -12,10 +12,10 @@ PACKAGE = Path(__file__).parents[1] / "simdistill"
 # A module, or a package with all it holds, may import from its own layer and from those above it in this list.
 LAYERS = [
     {"validation", "files"},
-    {"shapes", "averages"},
+    {"shapes", "averages", "text"},
     {"distances", "noise", "scalings"},
     {"weightings", "denoisers"},
-    {"generator", "objectives"},
+    {"generator", "objectives", "guidance"},
     {"distill"},
     {"recipes", "sampling", "configuration"},
     {"runs", "options", "logs"},

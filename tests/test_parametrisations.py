@@ -193,21 +193,6 @@ def test_every_level_of_a_table_is_its_own_nearest_and_the_ends_take_all_beyond(
     assert nearest(torch.tensor([1e-9, 1e-4, 1e3, 1e9], dtype=dtype)).tolist() == [0, 0, 998, 998]
 
 
-def test_between_two_levels_the_geometric_mean_is_the_border():
+def test_between_two_levels_the_middle_is_the_border():
     nearest = NearestTime(torch.tensor([0.1, 0.4, 10.0]))
-    assert nearest(torch.tensor([0.199, 0.201, 1.99, 2.01])).tolist() == [0, 1, 1, 2]
-
-
-def test_pixarts_levels_run_from_the_largest_and_its_initial_level_has_the_published_time():
-    u = [0.0]
-    for j in range(1000, 0, -1):
-        beta = 0.02 - 0.0199 * j / 1000
-        u.insert(0, (((u[0] ** 2 + 1) / max(1 - beta, 0.001)) - 1) ** 0.5)
-    levels = torch.tensor(u[:1000], dtype=F64)
-    assert levels[[0, 999]].tolist() == [pytest.approx(156.6155, abs=1e-4), pytest.approx(0.0100005, abs=1e-7)]
-    nearest = NearestTime(levels)
-    assert nearest(torch.tensor([2.5, 156.6155, 0.01])).tolist() == [559, 0, 999]
-    # c_noise = M - 1 - j
-    epsilon = EpsilonPrediction(lambda state, time, condition: torch.zeros_like(state) + time[:, None], nearest)
-    torch.testing.assert_close(epsilon(torch.zeros(1, 2), torch.tensor([2.5])), torch.full((1, 2), -2.5 * 559))
-    assert 999 - nearest(torch.tensor([2.5])).item() == 440
+    assert nearest(torch.tensor([0.249, 0.251, 5.19, 5.21])).tolist() == [0, 1, 1, 2]

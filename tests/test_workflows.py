@@ -61,7 +61,7 @@ def test_a_module_of_ones_own(tmp_path):
     assert figures["floor"] is None
     with pytest.raises(ValueError, match="name it again with --teacher"):
         measuring.evaluate_run(tmp_path / "run")
-    with pytest.raises(ValueError, match=r"labels = .*unconditional"):
+    with pytest.raises(ValueError, match=r"labels = .*knows no classes"):
         measuring.sample(tmp_path / "run", [0], [1], teacher)
 
 

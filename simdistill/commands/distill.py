@@ -48,7 +48,7 @@ def run(words: Sequence[str]) -> None:
     recipe, out = options.settings, options.out_of(name)
     kinds = "FILE.pkl, FILE.safetensors, a diffusers FOLDER or module:function"
     require(recipe.teacher != "", "--teacher", recipe.teacher, f"given for {name}: {kinds}")
-    teacher = load_teacher(recipe.teacher)
+    teacher = load_teacher(recipe.teacher, recipe.teacher_levels)
     spare_threads(parameters(teacher))
     distilling.distill(teacher, recipe, out, options.overwrite, options.device, options.log)
     return _report_run(out, options.json)

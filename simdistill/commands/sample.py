@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tyro.conf import Positional
+from tyro.conf import Positional, UseAppendAction
 
 from simdistill.commands.common import Common, own_teacher
 from simdistill.evaluation.pictures import picture
 from simdistill.files import write_atomically
 from simdistill.options import first_word, parse_numbers, parse_options
-from simdistill.runs import RunFolder
 from simdistill.validation import require
 from simdistill.workflows import measuring
 
@@ -24,6 +23,8 @@ class _Sample(Common):
     """Folder of the run, a .safetensors that a run kept, or the name of a shipped student, fashion-mnist."""
     seeds: str = "0-79"
     """Seeds of the samples, as 0-63 or 1,5,8-11; each gives the same sample in whatever company."""
+    prompt: UseAppendAction[tuple[str, ...]] = ()
+    """What to draw, for a text-to-image run: seed s has the (s mod their number)-th; the run's own if not given."""
     labels: str | None = None
     """Class labels, as 3 or 0-9: seed s has the (s mod their number)-th of them; all classes if not given."""
     out: Path | None = None
@@ -39,6 +40,7 @@ class _Sample(Common):
 ABOUT = """Draw samples from a one-step generator, one network evaluation each.
 
   simdistill sample runs/digits --seeds 0-63 --labels 3
+  simdistill sample runs/faces --prompt "a smiling person with long red hair" --seeds 0-15
   simdistill sample fashion-mnist                          the shipped student: nothing needs to be trained
   simdistill sample student.safetensors                    runs/NAME/generator.safetensors, as somebody gave it away
 """
@@ -53,8 +55,8 @@ def run(words: Sequence[str]) -> None:
     in_folder = options.run.is_dir()
     teacher = own_teacher(options.teacher)
     if teacher is None and in_folder:
-        teacher = measuring.folder_teacher(RunFolder.open(options.run))
-    drawn = measuring.sample(options.run, seeds, labels, teacher, options.device, options.average)
+        teacher = measuring.folder_teacher(options.run)
+    drawn = measuring.sample(options.run, seeds, labels, teacher, options.device, options.average, options.prompt)
     out = options.out or (options.run if in_folder else Path()) / "samples.png"
     if teacher is not None and out.suffix != ".npy":
         drawn = teacher.pictured(drawn, options.device)

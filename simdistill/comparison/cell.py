@@ -17,7 +17,7 @@ from threading import Thread
 import torch
 
 from simdistill.comparison.jobs import figures_of
-from simdistill.evaluation.quality import TEACHER_STEPS, evaluate, reference_for, teacher_sampler
+from simdistill.evaluation.quality import evaluate, evaluations, reference_for, teacher_sampler
 from simdistill.files import write_atomically
 from simdistill.runs import RunFolder
 from simdistill.teachers.teacher import Teacher, load_teacher
@@ -40,7 +40,8 @@ def main(words: Sequence[str] | None = None) -> int:
     Thread(target=_end_with, args=[os.getppid()], daemon=True).start()
     measurements = Measurements(asked.milestones, seeds=1, beside_teacher=False)
     try:
-        run, teacher = RunFolder.open(asked.folder), load_teacher(asked.teacher)
+        run = RunFolder.open(asked.folder)
+        teacher = load_teacher(asked.teacher, recipe_of(run).teacher_levels)
         measure(asked.who, run, teacher, measurements, asked.samples, asked.seeds, asked.device)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -62,12 +63,13 @@ def measure(
     if who == "student":
         resume(run.path, teacher, device, measured=measurements)
         student = load_generator(run.path, teacher)[0].to(device)
-        sampler, evaluations = quiet(student), 1
+        sampler, count = quiet(student, teacher), 1
     else:
+        teacher = teacher.prepared(recipe)
         teacher.check(device)
-        sampler, evaluations = teacher_sampler(teacher), 2 * TEACHER_STEPS - 1
+        sampler, count = teacher_sampler(teacher), evaluations(teacher)
     reference = reference_for(teacher, device=device, stored=recipe.reference, features=recipe.features)
-    found = evaluate({who: (sampler, evaluations)}, teacher, reference, samples, seeds, device=device)[who]
+    found = evaluate({who: (sampler, count)}, teacher, reference, samples, seeds, device=device)[who]
     show(run, who, sampler, teacher, torch.device(device))
     about = {"reference": reference.name, "features": reference.extractor.name, "floor": reference.floor()}
     write_atomically(figures_of(run), json.dumps({**found, **about}, indent=2).encode())

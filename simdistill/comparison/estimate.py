@@ -63,7 +63,7 @@ def _timed(teacher: Teacher, recipe: Recipe, extractor: Extractor, setting: Sett
     noise = torch.randn(MILESTONE_SAMPLES, *teacher.shape, generator=torch.Generator().manual_seed(0))
     reference = Reference("noise", extractor, Statistics.of(extractor.features(noise)))
     began = time.perf_counter()
-    student = {"student": (quiet(trainer.snapshot()), 1)}
+    student = {"student": (quiet(trainer.snapshot(), teacher), 1)}
     evaluate(student, teacher, reference, MILESTONE_SAMPLES, 1, thorough=False, device=trainer.device)
     once = (time.perf_counter() - began) / MILESTONE_SAMPLES
     drawn = (setting.milestones + 1) * MILESTONE_SAMPLES + setting.samples * setting.evaluation_seeds

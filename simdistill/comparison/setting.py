@@ -43,8 +43,8 @@ class Setting:
 
     @cached_property
     def teacher(self) -> Teacher:
-        """The one teacher."""
-        return load_teacher(self.recipe.teacher)
+        """The one teacher, with the guidance that it is judged with."""
+        return load_teacher(self.recipe.teacher, self.recipe.teacher_levels).prepared(self.recipe)
 
     @cached_property
     def judged(self) -> Recipe:

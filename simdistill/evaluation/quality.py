@@ -20,12 +20,12 @@ from simdistill.evaluation.extractors import PIXELS, load_extractor
 from simdistill.evaluation.reference import Reference, data_reference, stored_reference
 from simdistill.evaluation.statistics import ALONE, Gathering, Statistics, Together
 from simdistill.sampling import heun, noise_from_seeds
-from simdistill.shapes import Condition, Data
+from simdistill.shapes import Data, Rows
 from simdistill.teachers.teacher import Teacher
 from simdistill.validation import require
 
-Sampler: TypeAlias = Callable[[Data, Condition], Data]
-"""sampler(z, condition): one sample for each row of standard normal z."""
+Sampler: TypeAlias = Callable[[Data, Rows], Data]
+"""sampler(z, rows): one sample for each row of standard normal z."""
 
 TEACHER_STEPS = 18  # of Heun's sampler: 35 evaluations, EDM's setting for small images
 REFERENCE_SEED = 2**31  # far from the seeds that are evaluated
@@ -57,20 +57,26 @@ def reference_for(
     if mixture is not None:
         own, what = mixture.sample(samples, torch.Generator().manual_seed(REFERENCE_SEED)), "exact samples"
     else:
-        seeds, labels = range(REFERENCE_SEED, REFERENCE_SEED + samples), balanced_labels(samples, teacher.classes)
+        seeds, labels = range(REFERENCE_SEED, REFERENCE_SEED + samples), balanced_labels(samples, teacher.conditions)
         own, what = draw(teacher_sampler(teacher), seeds, teacher.shape, labels, device), "samples of the teacher"
     law = mixture if extractor is PIXELS else None
     return Reference(f"{samples} {what}", extractor, Statistics.of(extractor.features(own)), mixture=law)
 
 
-def teacher_sampler(teacher: Teacher, steps: int = TEACHER_STEPS) -> Sampler:
-    """Heun's reference sampler over the teacher's own range of noise levels: 2 steps - 1 evaluations a sample."""
-    return lambda z, condition: heun(teacher.denoiser, z, condition, steps, teacher.sigma_min, teacher.sigma_max)
+def teacher_sampler(teacher: Teacher) -> Sampler:
+    """Heun's reference sampler over the teacher's own range of noise levels."""
+    levels = TEACHER_STEPS, teacher.sigma_min, teacher.sigma_max
+    return lambda z, rows: heun(teacher.denoiser, z, teacher.condition(rows, z.device), *levels)
 
 
-def balanced_labels(n: int, classes: int) -> Condition:
-    """0, 1, …, classes - 1, 0, 1, … `[n]`; None if there are no classes."""
-    return torch.arange(n) % classes if classes else None
+def evaluations(teacher: Teacher) -> int:
+    """How often `teacher_sampler` asks the network for a sample: 35 times, 70 with guidance."""
+    return (2 * TEACHER_STEPS - 1) * (1 if teacher.denoiser is teacher.unguided else 2)
+
+
+def balanced_labels(n: int, conditions: int) -> Rows:
+    """0, 1, …, conditions - 1, 0, 1, … `[n]`; None if there are none: labels, or the rows of prompts."""
+    return torch.arange(n) % conditions if conditions else None
 
 
 def batch_for(shape: Sequence[int]) -> int:
@@ -83,7 +89,7 @@ def draw(
     sampler: Sampler,
     seeds: Sequence[int],
     shape: Sequence[int],
-    condition: Condition = None,
+    condition: Rows = None,
     device: torch.device | str = "cpu",
 ) -> Data:
     """`[len(seeds), *shape]` on the CPU: one sample for each seed, and for each row of `condition` if there is one."""
@@ -166,7 +172,7 @@ def _noises(
 ) -> list[tuple[Tensor, Tensor | None]]:
     """Those rows of an evaluation seed's `samples` noises and labels, in batches on the device."""
     z = noise_from_seeds(range(seed * samples + rows.start, seed * samples + rows.stop), teacher.shape).to(device)
-    labels = balanced_labels(samples, teacher.classes)
+    labels = balanced_labels(samples, teacher.conditions)
     return _parts(z, None if labels is None else labels[rows.start : rows.stop].to(device), batch)
 
 

@@ -87,10 +87,10 @@ def _make(run: RunFolder, teacher: Teacher, device: Device) -> dict[str, Any]:
     student = load_generator(run.path)[0].to(device)
     start = Generator(starting_network(run, teacher).to(device), student.sigma_init)
     truth = mixture.sample(SAMPLES, torch.Generator().manual_seed(REFERENCE_SEED))
-    drawn = draw(quiet(student), range(SAMPLES), teacher.shape, device=device)
+    drawn = draw(quiet(student, teacher), range(SAMPLES), teacher.shape, device=device)
     write_atomically(run.path / "animation.webp", animation(read_frames(frames), mixture))
     write_atomically(run.path / "beside.png", beside(drawn, truth))
-    samplers = {"student": quiet(student), "undistilled": quiet(start)}
+    samplers = {"student": quiet(student, teacher), "undistilled": quiet(start, teacher)}
     seconds = [record["seconds"] for record in run.records() if "seconds" in record]
     figures = {
         "density": teacher.name,

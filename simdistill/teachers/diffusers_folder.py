@@ -1,46 +1,22 @@
-"""Teachers in diffusers' folders: UNet2DModel and class-conditional DiT, as `save_pretrained` writes them.
+"""Teachers in diffusers' folders, as `save_pretrained` writes them: conditioned on class labels, text, or nothing."""
 
-The networks are diffusers' own classes, filled from local files; nothing that a folder holds is executed. Their process
-is variance preserving, with the levels of the scheduler's betas; whatever else a scheduler's configuration says, as how
-to clip or to space steps, concerns samplers and not the teacher.
-"""
-
-import json
-from collections.abc import Generator
-from contextlib import contextmanager
 from functools import cached_property
-from importlib import import_module
 from pathlib import Path
-from textwrap import shorten
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from simdistill.shapes import Condition, Data, Pictures
-from simdistill.teachers.parametrisations import EpsilonPrediction, NearestTime, SamplePrediction, VelocityPrediction
+from simdistill.shapes import Data, Pictures
+from simdistill.teachers.diffusers_files import class_of, load_model, read_json
+from simdistill.teachers.diffusers_networks import KINDS, Config, DiffusersNetwork, Kind, Size
+from simdistill.teachers.diffusers_process import Levels, read_process
 from simdistill.validation import require
 
-PREDICTIONS = {"epsilon": EpsilonPrediction, "v_prediction": VelocityPrediction, "sample": SamplePrediction}
-SCHEDULERS = ("DDPMScheduler", "DDIMScheduler", "PNDMScheduler", "DPMSolverMultistepScheduler")
-"""Samplers of one and the same process: they name their betas alike."""
-
 AUTOENCODERS = {"vae": "AutoencoderKL", "vqvae": "VQModel"}  # by their place in a pipeline's folder
-HIGHEST = 160.0  # of DDPM's betas 157: above it a state is noise to within a percent, and a sampler's steps are wasted
+FORMERLY = {"ada_norm_zero": "DiTTransformer2DModel", "ada_norm_single": "PixArtTransformer2DModel"}
+"""What diffusers before 0.29 called Transformer2DModel, as PixArt's published folders still do, by its kind of norm."""
 DECODED = 8  # latents that the autoencoder is called with
-
-
-class DiffusersNetwork(nn.Module):
-    """A model of diffusers' as network(state, time, condition); the channels of a learned variance are dropped."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, state: Data, time: Tensor, condition: Condition = None) -> Data:
-        """The prediction, of the shape of `state`; `condition` is None or class labels `[batch]`."""
-        prediction = self.model(state, timestep=time, class_labels=condition, return_dict=False)[0]
-        return prediction[:, : state.shape[1]]
 
 
 class Decoder:
@@ -48,25 +24,32 @@ class Decoder:
 
     def __init__(self, folder: Path, kind: str) -> None:
         self.folder, self.kind = folder, kind
-        _check_class(_read_json(folder / "config.json"), folder, (kind,))
+        self._config = read_json(folder / "config.json")
+        class_of(self._config, folder, (kind,))
+
+    @property
+    def enlarges(self) -> int:
+        """A picture's side over its latents'."""
+        return 2 ** (len(self._config.get("block_out_channels", [0])) - 1)
 
     @torch.no_grad()
     def __call__(self, latents: Data) -> Pictures:
         """Pictures in [-1, 1], where the latents are."""
         autoencoder: Any = self._autoencoder.to(latents.device)
-        parts = (latents / autoencoder.config.scaling_factor).split(DECODED)
-        return torch.cat([autoencoder.decode(part, return_dict=False)[0] for part in parts])
+        config = autoencoder.config
+        encoded = latents / config.scaling_factor + (config.get("shift_factor") or 0.0)
+        return torch.cat([autoencoder.decode(part, return_dict=False)[0] for part in encoded.split(DECODED)])
 
     @cached_property
     def _autoencoder(self) -> nn.Module:
-        return _load(self.kind, self.folder)
+        return load_model(self.kind, self.folder)
 
 
-def read_folder(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
+def read_folder(folder: Path, levels: Levels = "scheduler") -> tuple[nn.Module, dict[str, Any]]:
     """The denoiser in a diffusers folder, frozen, and what else a `Teacher` of it is told.
 
     The folder is a pipeline's (with unet/ or transformer/, scheduler/ and perhaps vae/), or that of the network itself
-    with the scheduler's configuration in it or beside it. A DiT's null label is not used.
+    with the scheduler's configuration in it or beside it. `levels` are its scheduler's or the paper's [B.13].
 
     Raises `ValueError` with the remedy if something is missing, damaged, or not of a known kind, and if diffusers is
     not installed.
@@ -78,15 +61,17 @@ def read_folder(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
             f"teacher = '{folder}': no unet/config.json, transformer/config.json or config.json in it: "
             "must be a folder that diffusers' save_pretrained wrote"
         )
-    config = _read_json(network / "config.json")
-    kind = _kind(config, network)
-    shape, classes = _shape(config, network), _classes(config, kind, network)
+    config = read_json(network / "config.json")
+    name = _class(config, network)
+    kind = KINDS[name]
+    shape = _shape(config, kind, network)
     root, scheduler = _scheduler(folder)
-    adapter, levels = _process(scheduler)
-    denoiser = adapter(DiffusersNetwork(_load(kind, network)), NearestTime(levels))
-    sampled = levels[levels <= HIGHEST]
-    facts: dict[str, Any] = {"shape": shape, "classes": classes, "decode": _decoder(root)}
-    return denoiser, facts | {"sigma_min": float(sampled[0]), "sigma_max": float(sampled[-1])}
+    adapter, sigma_min, sigma_max = read_process(scheduler, kind.flows, levels)
+    decode = _decoder(root)
+    size: Size = (shape[1] * decode.enlarges, shape[2] * decode.enlarges) if decode else (shape[1], shape[2])
+    facts = {"shape": shape, "decode": decode, "sigma_min": sigma_min, "sigma_max": sigma_max}
+    facts |= _condition(config, name, network)
+    return adapter(DiffusersNetwork(load_model(name, network), kind, size)), facts
 
 
 def _scheduler(folder: Path) -> tuple[Path, Path]:
@@ -104,23 +89,16 @@ def _decoder(root: Path) -> Decoder | None:
     return Decoder(root / found[0], AUTOENCODERS[found[0]]) if found else None
 
 
-def _kind(config: dict[str, Any], folder: Path) -> str:
+def _class(config: Config, folder: Path) -> str:
     """The class of a network's configuration, by its present name."""
-    if config.get("_class_name") == "Transformer2DModel" and config.get("norm_type") == "ada_norm_zero":
-        return "DiTTransformer2DModel"  # before diffusers 0.29
-    return _check_class(config, folder, ("UNet2DModel", "DiTTransformer2DModel"))
+    if config.get("_class_name") == "Transformer2DModel" and config.get("norm_type") in FORMERLY:
+        return FORMERLY[config["norm_type"]]
+    return class_of(config, folder, tuple(KINDS))
 
 
-def _check_class(config: dict[str, Any], folder: Path, known: tuple[str, ...]) -> str:
-    name = config.get("_class_name")
-    require(name in known, f"{folder / 'config.json'}: _class_name", name, " or ".join(known))
-    require(not config.get("quantization_config"), f"{folder}: quantization_config", "given", "absent: load it in full")
-    return str(name)
-
-
-def _shape(config: dict[str, Any], folder: Path) -> tuple[int, ...]:
+def _shape(config: Config, kind: Kind, folder: Path) -> tuple[int, int, int]:
     """`(channels, height, width)` of one sample."""
-    path, size, channels = folder / "config.json", config.get("sample_size"), config.get("in_channels")
+    path, size, channels = folder / "config.json", config.get("sample_size", kind.side), config.get("in_channels")
     returned = config.get("out_channels")
     sides: Any = [size, size] if isinstance(size, int) else size
     sound = isinstance(sides, list) and len(sides) == 2 and all(isinstance(side, int) for side in sides)
@@ -130,85 +108,20 @@ def _shape(config: dict[str, Any], folder: Path) -> tuple[int, ...]:
     require(
         fits, f"{path}: out_channels", returned, f"{channels} as in_channels, or twice that with a learned variance"
     )
-    return (int(channels or 0), *sides)
+    return (int(channels or 0) // kind.packed, int(sides[0]), int(sides[1]))
 
 
-def _classes(config: dict[str, Any], kind: str, folder: Path) -> int:
-    """The number of class labels: of a DiT its null label, the last of its embeddings, is none."""
-    if kind == "DiTTransformer2DModel":
-        return int(config.get("num_embeds_ada_norm") or 0)
+def _condition(config: Config, name: str, folder: Path) -> dict[str, Any]:
+    """The text that the network takes, or the number of its class labels.
+
+    A DiT also has a null label, the last of its embeddings, which stands for no condition.
+    """
+    text = KINDS[name].text(config)
+    if text is not None:
+        return {"text": text}
+    if name == "DiTTransformer2DModel":
+        classes = int(config.get("num_embeds_ada_norm") or 0)
+        return {"classes": classes, "null": torch.tensor([classes])}
     embedded = config.get("class_embed_type")
     require(embedded is None, f"{folder / 'config.json'}: class_embed_type", embedded, "null: labels are integers")
-    return int(config.get("num_class_embeds") or 0)
-
-
-def _process(path: Path) -> tuple[Any, Tensor]:
-    """The adapter for what the network predicts, and the levels of its times, from the scheduler's configuration."""
-    config = _read_json(path)
-    scheduler, prediction = config.get("_class_name"), config.get("prediction_type", "epsilon")
-    require(scheduler in SCHEDULERS, f"{path}: _class_name", scheduler, f"one of {', '.join(SCHEDULERS)}")
-    require(prediction in PREDICTIONS, f"{path}: prediction_type", prediction, f"one of {', '.join(PREDICTIONS)}")
-    return PREDICTIONS[prediction], _levels(config, path)
-
-
-def _levels(config: dict[str, Any], path: Path) -> Tensor:
-    """sigma_t = √((1 - a_t)/a_t), a_t = Π_{s<=t} (1 - beta_s), ascending, float64; the last may be infinite."""
-    with _library() as diffusers:
-        try:
-            betas: Tensor = diffusers.DDPMScheduler.from_config(config).betas
-        except Exception as error:  # whatever diffusers raises
-            raise ValueError(f"{path}: betas cannot be read ({_short(error)})") from error
-    levels = torch.expm1(-torch.log1p(-betas.double()).cumsum(0)).sqrt()
-    rising = len(levels) > 1 and bool((levels.diff() > 0).all()) and 0 < float(levels[0]) < HIGHEST
-    require(rising, f"{path}: betas", betas[:3].tolist(), "between 0 and 1")
-    return levels
-
-
-def _load(kind: str, folder: Path) -> nn.Module:
-    """diffusers' class `kind` with exactly the weights in `folder`, float32, frozen; safetensors before .bin.
-
-    A .bin is read by torch's restricted unpickler, which builds tensors and refuses everything else.
-    """
-    with _library() as diffusers:
-        try:
-            model, report = getattr(diffusers, kind).from_pretrained(
-                str(folder),
-                local_files_only=True,
-                torch_dtype=torch.float32,
-                low_cpu_mem_usage=False,  # or missing weights raise in accelerate's words
-                output_loading_info=True,
-            )
-        except Exception as error:  # whatever diffusers raises
-            raise ValueError(f"{folder}: cannot be read as a {kind} ({_short(error)})") from error
-    odd = [f"{name} {what}" for what in ("missing", "unexpected", "mismatched") for name in report[f"{what}_keys"]]
-    require(not odd, f"{folder}: weights", odd[:3], f"those of a {kind} of its config.json, no more and no less")
-    return model.eval().requires_grad_(False)
-
-
-@contextmanager
-def _library() -> Generator[Any]:
-    """diffusers, imported when it is needed (it takes seconds), without its remarks."""
-    try:
-        diffusers: Any = import_module("diffusers")
-    except ImportError as error:
-        raise ValueError('teacher: its library is missing; pip install "simdistill[diffusers]"') from error
-    log = diffusers.utils.logging
-    verbosity = log.get_verbosity()
-    log.set_verbosity(log.CRITICAL)
-    try:
-        yield diffusers
-    finally:
-        log.set_verbosity(verbosity)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: cannot be read as JSON ({_short(error)})") from error
-    require(isinstance(values, dict), str(path), values, "a JSON object")
-    return values
-
-
-def _short(error: Exception) -> str:
-    return shorten(f"{type(error).__name__}: {error}", 300)
+    return {"classes": int(config.get("num_class_embeds") or 0)}

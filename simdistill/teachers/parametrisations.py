@@ -19,19 +19,18 @@ Network: TypeAlias = Callable[[Tensor, Tensor, Condition], Tensor]
 
 
 class NearestTime:
-    """sigma ↦ the index of the nearest level of a discrete process, in ln sigma: for networks trained on 0 … n - 1.
+    """sigma ↦ argmin_j |u_j - sigma|, the nearest level of a discrete process, for networks of times 0 … n - 1 [B.13].
 
-    `sigmas` are its levels in the order of its times; for cumulative products a_t of a variance-preserving process
+    `sigmas` are its levels u_j in the order of its times; for cumulative products a_t of a variance-preserving process
     they are √((1 - a_t)/a_t).
     """
 
     def __init__(self, sigmas: Tensor) -> None:
-        self.log_sigmas = sigmas.double().log()
+        self.sigmas = sigmas.double()
 
     def __call__(self, sigma: Sigma) -> Tensor:
         """The nearest time, int64 `[batch]`."""
-        distance = (sigma.double().log()[:, None] - self.log_sigmas.to(sigma.device)).abs()
-        return distance.argmin(1)
+        return (sigma.double()[:, None] - self.sigmas.to(sigma.device)).abs().argmin(1)
 
 
 class EpsilonPrediction(nn.Module):

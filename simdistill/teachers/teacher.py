@@ -1,6 +1,7 @@
 """What distillation needs to know of a teacher, and the ways of naming one."""
 
 import importlib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.resources import as_file, files
@@ -8,14 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from simdistill.data.densities import DENSITIES
+from simdistill.data.embeddings import Embeddings
 from simdistill.denoisers import Denoiser, residual
-from simdistill.shapes import Data, Pictures
+from simdistill.guidance import Guided
+from simdistill.recipes import Recipe
+from simdistill.shapes import Condition, Data, Pictures, Rows
 from simdistill.teachers.diffusers_folder import read_folder
+from simdistill.teachers.diffusers_process import Levels
 from simdistill.teachers.edm import read_edm
+from simdistill.teachers.encoders import encoder_of
 from simdistill.teachers.weights import read_network
+from simdistill.text import Prompts, Text, TextInput
 from simdistill.validation import require
 
 SMALL = 1_000_000  # parameters below which a second thread does not pay
@@ -27,9 +34,10 @@ SHIPPED = ("digits", "fashion-mnist")
 class Teacher:
     """A frozen denoiser and its facts: all that distillation is given, for there is no data.
 
-    `shape` is that of one sample. `classes` > 0 means that the condition is an integer label 0 … classes - 1.
-    [`sigma_min`, `sigma_max`] is the range that the denoiser was trained on; the reference sampler stays inside it.
-    `data` names the data set whose statistics judge the student ("digits"); without one it is judged against the
+    `shape` is that of one sample. `classes` > 0 means that the condition is an integer label 0 … classes - 1, `text`
+    that it is encoded text of that form, a row of `prompts`. `null`, one row, stands for no condition, which guidance
+    needs. [`sigma_min`, `sigma_max`] is the range that the denoiser was trained on; the reference sampler stays inside
+    it. `data` names the data set whose statistics judge the student ("digits"); without one it is judged against the
     teacher's own samples. `decode` turns samples that are latents into pictures in [-1, 1]; figures are taken of the
     latents. Raises `ValueError` for a range, a shape or a number of classes that cannot be.
     """
@@ -42,6 +50,9 @@ class Teacher:
     name: str = "teacher"
     data: str | None = None
     decode: Callable[[Data], Pictures] | None = None
+    text: TextInput | None = None
+    prompts: Prompts | None = None
+    null: Tensor | Text | None = None
 
     def __post_init__(self) -> None:
         listed = isinstance(self.shape, (tuple, list))  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -53,11 +64,64 @@ class Teacher:
         )
         require(self.classes >= 0, "classes", self.classes, "0 (unconditional) or the number of class labels")
         require(0 < self.sigma_min < self.sigma_max, "sigma_min", self.sigma_min, "above 0 and below sigma_max")
+        require(self.text is None or not self.classes, "classes", self.classes, "0 beside text: one condition alone")
+
+    @property
+    def unguided(self) -> Denoiser:
+        """The denoiser without its guidance."""
+        return self.denoiser.denoiser if isinstance(self.denoiser, Guided) else self.denoiser
+
+    def guide(self, denoiser: Denoiser, scale: float, interval: tuple[float, float] = (0.0, math.inf)) -> Denoiser:
+        """`denoiser`, of the teacher's kind, with classifier-free guidance (see `Guided`); as it is for a scale of 1.
+
+        Raises `ValueError` if nothing stands for no condition.
+        """
+        if scale == 1:
+            return denoiser
+        if self.null is None:
+            why = "knows nothing that stands for no condition, as a DiT's null label or the empty prompt does"
+            raise ValueError(f"guidance = {scale}: must be 1: teacher {self.name!r} {why}")
+        return Guided(denoiser, self.null, scale, interval)
+
+    def prepared(self, recipe: Recipe) -> "Teacher":
+        """The teacher with the recipe's prompts, if it takes text, and its guidance, in place of any that it has.
+
+        Raises `ValueError` if it takes text and has no prompts, or those of another encoder, or if it takes none.
+        """
+        if self.text is None:
+            require(recipe.prompts == "", "prompts", recipe.prompts, f"left out: {self.name!r} takes no text")
+            teacher = self
+        elif recipe.prompts:
+            prompts = Embeddings(Path(recipe.prompts))
+            what, remedy = f"prompts = '{recipe.prompts}'", "encode them anew, by this teacher's encoder"
+            for name in ("width", "pooled"):
+                found, wanted = getattr(prompts.encoding.text, name), getattr(self.text, name)
+                require(found == wanted, f"{what}: {name} of the text", found, f"{wanted}; {remedy}")
+            own = encoder_of(Path(self.name))
+            require(own in (None, prompts.encoding.encoder), f"{what}: encoded", "by another", f"by its own; {remedy}")
+            teacher = replace(self, prompts=prompts, null=prompts.empty)
+        else:
+            what = "prompts encoded by `simdistill encode`"
+            require(self.prompts is not None, "prompts", recipe.prompts, f"given for {self.name!r}: {what}")
+            teacher = self
+        guided = teacher.guide(self.unguided, recipe.teacher_guidance, recipe.guidance_interval)
+        return replace(teacher, denoiser=guided)
+
+    @property
+    def conditions(self) -> int:
+        """How many conditions there are to draw from: classes, or prompts; 0 without either."""
+        return self.classes if self.prompts is None else len(self.prompts)
+
+    def condition(self, rows: Rows, device: torch.device | str = "cpu") -> Condition:
+        """What the denoiser is given for those rows: themselves if they are labels, or the prompts on `device`."""
+        if rows is None or self.prompts is None:
+            return rows
+        return self.prompts[rows.cpu()].to(device)
 
     @property
     def trainable(self) -> nn.Module | None:
         """The denoiser as a module whose copies can be trained, or None (an exact density, a plain function)."""
-        module = self.denoiser if isinstance(self.denoiser, nn.Module) else None
+        module = self.unguided if isinstance(self.unguided, nn.Module) else None
         return module if module is not None and any(True for _ in module.parameters()) else None
 
     def pictured(self, samples: Data, device: torch.device | str = "cpu") -> Pictures:
@@ -73,17 +137,16 @@ class Teacher:
             self.denoiser.to(device).eval().requires_grad_(False)
         x_t = torch.zeros(2, *self.shape, device=device, requires_grad=True)
         sigma = torch.tensor([0.5, 1.0], device=device)
-        labels = torch.zeros(2, dtype=torch.int64, device=device) if self.classes else None
+        condition = self.blank(2, device)
         try:
-            difference = residual(self.denoiser, x_t, sigma, labels)
-            open_to_gradients = self.denoiser(x_t, sigma, labels).requires_grad
+            difference = residual(self.denoiser, x_t, sigma, condition)
+            open_to_gradients = self.denoiser(x_t, sigma, condition).requires_grad
         except ValueError:
             raise
         except Exception as error:  # whatever the user's own code raises
             raise ValueError(
                 f"teacher {self.name!r}: fails on x_t of shape {list(x_t.shape)}, sigma of shape [2] and "
-                f"{'labels of shape [2]' if self.classes else 'no labels'} ({type(error).__name__}: {error}); "
-                "check its shape and classes"
+                f"{self._conditions()} ({type(error).__name__}: {error}); check its shape and classes"
             ) from error
         require(open_to_gradients, "denoiser output", "cut off from x_t", "differentiable: no no_grad(), no detach()")
         finite = bool(torch.isfinite(difference).all())
@@ -92,13 +155,25 @@ class Teacher:
             difference.dtype == torch.float32, "denoiser output", difference.dtype, "float32; convert it with .float()"
         )
 
+    def blank(self, n: int, device: torch.device | str = "cpu") -> Condition:
+        """`n` conditions of the right shape, to try a network or simulate a training: label 0, prompts of zeros."""
+        if self.text is not None:
+            return self.text.blank(n, device)
+        return torch.zeros(n, dtype=torch.int64, device=device) if self.classes else None
 
-def load_teacher(name: str) -> Teacher:
+    def _conditions(self) -> str:
+        if self.text is not None:
+            return f"prompts of {self.text.tokens} tokens"
+        return "labels of shape [2]" if self.classes else "no labels"
+
+
+def load_teacher(name: str, levels: Levels = "scheduler") -> Teacher:
     """The teacher of that name: one of `SHIPPED` or `DENSITIES` (exact), a file, a folder or module:function.
 
-    A file is a .safetensors of this package or a .pkl of EDM's, a folder one of diffusers' (see `read_folder`); nothing
-    in them is executed. `package.module:function` is imported and called without arguments; it returns a `Teacher`.
-    Raises `ValueError` with the remedy if there is no such teacher, or if what is named gives something else.
+    A file is a .safetensors of this package or a .pkl of EDM's, a folder one of diffusers' (see `read_folder`, which is
+    told whose `levels`); nothing in them is executed. `package.module:function` is imported and called without
+    arguments; it returns a `Teacher`. Raises `ValueError` with the remedy if there is no such teacher, or if what is
+    named gives something else.
     """
     if name in SHIPPED:
         with as_file(files("simdistill") / "weights" / f"{name}-teacher.safetensors") as path:
@@ -109,7 +184,7 @@ def load_teacher(name: str) -> Teacher:
     if _is_file(name):
         return _from_file(Path(name))
     if Path(name).is_dir():
-        return _from_folder(Path(name))
+        return _from_folder(Path(name), levels)
     others = 'a .safetensors or .pkl file, a diffusers folder, or "package.module:function"'
     known = ", ".join((*SHIPPED, *DENSITIES, others))
     require(":" in name, "teacher", name, known)
@@ -139,8 +214,8 @@ def _from_file(path: Path) -> Teacher:
     )
 
 
-def _from_folder(path: Path) -> Teacher:
-    denoiser, facts = read_folder(path)
+def _from_folder(path: Path, levels: Levels) -> Teacher:
+    denoiser, facts = read_folder(path, levels)
     return Teacher(denoiser, name=str(path.resolve()), **facts)
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from simdistill.noise import LogNormal
 from simdistill.recipes import Recipe
 from simdistill.teachers.teacher import Teacher
+from simdistill.text import BlankPrompts
 from simdistill.training.ledger import WORKING, Ledger, hollow, without_data
 from simdistill.training.sharding import blocks
 from simdistill.training.trainer import DistillationTrainer
@@ -89,11 +90,11 @@ def forward(teacher: Teacher, module: nn.Module, batch: int) -> tuple[int, int]:
     with without_data(gpu=True) as ledger:
         network = hollow(module)
         x, sigma = torch.zeros(batch, *teacher.shape), torch.ones(batch)
-        labels = torch.zeros(batch, dtype=torch.int64) if teacher.classes else None
+        condition = teacher.blank(batch)
         ledger.book([*network.parameters(), *network.buffers()], "weights")
         ledger.restart()
         with torch.no_grad():
-            network(x, sigma, labels)
+            network(x, sigma, condition)
         return ledger.peak[WORKING], ledger.flops
 
 
@@ -129,9 +130,10 @@ def _trainer(teacher: Teacher, recipe: Recipe, module: nn.Module, ledger: Ledger
     """The trainer as it is after a step, with what it holds on the ledger."""
     own = teacher.trainable
     denoiser = hollow(own) if own is not None else teacher.denoiser
-    trainer = DistillationTrainer(
-        replace(teacher, denoiser=denoiser), recipe, None if module is own else hollow(module)
-    )
+    if teacher.text is not None:
+        teacher = replace(teacher, prompts=BlankPrompts(teacher.text), null=teacher.text.blank(1))
+    teacher = replace(teacher, denoiser=denoiser)
+    trainer = DistillationTrainer(teacher, recipe, None if module is own else hollow(module))
     averages = [ema.module for ema in trainer.averages]
     for name, held in zip(NETWORKS, ([denoiser], [trainer.online], [trainer.generator], averages), strict=True):
         for network in (one for one in held if isinstance(one, nn.Module)):

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterable
 from contextlib import ExitStack, contextmanager
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
@@ -102,7 +103,7 @@ def without_data(gpu: bool) -> Generator[Ledger]:
             modes.enter_context(_Copying())
             ledger = modes.enter_context(Ledger())
             if gpu:
-                modes.enter_context(_AutocastOfCUDA())
+                modes.enter_context(_autocast_of_cuda())
             yield ledger
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
@@ -131,17 +132,26 @@ class _Copying(TorchFunctionMode):
         return memo.setdefault(id(tensor), _blank(tensor))
 
 
-class _AutocastOfCUDA(TorchFunctionMode):
-    """CUDA's autocast computes norms and softmax in float32; the CPU's, which stands in for it, as they come."""
+@contextmanager
+def _autocast_of_cuda() -> Generator[None]:
+    """CUDA's autocast computes norms and softmax in float32; the CPU's, which stands in for it, as they come.
 
-    IN_FLOAT32 = (functional.group_norm, functional.layer_norm, functional.softmax, torch.softmax, Tensor.softmax)
+    Put in their places, not watched by a mode: that rests in the backward pass, where blocks are computed again.
+    """
+    places = [(functional, "group_norm"), (functional, "layer_norm"), (functional, "softmax")]
+    with ExitStack() as patches:
+        for place, name in (*places, (torch, "softmax"), (Tensor, "softmax")):
+            patches.enter_context(patch.object(place, name, _in_float32(getattr(place, name))))
+        yield
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        if func in self.IN_FLOAT32 and torch.is_autocast_enabled("cpu"):
+
+def _in_float32(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def computed(*args: Any, **kwargs: Any) -> Tensor:
+        if torch.is_autocast_enabled("cpu"):
             args = tuple(one.float() if isinstance(one, Tensor) else one for one in args)
-        return func(*args, **(kwargs or {}))
+        return function(*args, **kwargs)
+
+    return computed
 
 
 def _blank(tensor: Tensor) -> Tensor:

@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -65,21 +64,22 @@ class DistillationTrainer:
             fewest = processes.count * recipe.accumulation
             raise ValueError(f"batch = {recipe.batch}: must be at least processes × accumulation = {fewest}")
         self.recipe, self.device, self.processes = recipe, torch.device(device), processes
-        self.shape, self.classes = teacher.shape, teacher.classes
+        self.teacher = teacher
         self._sharded = processes.shards(recipe.shard)
-        teacher = replace(teacher, denoiser=self._placed(teacher.denoiser, trained=False))
         self.online = self._placed(copy.deepcopy(begin))
         self.generator = self._placed(Generator(copy.deepcopy(begin), recipe.sigma_init))
+        placed, interval = self._placed(teacher.unguided, trained=False), recipe.guidance_interval
+        online = teacher.guide(self.online, recipe.online_guidance, interval)
         self.distillation = Distillation(
-            teacher.denoiser,
-            self.online,
+            teacher.guide(placed, recipe.teacher_guidance, interval),
+            online,
             self.generator,
             recipe.objective,
             recipe.online_weighting,
             recipe.generator_weighting,
         )
         if recipe.share_samples:
-            online_loss = partial(denoising_loss, self.online, recipe.online_weighting)
+            online_loss = partial(denoising_loss, online, recipe.online_weighting)
             generator_loss = self._with_samples
         else:
             online_loss, generator_loss = self.distillation.denoising_loss, self.distillation.generator_loss
@@ -189,17 +189,21 @@ class DistillationTrainer:
     def _draw(self, update: str, law: NoiseLaw) -> Draw:
         """The random inputs of an update, as many rows of the whole batch as fall to this process."""
         recipe, rows, at = self.recipe, self.processes.rows(self.recipe.batch), (self.iteration, update)
-        z = normal_rows(rows, self.shape, recipe.seed, *at, "z")
-        eps = normal_rows(rows, self.shape, recipe.seed, *at, "eps")
+        z = normal_rows(rows, self.teacher.shape, recipe.seed, *at, "z")
+        eps = normal_rows(rows, self.teacher.shape, recipe.seed, *at, "eps")
         rng = stream(recipe.seed, *at)  # a number or two a sample: everyone draws all, and takes its own
         sigma = stratified(law, recipe.batch, rng)[rows]
-        labels = torch.randint(self.classes, (recipe.batch,), generator=rng)[rows] if self.classes else None
-        return Draw(self._sent(z), self._sent(sigma), self._sent(eps), None if labels is None else self._sent(labels))
+        among = self.teacher.conditions
+        which = torch.randint(among, (recipe.batch,), generator=rng)[rows] if among else None
+        condition = self.teacher.condition(which)
+        return Draw(self._sent(z), self._sent(sigma), self._sent(eps), self._sent(condition))
 
-    def _sent(self, tensor: Tensor) -> Tensor:
-        """The tensor on this process's device, without waiting for what the device still has to do."""
-        tensor = tensor.pin_memory() if self.device.type == "cuda" else tensor
-        return tensor.to(self.device, non_blocking=True)
+    def _sent(self, column: Any) -> Any:
+        """A tensor, or text, on this process's device, without waiting for what the device still has to do."""
+        if column is None:
+            return None
+        column = column.pin_memory() if self.device.type == "cuda" else column
+        return column.to(self.device, non_blocking=True)
 
     def _rates(self) -> tuple[float, float]:
         """Learning rates of online network and generator: risen, fallen, and halved at every setback."""

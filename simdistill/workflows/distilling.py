@@ -79,10 +79,12 @@ def distill(
     where a training goes wrong again and again.
     """
     check_logs(log)
+    teacher = teacher.prepared(recipe)
     with joined(device) as (processes, device):
         teacher.check("cpu" if processes.shards(recipe.shard) else device)
         check_reference(recipe.reference, recipe.features, teacher.shape)
-        recipe = replace(recipe, reference=whole(recipe.reference), features=whole(recipe.features))
+        files = {name: whole(getattr(recipe, name)) for name in ("prompts", "reference", "features")}
+        recipe = replace(recipe, **files)
         asked = {"verb": "distill", **to_mapping(replace(recipe, teacher=teacher.name))}
         run = processes.lead(lambda: RunFolder.create(Path(out), asked, overwrite))
         return _distill(run, teacher, recipe, device, processes, log)
@@ -104,7 +106,8 @@ def resume(
     """
     check_logs(log)
     run = RunFolder.open(Path(out))
-    recipe, teacher = recipe_of(run), teacher or teacher_of(run)
+    recipe = recipe_of(run)
+    teacher = (teacher or teacher_of(run)).prepared(recipe)
     with joined(device) as (processes, device):
         teacher.check("cpu" if processes.shards(recipe.shard) else device)
         return _distill(run, teacher, recipe, device, processes, log, measured)
@@ -128,6 +131,7 @@ def _distill(
 
     def keep() -> None:
         facts = {"sigma_init": recipe.sigma_init, "shape": teacher.shape, "classes": teacher.classes}
+        facts |= {"text": True} if teacher.text is not None else {}
         for k, average in enumerate(recipe.averages):
             denoiser = trainer.snapshot(k).denoiser
             processes.lead(partial(write_network, run.average(k), denoiser, average=repr(average), **facts))
@@ -141,7 +145,7 @@ def _distill(
             if not measured.seeds:
                 return {}, ""
             assert reference is not None  # only the first process measures
-            sampler = quiet(student)
+            sampler = quiet(student, teacher)
             found = milestone(run, iteration, sampler, teacher, reference, device, measured.seeds)
             for service in logs:
                 if run.picture(f"{iteration:08d}").exists():
@@ -180,8 +184,8 @@ def _reference(teacher: Teacher, recipe: Recipe, device: torch.device) -> Refere
 
 
 def whole(name: str) -> str:
-    """The path of a file that is there from wherever the run is resumed; other names as they are."""
-    return str(Path(name).resolve()) if Path(name).is_file() and name not in SHIPPED else name
+    """The path of a file or folder that is there from wherever the run is resumed; other names as they are."""
+    return str(Path(name).resolve()) if name and Path(name).exists() and name not in SHIPPED else name
 
 
 def _allow_tensor_cores() -> None:
@@ -203,7 +207,7 @@ def imitation(shape: tuple[int, ...]) -> Pretraining:
 def imitate(teacher: Teacher, path: Path, device: Device) -> None:
     """Fit a small network to samples of `teacher`, from its denoiser alone, and store it in `path`."""
     seeds = range(IMITATION_SEED, IMITATION_SEED + IMITATION_SAMPLES)
-    labels = balanced_labels(len(seeds), teacher.classes)
+    labels = balanced_labels(len(seeds), teacher.conditions)
     samples = draw(teacher_sampler(teacher), seeds, teacher.shape, labels, device)
     settings = imitation(teacher.shape)
     trainer = PretrainingTrainer(array_set("the teacher's samples", samples, labels), settings, device)

@@ -16,13 +16,13 @@ from torch.export import Dim, ExportedProgram
 
 from simdistill.denoisers import Preconditioned
 from simdistill.generator import Generator
-from simdistill.shapes import Condition, Data
-from simdistill.teachers.diffusers_folder import DiffusersNetwork
+from simdistill.shapes import Data, Rows
+from simdistill.teachers.diffusers_networks import DiffusersNetwork
 from simdistill.teachers.weights import NETWORKS, read_tensors
 from simdistill.validation import require
 
 About: TypeAlias = dict[str, Any]
-Sampler: TypeAlias = Callable[[Data, Condition], Data]
+Sampler: TypeAlias = Callable[[Data, Rows], Data]
 
 KEY = "generator"  # of the description, JSON, among a file's metadata
 FORMULA = "samples = c_skip z + b_skip + c_out F(c_in z + b_in, time, labels), F's first channels, as many as z has"
@@ -57,7 +57,7 @@ def _read_safetensors(generator: Generator, path: Path) -> Sampler:
     network, described = _network(copy.deepcopy(generator.denoiser))
     _weights(network).load_state_dict(tensors)
 
-    def sampler(z: Data, labels: Condition) -> Data:
+    def sampler(z: Data, labels: Rows) -> Data:
         if "formula" not in about:
             return Generator(network, about["sigma_init"])(z, labels)
         if labels is not None and described["labels"] == "one-hot":
@@ -166,7 +166,7 @@ def _read_onnx(generator: Generator, path: Path) -> Sampler:
     runtime: Any = import_module("onnxruntime")
     session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
 
-    def sampler(z: Data, labels: Condition) -> Data:
+    def sampler(z: Data, labels: Rows) -> Data:
         inputs = {"z": z.numpy()} | ({} if labels is None else {"labels": labels.numpy()})
         return torch.from_numpy(session.run(None, inputs)[0])
 

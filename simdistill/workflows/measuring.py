@@ -3,6 +3,7 @@
 import copy
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -14,11 +15,11 @@ from simdistill.configuration import settings_from_mapping
 from simdistill.evaluation.extractors import of_inception
 from simdistill.evaluation.pictures import picture, side_by_side
 from simdistill.evaluation.quality import (
-    TEACHER_STEPS,
     Sampler,
     balanced_labels,
     draw,
     evaluate,
+    evaluations,
     machine,
     reference_for,
     teacher_sampler,
@@ -30,6 +31,7 @@ from simdistill.generator import Generator
 from simdistill.recipes import Recipe
 from simdistill.runs import RunFolder
 from simdistill.shapes import Data
+from simdistill.teachers.encoders import TextEncoder
 from simdistill.teachers.teacher import Teacher, is_code, load_teacher
 from simdistill.teachers.weights import read_into, read_network
 from simdistill.training.processes import ALONE, Processes
@@ -51,21 +53,28 @@ def sample(
     teacher: Teacher | None = None,
     device: Device = "cpu",
     average: int = 0,
+    prompts: Sequence[str] = (),
 ) -> Data:
     """One sample a seed of the generator `out` (see `load_generator`), on the CPU.
 
-    Seed s has the label `labels[s % len(labels)]`, or s % classes for None. The same seed and label give the same
-    sample whatever the other seeds. `teacher` is needed if the network is one of your own. Raises `ValueError` for a
-    label that the generator does not know, or if there is no such generator.
+    Seed s has the label `labels[s % len(labels)]`, or s % classes for None; of a generator that takes text it has
+    `prompts[s % len(prompts)]`, encoded by the teacher's own encoder, or the run's prompts in turn. The same seed and
+    condition give the same sample whatever the other seeds. `teacher` is needed if the network is one of your own.
+    Raises `ValueError` for a condition that the generator does not know, or if there is no such generator.
     """
     generator, facts = load_generator(out, teacher, average)
-    classes: int = facts["classes"]
-    require(labels is None or classes > 0, "labels", labels, "left out: the generator is unconditional")
+    known = teacher or folder_teacher(out) or Teacher(generator.denoiser, tuple(facts["shape"]), facts["classes"])
+    require(labels is None or known.classes > 0, "labels", labels, "left out: the generator knows no classes")
+    require(not prompts or known.text is not None, "prompt", list(prompts), "left out: the generator takes no text")
     for label in labels or ():
-        require(0 <= label < classes, "labels", label, f"in 0 … {classes - 1}")
-    chosen = list(range(classes)) if labels is None else labels
-    condition = torch.tensor([chosen[seed % len(chosen)] for seed in seeds]) if chosen else None
-    return draw(quiet(generator.to(device)), seeds, facts["shape"], condition, device)
+        require(0 <= label < known.classes, "labels", label, f"in 0 … {known.classes - 1}")
+    if prompts:
+        known = replace(known, prompts=TextEncoder(Path(known.name), device)(prompts))
+    elif known.text is not None:
+        known = known.prepared(recipe_of(RunFolder.open(Path(out))))
+    chosen = range(known.conditions) if labels is None else labels
+    rows = torch.tensor([chosen[seed % len(chosen)] for seed in seeds]) if chosen else None
+    return draw(quiet(generator.to(device), known), seeds, known.shape, rows, device)
 
 
 def load_generator(
@@ -90,7 +99,7 @@ def load_generator(
     path = run.average(average)
     if not path.exists():
         raise ValueError(f"{path}: no such file yet; go on with `simdistill distill --resume {out}`")
-    return _read_generator(path, teacher or folder_teacher(run))
+    return _read_generator(path, teacher or folder_teacher(out))
 
 
 def _read_generator(path: Path, teacher: Teacher | None) -> tuple[Generator, dict[str, Any]]:
@@ -126,19 +135,20 @@ def evaluate_run(
     were measured on. Raises `ValueError` if there is no such run, or its reference cannot be had.
     """
     run = RunFolder.open(Path(out))
-    recipe, teacher = recipe_of(run), teacher or teacher_of(run)
+    recipe = recipe_of(run)
+    teacher = (teacher or teacher_of(run)).prepared(recipe)
     teacher.check(device)
     start = starting_network(run, teacher)
     averages = recipe.averages
     students = [load_generator(out, Teacher(start, teacher.shape), k)[0].to(device) for k in range(len(averages))]
     start.to(device)
     samplers: dict[str, tuple[Sampler, int]] = {
-        "teacher": (teacher_sampler(teacher), 2 * TEACHER_STEPS - 1),
-        "student": (quiet(students[0]), 1),
-        "undistilled": (quiet(Generator(start, students[0].sigma_init)), 1),
+        "teacher": (teacher_sampler(teacher), evaluations(teacher)),
+        "student": (quiet(students[0], teacher), 1),
+        "undistilled": (quiet(Generator(start, students[0].sigma_init), teacher), 1),
     }
     others = {f"average-{k}": repr(average) for k, average in enumerate(averages) if k > 0}
-    samplers |= {name: (quiet(student), 1) for name, student in zip(others, students[1:], strict=True)}
+    samplers |= {name: (quiet(student, teacher), 1) for name, student in zip(others, students[1:], strict=True)}
     if student_only:
         samplers = {name: sampler for name, sampler in samplers.items() if name not in ("teacher", "undistilled")}
     stored, features = reference or recipe.reference, features or recipe.features
@@ -203,13 +213,17 @@ def show(run: RunFolder, name: str, sampler: Sampler, teacher: Teacher, device: 
     write_atomically(run.picture(name), picture(teacher.pictured(drawn, device)))
 
 
-def folder_teacher(run: RunFolder) -> Teacher | None:
-    """The run's teacher if it came in a folder: of its network, one of a library's, the run stores only weights.
+def folder_teacher(out: str | Path) -> Teacher | None:
+    """The teacher of the run `out` if it came in a folder: of its network, a library's, the run stores only weights.
 
-    None for any other teacher, and if the folder is gone. Raises `ValueError` if it is damaged.
+    None for any other teacher, if the folder is gone, or if `out` is no run. Raises `ValueError` if it is damaged.
     """
-    folder = Path(str(run.configuration().get("teacher", "")))
-    return load_teacher(str(folder)) if folder.is_absolute() and folder.is_dir() else None
+    if not Path(out).is_dir():
+        return None
+    config = RunFolder.open(Path(out)).configuration()
+    folder = Path(str(config.get("teacher", "")))
+    levels = config.get("teacher_levels", "scheduler")
+    return load_teacher(str(folder), levels) if folder.is_absolute() and folder.is_dir() else None
 
 
 def starting_network(run: RunFolder, teacher: Teacher) -> nn.Module:
@@ -222,11 +236,12 @@ def starting_network(run: RunFolder, teacher: Teacher) -> nn.Module:
 
 def teacher_of(run: RunFolder) -> Teacher:
     """The teacher that a run's configuration names; `ValueError` if that is code, which only the user may name."""
-    name = recipe_of(run).teacher
+    recipe = recipe_of(run)
+    name = recipe.teacher
     if name == "teacher" or is_code(name):
         what = "an object in Python" if name == "teacher" else f"{name}, code of your own"
         raise ValueError(f"{run.path}: its teacher is {what}: name it again with --teacher package.module:function")
-    return load_teacher(name)
+    return load_teacher(name, recipe.teacher_levels)
 
 
 def recipe_of(run: RunFolder) -> Recipe:
@@ -242,7 +257,7 @@ def recipe_of(run: RunFolder) -> Recipe:
 
 def _first_samples(sampler: Sampler, teacher: Teacher, device: Device) -> Data:
     seeds = PICTURE_SEEDS if len(teacher.shape) == 3 else range(2000)
-    return draw(sampler, seeds, teacher.shape, balanced_labels(len(seeds), teacher.classes), device)
+    return draw(sampler, seeds, teacher.shape, balanced_labels(len(seeds), teacher.conditions), device)
 
 
 def _samples(run: RunFolder) -> int:
@@ -256,6 +271,6 @@ def _samples(run: RunFolder) -> int:
         return 0
 
 
-def quiet(generator: Generator) -> Sampler:
-    """The generator as a sampler, without gradients."""
-    return torch.no_grad()(generator)
+def quiet(generator: Generator, teacher: Teacher) -> Sampler:
+    """The generator as a sampler, without gradients, for the conditions of its teacher."""
+    return torch.no_grad()(lambda z, rows: generator(z, teacher.condition(rows, z.device)))

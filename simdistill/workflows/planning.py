@@ -121,7 +121,7 @@ def plan(name: str, recipe: Recipe, out: Path, gpus: Sequence[str] = (), counts:
 def teacher_of_plan(name: str, recipe: Recipe) -> Teacher:
     """The recipe's teacher, or, where it names none, the published architecture without weights."""
     if recipe.teacher:
-        return load_teacher(recipe.teacher)
+        return load_teacher(recipe.teacher, recipe.teacher_levels)
     known = name in ARCHITECTURES
     require(known, "--teacher", "", f"given for {name}: FILE.safetensors or module:function; its network is not known")
     denoiser = ARCHITECTURES[name].build()

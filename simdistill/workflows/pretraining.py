@@ -11,7 +11,7 @@ from simdistill.configuration import settings_from_mapping, to_mapping
 from simdistill.data.images import ImageSet, open_images
 from simdistill.evaluation.extractors import load_extractor
 from simdistill.evaluation.features import accuracy, train_classifier, write_classifier
-from simdistill.evaluation.quality import TEACHER_STEPS, evaluate, teacher_sampler
+from simdistill.evaluation.quality import evaluate, evaluations, teacher_sampler
 from simdistill.evaluation.reference import Reference, data_reference
 from simdistill.logs import check_logs, open_logs
 from simdistill.runs import RunFolder
@@ -21,8 +21,6 @@ from simdistill.training.loop import Loop, Measuring
 from simdistill.training.pretrain import Pretraining, PretrainingTrainer
 from simdistill.validation import require
 from simdistill.workflows.measuring import Device, milestone
-
-EVALUATIONS = 2 * TEACHER_STEPS - 1
 
 
 def pretrain(
@@ -102,7 +100,7 @@ def _pretrain(
     finally:
         for service in logs:
             service.close()
-    return evaluate({"teacher": (sampler, EVALUATIONS)}, teacher, reference, device=device)["teacher"]
+    return evaluate({"teacher": (sampler, evaluations(teacher))}, teacher, reference, device=device)["teacher"]
 
 
 def _reference(data: ImageSet, settings: Pretraining, device: Device) -> Reference:

@@ -1,0 +1,56 @@
+"""`simdistill encode`: prompts for text-to-image distillation, encoded once."""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from simdistill.commands.common import Common
+from simdistill.options import first_word, parse_options
+from simdistill.training.processes import joined
+from simdistill.validation import require
+from simdistill.workflows.encoding import encode
+
+
+@dataclass(frozen=True)
+class _Encode(Common):
+    prompts: Positional[Path] = Path()
+    """A .txt (one a line), .csv, .tsv, .parquet, .jsonl, .tar or .tar.gz, or a folder of them."""
+    teacher: Path = Path()
+    """The diffusers pipeline's folder whose text encoder is to be used."""
+    out: Path | None = None
+    """Folder of the encoded prompts; PROMPTS-encoded beside the prompts, if not given."""
+    column: str = ""
+    """What a table or JSON calls the prompts; the first of prompt, caption, text and txt if empty."""
+    batch: int = 32
+    """Prompts that the encoder takes at a time."""
+
+
+ABOUT = """Encode prompts by a teacher's text encoder, once, before the distillation, which then needs none in memory.
+
+  simdistill encode captions.txt --teacher pixart --out captions       for `distill … --prompts captions`
+  torchrun --standalone --nproc-per-node 4 -m simdistill encode SA1B_caption.tar.gz --teacher pixart --out captions
+
+How much room they will take is said first. Stopped, the same command goes on. Prompts are read once each; those longer
+than the encoder's limit are cut, and counted at the end.
+"""
+
+
+def run(words: Sequence[str]) -> None:
+    """`simdistill encode PROMPTS --teacher FOLDER …`."""
+    prompts, rest = first_word(words, "encode", "PROMPTS")
+    options = parse_options(_Encode(), [prompts, *rest], "encode PROMPTS", ABOUT)
+    require(options.teacher != Path(), "--teacher", "", "given: a diffusers pipeline's folder with its text encoder")
+    path = options.prompts
+    out = options.out or path.with_name(path.name.split(".")[0] + "-encoded")
+    with joined(options.device) as (processes, device):
+        done = encode(path, options.teacher, out, options.column, device, options.batch, processes)
+        if not processes.leads:
+            return
+    if done.cut:
+        print(f"warning: {done.cut:,} of {done.prompts:,} prompts were cut to {done.limit} tokens", file=sys.stderr)
+    found = {"out": str(out), **asdict(done)}
+    print(json.dumps(found) if options.json else f"{done.prompts:,} prompts in {out}, {done.size / 1e6:,.1f} MB")

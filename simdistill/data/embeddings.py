@@ -1,0 +1,167 @@
+"""Encoded prompts in a folder: written in parts, read row by row from memory-mapped files."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from simdistill.files import write_atomically
+from simdistill.text import Text, TextInput
+from simdistill.validation import require
+
+ABOUT = "embeddings.json"
+PROMPTS = "prompts.parquet"
+EMPTY = "empty.safetensors"
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How prompts were encoded, and in how many rows a part: what a folder of embeddings says of itself.
+
+    `trimmed` leaves out the tokens that only fill a row, for networks that do not see them. `digest` is one of the
+    prompts.
+    """
+
+    encoder: str
+    text: TextInput
+    trimmed: bool
+    prompts: int
+    digest: str
+    rows: int
+
+    @property
+    def parts(self) -> list[range]:
+        """The prompts of each part."""
+        return [range(start, min(start + self.rows, self.prompts)) for start in range(0, self.prompts, self.rows)]
+
+
+def part_of(folder: Path, k: int) -> Path:
+    """The file of the k-th part."""
+    return folder / f"part-{k:05d}.safetensors"
+
+
+def write_part(path: Path, text: Text, tokens: Sequence[int], encoding: Encoding) -> None:
+    """Store encoded prompts, atomically: their states one after the other, and how many tokens each had uncut."""
+    kept = [s[: int(m.sum())] if encoding.trimmed else s for s, m in zip(text.states, text.mask, strict=True)]
+    tensors = {
+        "states": torch.cat(kept).contiguous(),
+        "starts": torch.tensor([0, *(len(s) for s in kept)]).cumsum(0),
+        "tokens": torch.tensor(tokens),
+    }
+    if text.pooled is not None:
+        tensors["pooled"] = text.pooled.contiguous()
+    write_atomically(path, save(tensors))
+
+
+class _Part:
+    """A part's file, memory-mapped: of the states only those rows are read that are asked for."""
+
+    def __init__(self, path: Path, text: TextInput) -> None:
+        try:
+            self._file: Any = safe_open(path, framework="pt")
+            self._states = self._file.get_slice("states")
+            self.starts: list[int] = self._file.get_tensor("starts").tolist()
+            self.tokens: Tensor = self._file.get_tensor("tokens")
+            self.pooled: Tensor | None = self._file.get_tensor("pooled") if text.pooled else None
+        except (SafetensorError, OSError) as error:
+            raise ValueError(
+                f"{path}: damaged ({error}); delete it and encode the prompts again: the rest stays"
+            ) from error
+
+    def states(self, row: int) -> Tensor:
+        return self._states[self.starts[row] : self.starts[row + 1]]
+
+
+class Embeddings:
+    """Prompts that `simdistill encode` left in a folder; indexed by rows `[n]`, which gives their `Text`.
+
+    Raises `ValueError` if the folder is none of `simdistill encode`, or not finished.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.encoding = folder, read_encoding(folder)
+        missing = [k for k in range(len(self.encoding.parts)) if not part_of(folder, k).is_file()]
+        if missing or not (folder / EMPTY).is_file():
+            raise ValueError(
+                f"prompts = '{folder}': {len(missing)} parts are missing; repeat `simdistill encode`, which goes on"
+            )
+        self._parts: dict[int, _Part] = {}
+
+    def __len__(self) -> int:
+        return self.encoding.prompts
+
+    def __getitem__(self, rows: Tensor) -> Text:
+        for row in rows.tolist():
+            require(0 <= row < len(self), "prompt", row, f"in 0 … {len(self) - 1}")
+        places = (divmod(row, self.encoding.rows) for row in rows.tolist())
+        return self._text([(self._part(k), row) for k, row in places])
+
+    @cached_property
+    def empty(self) -> Text:
+        """The empty prompt, one row: what stands for no condition."""
+        return self._text([(_Part(self.folder / EMPTY, self.encoding.text), 0)])
+
+    @cached_property
+    def prompts(self) -> list[str]:
+        """What they were encoded from."""
+        return pl.read_parquet(self.folder / PROMPTS)["prompt"].to_list()
+
+    def longer_than(self, limit: int) -> int:
+        """How many of the prompts had more tokens than that before they were cut."""
+        return sum(int((self._part(k).tokens > limit).sum()) for k in range(len(self.encoding.parts)))
+
+    @property
+    def size(self) -> int:
+        """Bytes on the disk."""
+        return sum(part_of(self.folder, k).stat().st_size for k in range(len(self.encoding.parts)))
+
+    def _part(self, k: int) -> _Part:
+        if k not in self._parts:
+            self._parts[k] = _Part(part_of(self.folder, k), self.encoding.text)
+        return self._parts[k]
+
+    def _text(self, found: list[tuple[_Part, int]]) -> Text:
+        form = self.encoding.text
+        states = torch.zeros(len(found), form.tokens, form.width)
+        mask = torch.zeros(len(found), form.tokens, dtype=torch.bool)
+        pooled = torch.zeros(len(found), form.pooled) if form.pooled else None
+        for i, (part, row) in enumerate(found):
+            own = part.states(row)
+            states[i, : len(own)] = own
+            mask[i, : len(own)] = True
+            if pooled is not None and part.pooled is not None:
+                pooled[i] = part.pooled[row]
+        return Text(states, mask, pooled)
+
+
+def read_encoding(folder: Path) -> Encoding:
+    """What a folder of embeddings says of itself; `ValueError` if it is none."""
+    try:
+        values: Any = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        values["text"] = TextInput(**values["text"])
+        return Encoding(**values)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        what = "must be a folder that `simdistill encode` made"
+        raise ValueError(f"prompts = '{folder}': {what} ({type(error).__name__}: {error})") from error
+
+
+def begin(folder: Path, encoding: Encoding, prompts: list[str]) -> None:
+    """Write what the folder is and its prompts, or find that they are there; `ValueError` if it is of other ones."""
+    if (folder / ABOUT).exists():
+        there = read_encoding(folder)
+        changed = [name for name, value in asdict(encoding).items() if asdict(there)[name] != value]
+        require(not changed, f"--out = '{folder}': has prompts encoded with another", changed, "another folder")
+        return
+    if folder.exists() and any(folder.iterdir()):
+        raise ValueError(f"--out = '{folder}': is not empty, and no folder of embeddings; give another --out")
+    folder.mkdir(parents=True, exist_ok=True)
+    pl.DataFrame({"prompt": prompts}).write_parquet(folder / PROMPTS)
+    write_atomically(folder / ABOUT, json.dumps(asdict(encoding), indent=2).encode())

@@ -1,0 +1,124 @@
+"""Lists of prompts, in whatever file they come: text, tables, JSON lines, and tar archives as webdataset has them."""
+
+import json
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from simdistill.validation import require
+
+COLUMNS = ("prompt", "caption", "text", "txt")
+"""What the prompts are called in a table or a JSON object, in the order in which they are looked for."""
+LONGEST = 100_000  # bytes of a caption's file: whatever is longer is none
+
+
+def read_prompts(path: Path, column: str = "") -> list[str]:
+    """The prompts in a file, or in all files of a folder by name, each once, in their order, without blank ones.
+
+    A .txt has one a line. A .csv, .tsv, .parquet, .jsonl or .ndjson has them in `column`, by default the first of
+    `COLUMNS` that there is. A .tar or .tar.gz, as of webdataset or SAM-LLaVA-Captions10M, has them in its .txt members,
+    or in its .json members under `column`; nothing is unpacked. Raises `ValueError` if there are none, or a file is of
+    another kind, damaged, or without the column.
+    """
+    files = sorted(file for file in path.rglob("*") if _reader(file)) if path.is_dir() else [path]
+    if not path.exists() or not files:
+        what = "no such file" if not path.exists() else "no prompts in it"
+        raise ValueError(
+            f"prompts = '{path}': {what}: must be a .txt, .csv, .tsv, .parquet, .jsonl, .tar or a folder of them"
+        )
+    found: dict[str, None] = {}
+    for file in files:
+        reader = _reader(file)
+        if reader is None:
+            raise ValueError(f"prompts = '{file}': must be one of {', '.join(READERS)}, or a folder of them")
+        try:
+            found |= dict.fromkeys(" ".join(prompt.split()) for prompt in reader(file, column))
+        except (
+            OSError,
+            UnicodeError,
+            tarfile.TarError,
+            EOFError,
+            pl.exceptions.PolarsError,
+            json.JSONDecodeError,
+        ) as error:
+            raise ValueError(f"prompts = '{file}': cannot be read ({type(error).__name__}: {error})") from error
+    found.pop("", None)
+    require(len(found) > 0, f"prompts = '{path}': the number of prompts", 0, "at least 1")
+    return list(found)
+
+
+def _reader(path: Path) -> "Callable[[Path, str], Iterator[str]] | None":
+    found = [READERS[suffix] for suffix in READERS if path.name.lower().endswith(suffix) and path.is_file()]
+    return found[0] if found else None
+
+
+def _lines(path: Path, column: str) -> Iterator[str]:
+    with path.open(encoding="utf-8-sig") as file:
+        yield from file
+
+
+def _csv(path: Path, column: str) -> Iterator[str]:
+    separator = "\t" if path.suffix.lower() == ".tsv" else ","
+    yield from _table(path, pl.read_csv(path, separator=separator, infer_schema=False), column)
+
+
+def _parquet(path: Path, column: str) -> Iterator[str]:
+    names = pl.read_parquet_schema(path)
+    yield from _table(path, pl.read_parquet(path, columns=[_column(path, list(names), column)]), column)
+
+
+def _json_lines(path: Path, column: str) -> Iterator[str]:
+    with path.open(encoding="utf-8-sig") as file:
+        yield from (
+            _of_object(f"{path}, line {number}", line, column) for number, line in enumerate(file, 1) if line.strip()
+        )
+
+
+def _tar(path: Path, column: str) -> Iterator[str]:
+    """Read once from beginning to end, as a compressed one of gigabytes must be."""
+    with tarfile.open(path, "r|*") as archive:
+        for member in archive:
+            suffix = Path(member.name).suffix
+            if not member.isfile() or suffix not in (".txt", ".json") or member.size > LONGEST:
+                continue
+            file = archive.extractfile(member)
+            text = "" if file is None else file.read().decode("utf-8-sig")
+            yield text if suffix == ".txt" else _of_object(f"{path}: {member.name}", text, column)
+
+
+def _table(path: Path, table: pl.DataFrame, column: str) -> Iterator[str]:
+    values = table[_column(path, table.columns, column)]
+    require(values.dtype == pl.String, f"prompts = '{path}': column {values.name}", values.dtype, "of text")
+    yield from values.drop_nulls()
+
+
+def _of_object(where: str, text: str, column: str) -> str:
+    values: Any = json.loads(text)
+    require(isinstance(values, dict), where, text[:40], "a JSON object")
+    value = values[_column(where, list(values), column)]
+    require(isinstance(value, str), where, value, "text")
+    return value
+
+
+def _column(where: object, names: list[str], asked: str) -> str:
+    known = [name for name in ((asked,) if asked else COLUMNS) if name in names]
+    if not known:
+        what = f"no {asked}" if asked else f"none of {', '.join(COLUMNS)}"
+        raise ValueError(f"{where}: {what} among {', '.join(names[:8])}; name the prompts' own with --column")
+    return known[0]
+
+
+READERS: dict[str, Callable[[Path, str], Iterator[str]]] = {
+    ".txt": _lines,
+    ".csv": _csv,
+    ".tsv": _csv,
+    ".parquet": _parquet,
+    ".jsonl": _json_lines,
+    ".ndjson": _json_lines,
+    ".tar": _tar,
+    ".tar.gz": _tar,
+    ".tgz": _tar,
+}

@@ -1,0 +1,80 @@
+"""diffusers' files: configurations and weights, read by its own classes from local folders; nothing is executed."""
+
+import json
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from textwrap import shorten
+from typing import Any
+
+import torch
+from torch import nn
+
+from simdistill.validation import require
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file; `ValueError` if there is none."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: cannot be read as JSON ({short(error)})") from error
+    require(isinstance(values, dict), str(path), values, "a JSON object")
+    return values
+
+
+def class_of(config: Mapping[str, Any], folder: Path, known: tuple[str, ...]) -> str:
+    """The class that a configuration names; `ValueError` unless it is `known`, and its weights are not quantized."""
+    name = config.get("_class_name")
+    require(name in known, f"{folder / 'config.json'}: _class_name", name, " or ".join(known))
+    require(not config.get("quantization_config"), f"{folder}: quantization_config", "given", "absent: load it in full")
+    return str(name)
+
+
+def load_model(kind: str, folder: Path) -> nn.Module:
+    """diffusers' class `kind` with exactly the weights in `folder`, float32, frozen; safetensors before .bin.
+
+    A .bin is read by torch's restricted unpickler, which builds tensors and refuses everything else. Raises
+    `ValueError` for files that are missing, damaged, or of another network.
+    """
+    with library() as diffusers:
+        try:
+            model, report = getattr(diffusers, kind).from_pretrained(
+                str(folder),
+                local_files_only=True,
+                torch_dtype=torch.float32,
+                low_cpu_mem_usage=False,  # or missing weights raise in accelerate's words
+                output_loading_info=True,
+            )
+        except Exception as error:  # whatever diffusers raises
+            raise ValueError(f"{folder}: cannot be read as a {kind} ({short(error)})") from error
+    odd = [f"{name} {what}" for what in ("missing", "unexpected", "mismatched") for name in report[f"{what}_keys"]]
+    require(not odd, f"{folder}: weights", odd[:3], f"those of a {kind} of its config.json, no more and no less")
+    return model.eval().requires_grad_(False)
+
+
+@contextmanager
+def library() -> Generator[Any]:
+    """diffusers, imported when it is needed (it takes seconds), without its remarks and transformers'."""
+    try:
+        diffusers: Any = import_module("diffusers")
+        logs: list[Any] = [diffusers.utils.logging, import_module("transformers.utils.logging")]
+    except ImportError as error:
+        raise ValueError('teacher: its library is missing; pip install "simdistill[diffusers]"') from error
+    before = [(log, log.get_verbosity(), log.is_progress_bar_enabled()) for log in logs]
+    for log in logs:
+        log.set_verbosity(log.CRITICAL)
+        log.disable_progress_bar()
+    try:
+        yield diffusers
+    finally:
+        for log, verbosity, bar in before:
+            log.set_verbosity(verbosity)
+            if bar:
+                log.enable_progress_bar()
+
+
+def short(error: Exception) -> str:
+    """An error of somebody else's in one line."""
+    return shorten(f"{type(error).__name__}: {error}", 300)

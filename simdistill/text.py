@@ -1,0 +1,99 @@
+"""Prompts as a text encoder leaves them: what text-to-image networks are conditioned on."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Text:
+    """A batch of encoded prompts, one row each; it is indexed, split and moved between devices as a tensor is.
+
+    `states` are what the encoder says of each token, `mask` tells which tokens the prompt has and which only fill the
+    row, `pooled` is the one vector a prompt that some networks want besides.
+    """
+
+    states: Float[Tensor, "batch tokens width"]
+    mask: Bool[Tensor, "batch tokens"]
+    pooled: Float[Tensor, "batch pooled"] | None = None
+
+    def __len__(self) -> int:
+        return len(self.states)
+
+    def __getitem__(self, rows: slice | Tensor) -> "Text":
+        return self._each(lambda column: column[rows])
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> "Text":
+        """The same on `device`."""
+        return self._each(lambda column: column.to(device, non_blocking=non_blocking))
+
+    def half(self) -> "Text":
+        """The same in half precision."""
+        pooled = None if self.pooled is None else self.pooled.half()
+        return Text(self.states.half(), self.mask, pooled)
+
+    def pin_memory(self) -> "Text":
+        """A copy from which a GPU fetches without waiting."""
+        return self._each(Tensor.pin_memory)
+
+    def tensor_split(self, n: int) -> list["Text"]:
+        """`n` parts as equal as can be."""
+        pooled = [None] * n if self.pooled is None else self.pooled.tensor_split(n)
+        return [
+            Text(*part) for part in zip(self.states.tensor_split(n), self.mask.tensor_split(n), pooled, strict=True)
+        ]
+
+    def expand(self, n: int) -> "Text":
+        """Its only row, `n` times, without copies."""
+        return self._each(lambda column: column.expand(n, *column.shape[1:]))
+
+    @staticmethod
+    def cat(parts: Sequence["Text"]) -> "Text":
+        """The rows of all `parts`, which are of one form."""
+        pooled = [part.pooled for part in parts if part.pooled is not None]
+        states, mask = torch.cat([part.states for part in parts]), torch.cat([part.mask for part in parts])
+        return Text(states, mask, torch.cat(pooled) if pooled else None)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Text":
+        return Text(change(self.states), change(self.mask), None if self.pooled is None else change(self.pooled))
+
+
+@runtime_checkable
+class Prompts(Protocol):
+    """A list of encoded prompts: `prompts[rows]` is the `Text` of those rows, `[n]` on the CPU."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Tensor, /) -> Text: ...
+
+
+@dataclass(frozen=True)
+class TextInput:
+    """The text that a network takes: `tokens` a prompt of `width` numbers, and a pooled vector of `pooled`, or none."""
+
+    tokens: int
+    width: int
+    pooled: int = 0
+
+    def blank(self, n: int, device: torch.device | str = "cpu") -> Text:
+        """`n` prompts of zeros, every token counted: of the right shape, to try a network or simulate a training."""
+        pooled = torch.zeros(n, self.pooled, device=device) if self.pooled else None
+        mask = torch.ones(n, self.tokens, dtype=torch.bool, device=device)
+        return Text(torch.zeros(n, self.tokens, self.width, device=device), mask, pooled)
+
+
+@dataclass(frozen=True)
+class BlankPrompts:
+    """A list of one prompt of zeros, as long as only shapes matter."""
+
+    text: TextInput
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, rows: Tensor) -> Text:
+        return self.text.blank(len(rows), rows.device)

@@ -1,0 +1,108 @@
+"""Prompts encoded once, before a training, so that no text encoder is in memory during it."""
+
+import hashlib
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from simdistill.data.embeddings import EMPTY, Embeddings, Encoding, begin, part_of, write_part
+from simdistill.data.prompts import read_prompts
+from simdistill.evaluation.bar import progress_bar
+from simdistill.teachers.encoders import TextEncoder
+from simdistill.text import Text
+from simdistill.training.processes import ALONE, Processes
+from simdistill.validation import require
+from simdistill.workflows.measuring import Device
+
+PART = 2**30  # bytes of a part, before what only fills rows is left out
+MOST = 4096  # prompts of a part
+LOOKED_AT = 1000  # prompts whose tokens tell how much room all will take
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What `encode` left: how many prompts, how many of them were cut to `limit` tokens, and the bytes they take."""
+
+    prompts: int
+    cut: int
+    limit: int
+    size: int
+
+
+def encode(
+    prompts: Path,
+    teacher: Path,
+    out: Path,
+    column: str = "",
+    device: Device = "cpu",
+    batch: int = 32,
+    processes: Processes = ALONE,
+) -> Encoded:
+    """Encode the prompts in a file or folder (see `read_prompts`) by the text encoder of the pipeline in `teacher`.
+
+    They go into the folder `out` in parts; those that are there already stay as they are, and of several `processes`
+    each takes every so many-th. How much room they will take is said first, on stderr.
+
+    Raises `ValueError` if prompts or encoder cannot be read, `out` holds others, or the disk has not the room.
+    """
+    require(batch >= 1, "batch", batch, "at least 1")
+    texts = read_prompts(prompts, column)
+    half = torch.device(device).type == "cuda"
+    encoder = TextEncoder(teacher, device, torch.bfloat16 if half else torch.float32)
+    digest = hashlib.sha256("\n".join(texts).encode()).hexdigest()
+    form = encoder.text
+    rows = max(1, min(MOST, PART // (2 * form.tokens * form.width)))
+    encoding = Encoding(encoder.name, form, encoder.trimmed, len(texts), digest, rows)
+    processes.lead(lambda: begin(out, encoding, texts))
+    parts = [k for k in range(len(encoding.parts)) if not part_of(out, k).exists()]
+    processes.lead(lambda: _announce(texts, encoder, encoding, len(parts), out))
+    mine = parts[processes.rank :: processes.count]
+    with progress_bar("encoding", sum(len(encoding.parts[k]) for k in mine), processes.leads) as advance:
+        for k in mine:
+            _encode([texts[i] for i in encoding.parts[k]], encoder, encoding, part_of(out, k), batch, advance)
+    processes.lead(lambda: write_part(out / EMPTY, encoder.empty().half(), [0], encoding))
+    processes.add_up(torch.zeros(1))  # when all have written theirs
+    done = Embeddings(out)
+    return Encoded(len(texts), done.longer_than(encoder.limit), encoder.limit, done.size)
+
+
+def _encode(
+    texts: Sequence[str],
+    encoder: TextEncoder,
+    encoding: Encoding,
+    path: Path,
+    batch: int,
+    advance: Callable[[int], None],
+) -> None:
+    """One part."""
+    found: list[Text] = []
+    for start in range(0, len(texts), batch):
+        found.append(encoder(texts[start : start + batch]).half())
+        advance(len(found[-1]))
+    text = Text.cat(found)
+    finite = bool(text.states.isfinite().all())
+    require(finite, "the encoder's states", "too large", "below 65504, to be stored in 16 bits")
+    write_part(path, text, encoder.tokens(texts), encoding)
+
+
+def _announce(texts: Sequence[str], encoder: TextEncoder, encoding: Encoding, parts: int, out: Path) -> None:
+    """Say how much room the missing parts will take; `ValueError` if there is less."""
+    sample = texts[:: max(1, len(texts) // LOOKED_AT)]
+    form, counts = encoding.text, encoder.tokens(sample)
+    kept = sum(min(n, form.tokens) for n in counts) / len(counts) if encoding.trimmed else form.tokens
+    share = parts / len(encoding.parts)
+    size, free = share * 2 * len(texts) * (kept * form.width + form.pooled), shutil.disk_usage(out).free
+    print(
+        f"{len(texts):,} prompts, {kept:.1f} tokens each of {form.width} numbers in half precision: "
+        f"{_gigabytes(size)} more in {out}, where {_gigabytes(free)} are free",
+        file=sys.stderr,
+    )
+    require(size < free, f"--out = '{out}': free bytes", free, f"at least {size:,.0f}; give an --out on another disk")
+
+
+def _gigabytes(size: float) -> str:
+    return f"{size / 1e9:.2f} GB" if size > 1e8 else f"{size / 1e6:.1f} MB"

@@ -1,0 +1,100 @@
+"""A text-to-image student as a diffusers pipeline's folder, for `from_pretrained` and one inference step."""
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from simdistill.files import write_atomically
+from simdistill.generator import Generator
+from simdistill.sampling import noise_from_seeds
+from simdistill.teachers.diffusers_files import library, load_model, read_json
+from simdistill.teachers.diffusers_networks import DiffusersNetwork
+from simdistill.teachers.diffusers_process import PREDICTIONS
+from simdistill.teachers.teacher import Teacher
+from simdistill.text import Text
+from simdistill.validation import require
+from simdistill.workflows.exporting import CHECK_SEED, TOLERANCE, Exported
+from simdistill.workflows.measuring import folder_teacher, load_generator
+
+PIPELINES = ("PixArtAlphaPipeline", "StableDiffusionPipeline", "StableDiffusionXLPipeline")
+"""Those that scale their starting noise to the scheduler's first level, as the generator's is [B.14]; flows do not."""
+CHECKED = 3  # samples that are compared
+
+
+def export_pipeline(
+    out: str | Path, path: Path | None = None, teacher: Teacher | None = None, average: int = 0
+) -> Exported:
+    """Write the student of the run `out` as the folder of its teacher's pipeline, by default `pipeline` in the run's.
+
+    Network and scheduler are the student's, the rest is copied. Euler's one step from sigma_init to 0,
+    x - sigma_init F(x / √(1 + sigma_init²)) with x = sigma_init z, is the generator [B.14]; so the scheduler is an
+    Euler's whose one level, at the network's time for sigma_init, is that. Its samples are compared with the
+    generator's before the folder takes its place.
+
+    Raises `ValueError` if the run has no teacher of such a pipeline, the folder is there, or the samples differ by more
+    than 1e-4.
+    """
+    generator, _ = load_generator(out, teacher, average)
+    known = teacher or folder_teacher(out)
+    require(known is not None and known.text is not None, "--to", "diffusers", "for a run of a text-to-image folder")
+    assert known is not None
+    source, path = Path(known.name), path or Path(out) / "pipeline"
+    index = read_json(source / "model_index.json")
+    name = index.get("_class_name")
+    require(name in PIPELINES, "--to diffusers: the teacher's pipeline", name, f"one of {', '.join(PIPELINES)}")
+    require(not path.exists(), "--out", str(path), "a folder that is not there yet")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as temporary:
+        folder = Path(temporary) / path.name
+        part = "unet" if "unet" in index else "transformer"
+        shutil.copytree(source, folder, ignore=shutil.ignore_patterns(part, "scheduler"))
+        _write(generator, folder, part)
+        index["scheduler"] = ["diffusers", "EulerDiscreteScheduler"]
+        write_atomically(folder / "model_index.json", json.dumps(index, indent=2).encode())
+        difference = _difference(generator, known, folder, part)
+        require(difference <= TOLERANCE, f"{path}: difference from the generator", difference, f"at most {TOLERANCE}")
+        folder.rename(path)
+    return Exported(path, {"pipeline": name, "num_inference_steps": 1, "guidance_scale": 1.0}, difference)
+
+
+def _write(generator: Generator, folder: Path, part: str) -> None:
+    """The student's network and its scheduler: equal betas, as many as lead to its time, whose last level is its."""
+    adapter: Any = generator.denoiser
+    model: Any = adapter.network.model
+    sigma = torch.tensor([generator.sigma_init], dtype=torch.float64)
+    steps = int(adapter.time(sigma)[0]) + 1
+    beta = float(-torch.expm1(-torch.log1p(sigma**2) / steps))  # (1 - beta)^steps = 1 / (1 + sigma²)
+    prediction = next(name for name, kind in PREDICTIONS.items() if isinstance(adapter, kind))
+    with library() as diffusers:
+        diffusers.EulerDiscreteScheduler(
+            num_train_timesteps=steps,
+            trained_betas=[beta] * steps,
+            prediction_type=prediction,
+            timestep_spacing="trailing",
+        ).save_pretrained(folder / "scheduler")
+        model.save_pretrained(folder / part)
+
+
+@torch.no_grad()
+def _difference(generator: Generator, teacher: Teacher, folder: Path, part: str) -> float:
+    """The largest between the generator's samples and those of one step of what the folder holds, for random text."""
+    adapter: Any = generator.denoiser
+    assert teacher.text is not None
+    z, rng = noise_from_seeds(range(CHECK_SEED, CHECK_SEED + CHECKED), teacher.shape), torch.Generator().manual_seed(0)
+    blank = teacher.text.blank(CHECKED)
+    pooled = None if blank.pooled is None else torch.randn(blank.pooled.shape, generator=rng)
+    text = Text(torch.randn(blank.states.shape, generator=rng), blank.mask, pooled)
+    own: DiffusersNetwork = adapter.network
+    network = DiffusersNetwork(load_model(type(own.model).__name__, folder / part), own.kind, own.size)
+    with library() as diffusers:
+        scheduler: Any = diffusers.EulerDiscreteScheduler.from_pretrained(folder / "scheduler")
+        scheduler.set_timesteps(1)
+        (time,) = scheduler.timesteps
+        latents = z * scheduler.init_noise_sigma
+        prediction = network(scheduler.scale_model_input(latents, time), time.expand(CHECKED), text)
+        samples = scheduler.step(prediction, time, latents).prev_sample
+    return float((samples - generator(z, text)).abs().max())

@@ -1,0 +1,123 @@
+"""Lists of prompts: every kind of file gives the same ones, and bad files say what is wrong."""
+
+import gzip
+import io
+import json
+import tarfile
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from simdistill.data.prompts import COLUMNS, read_prompts
+
+TEXTS = ["a red hat", "Ünïcode, “quoted” and, commas", "two words"]
+
+
+def tar_of(path, members):
+    with tarfile.open(path, "w:gz" if path.suffix in (".gz", ".tgz") else "w") as archive:
+        for name, text in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(text.encode())
+            archive.addfile(info, io.BytesIO(text.encode()))
+    return path
+
+
+def txt(path):
+    path.write_text("\n".join(TEXTS) + "\n", encoding="utf-8")
+
+
+def csv(path):
+    separator = "\t" if path.suffix == ".tsv" else ","
+    pl.DataFrame({"id": [1, 2, 3], "caption": TEXTS}).write_csv(path, separator=separator)
+
+
+def parquet(path):
+    """As the Parquet conversion of SAM-LLaVA-Captions10M has them."""
+    pl.DataFrame({"__key__": ["sa_1", "sa_2", "sa_3"], "txt": TEXTS}).write_parquet(path)
+
+
+def jsonl(path):
+    path.write_text("".join(json.dumps({"text": t, "id": 0}) + "\n\n" for t in TEXTS), encoding="utf-8")
+
+
+def texts_in_a_tar(path):
+    """As SAM-LLaVA-Captions10M's one archive has them, a file a picture, with others between."""
+    tar_of(path, [("captions/sa_1.txt", TEXTS[0]), ("a.jpg", "pixels"), ("sa_2.txt", TEXTS[1]), ("sa_3.txt", TEXTS[2])])
+
+
+def json_in_a_tar(path):
+    """As webdataset's shards may."""
+    tar_of(path, [(f"{i:04d}.json", json.dumps({"caption": t, "url": "x"})) for i, t in enumerate(TEXTS)])
+
+
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [
+        ("p.txt", txt), ("p.csv", csv), ("p.tsv", csv), ("p.parquet", parquet), ("p.jsonl", jsonl), ("p.ndjson", jsonl),
+        ("p.tar", texts_in_a_tar), ("p.tar.gz", texts_in_a_tar), ("p.tgz", json_in_a_tar), ("s-0.tar", json_in_a_tar),
+    ],
+)  # fmt: skip
+def test_every_kind_of_file(tmp_path, name, write):
+    write(tmp_path / name)
+    assert read_prompts(tmp_path / name) == TEXTS
+
+
+def test_a_folder_has_all_its_files_by_name(tmp_path):
+    (tmp_path / "b.txt").write_text("second\n")
+    (tmp_path / "a.jsonl").write_text('{"prompt": "first"}\n')
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "c.txt").write_text("third\nfirst\n")
+    (tmp_path / "notes.md").write_text("not a prompt")
+    assert read_prompts(tmp_path) == ["first", "second", "third"]
+
+
+@given(lines=st.lists(st.text(st.characters(blacklist_categories=("Cs", "Cc", "Zl", "Zp")), max_size=12), min_size=1))
+def test_each_once_in_order_and_never_blank(tmp_path_factory, lines):
+    path = tmp_path_factory.mktemp("lines") / "p.txt"
+    path.write_text("\n".join([*lines, "last"]), encoding="utf-8")
+    expected = list(dict.fromkeys(text for line in [*lines, "last"] if (text := " ".join(line.split()))))
+    assert read_prompts(path) == expected
+
+
+def test_a_column_by_its_name(tmp_path):
+    pl.DataFrame({"prompt": ["short"], "long": ["a long one"]}).write_parquet(tmp_path / "p.parquet")
+    assert read_prompts(tmp_path / "p.parquet", "long") == ["a long one"]
+    assert read_prompts(tmp_path / "p.parquet") == ["short"]
+    assert COLUMNS[0] == "prompt"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("p.txt", b"\n  \n", "the number of prompts = 0: must be at least 1"),
+        ("p.txt", b"\xff\xfe\x00", "cannot be read (UnicodeDecodeError"),
+        ("p.csv", b"id,name\n1,2\n", "none of prompt, caption, text, txt among id, name; name the prompts' own"),
+        ("p.jsonl", b"{\n", "cannot be read (JSONDecodeError"),
+        ("p.jsonl", b"[1]\n", "line 1 = '[1]\\n': must be a JSON object"),
+        ("p.jsonl", b'{"text": 3}\n', "line 1 = 3: must be text"),
+        ("p.parquet", b"PAR1", "cannot be read ("),
+        ("p.tar", b"no archive", "cannot be read (ReadError"),
+        ("p.tar.gz", gzip.compress(b"x" * 600)[:-9], "cannot be read ("),
+        ("p.docx", b"x", "must be one of .txt, .csv"),
+    ],
+)  # fmt: skip
+def test_bad_files(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=r"(?s).*") as error:
+        read_prompts(tmp_path / name)
+    assert message in str(error.value), error.value
+
+
+def test_no_file(tmp_path):
+    with pytest.raises(ValueError, match="no such file"):
+        read_prompts(tmp_path / "nowhere.txt")
+    with pytest.raises(ValueError, match="no prompts in it"):
+        read_prompts(tmp_path)
+
+
+def test_numbers_are_no_prompts(tmp_path):
+    pl.DataFrame({"text": [1, 2]}).write_parquet(tmp_path / "p.parquet")
+    with pytest.raises(ValueError, match="column text = Int64: must be of text"):
+        read_prompts(tmp_path / "p.parquet")
