@@ -146,7 +146,7 @@ FASHION_MNIST = replace(
     DIGITS,
     teacher="fashion-mnist",
     features="fashion-mnist",
-    generator_noise=LogNormal(-1.0, 1.2),
+    generator_noise=SIM_TIMES,
     online_weighting=EDM(sigma_data=0.664),
     generator_lr=4e-4,
     online_lr=4e-4,
