@@ -136,6 +136,7 @@ def test_an_interrupted_encoding_goes_on(folder, tmp_path, monkeypatch, capsys):
     assert len(Embeddings(tmp_path / "out")[torch.arange(3)]) == 3
 
 
+@pytest.mark.slow
 def test_two_processes_write_the_same_parts(folder, tmp_path):
     texts = [f"a person with {word}" for word in ["red", "blue", "green", "hair", "hat", "glasses"]]
     prompts = write(tmp_path / "p.txt", texts)
@@ -311,6 +312,7 @@ def test_a_run_from_prompts_to_samples(folder, tmp_path, capsys):
     assert "--to = 'onnx': must be diffusers, for a text-to-image generator" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_plan_needs_no_prompts(folder, capsys):
     assert main(["plan", "pixart-512", "--teacher", str(folder), "--teacher-levels", "scheduler", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["parameters"] == sum(

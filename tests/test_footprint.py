@@ -188,6 +188,7 @@ def test_half_precision_takes_less_on_a_cpu_than_on_a_gpu():
     assert of(replace(half, precision="fp16")).memory == sizes[1]
 
 
+@pytest.mark.slow
 def test_blocks_are_computed_again_in_the_precision_of_a_gpu():
     """Norms in float32 the second time too, or torch would refuse what it had not saved."""
     half = replace(Recipe(batch=8), precision="bf16")
