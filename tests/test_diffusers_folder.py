@@ -16,6 +16,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from text_models import SHORT, autoencoder
 
 from simdistill.cli import main
 from simdistill.denoisers import residual
@@ -30,7 +31,6 @@ from simdistill.workflows import distilling, measuring
 diffusers = pytest.importorskip("diffusers")
 
 ROOT = Path(__file__).parents[1]
-SHORT = {"num_train_timesteps": 20, "clip_sample": False}  # sigma_max = 0.48: a random network's samples stay small
 
 
 def unet(**more):
@@ -58,18 +58,6 @@ def dit(**more):
     return model
 
 
-def autoencoder():
-    torch.manual_seed(0)
-    return diffusers.AutoencoderKL(
-        block_out_channels=(4, 4),
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        latent_channels=4,
-        norm_num_groups=2,
-        scaling_factor=0.3,
-    )
-
-
 def scheduler(**more):
     return diffusers.DDIMScheduler(**{**SHORT, **more})
 
@@ -86,7 +74,7 @@ def pixels(tmp_path_factory):
 def latents(tmp_path_factory):
     """A pipeline's folder with a DiT of ten classes and its autoencoder."""
     folder = tmp_path_factory.mktemp("teachers") / "dit"
-    diffusers.DiTPipeline(dit(), autoencoder(), scheduler()).save_pretrained(folder)
+    diffusers.DiTPipeline(dit(), autoencoder(diffusers), scheduler()).save_pretrained(folder)
     return folder
 
 
@@ -148,7 +136,7 @@ def test_a_pipelines_pictures_are_ours(pixels):
 @pytest.mark.parametrize("guidance", [1.0, 2.0])
 def test_a_dits_pictures_are_ours(tmp_path, guidance):
     network = dit(num_embeds_ada_norm=1000).eval()  # the pipeline knows no other null label than 1000
-    pipeline = diffusers.DiTPipeline(network, autoencoder(), scheduler())
+    pipeline = diffusers.DiTPipeline(network, autoencoder(diffusers), scheduler())
     pipeline.set_progress_bar_config(disable=True)
     pipeline.save_pretrained(tmp_path)
     rng, labels = torch.Generator().manual_seed(3), [7, 0, 9, 7]

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from text_encoders import pipeline
-from text_models import FLOWS, TINY, S, euler
+from text_models import FLOWS, TINY, S, euler, start
 
 from simdistill.cli import main
 from simdistill.configuration import to_mapping
@@ -59,13 +59,7 @@ def test_from_a_prompt_to_a_picture_as_its_pipeline_does(tmp_path, name):
         size |= {"guidance_scale": 3.0, "latents": z}
         size |= {"use_resolution_binning": False, "clean_caption": False} if name == "PixArtAlphaPipeline" else {}
     images = theirs(PROMPTS, **size, **steps).images
-    if name in FLOWS:
-        sigmas = [s / (1 - s) for s in theirs.scheduler.sigmas.tolist()[:-1]]
-        x = z * (1 + sigmas[0])
-    else:
-        alphas = theirs.scheduler.alphas_cumprod.double()[theirs.scheduler.timesteps]
-        sigmas = ((1 - alphas) / alphas).sqrt().tolist()
-        x = z * (1 + sigmas[0] ** 2) ** 0.5
+    x, sigmas = start(theirs, z)
     guided = replace(teacher, prompts=text, null=null).prepared(Recipe(teacher_guidance=3.0))
     ours = teacher.pictured(euler(guided, x, sigmas, guided.condition(torch.arange(3))))
     np.testing.assert_allclose((ours / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).numpy(), images, rtol=0, atol=2e-5)

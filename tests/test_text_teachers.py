@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from text_models import FLOWS, PIXART, SHORT, TINY, S, autoencoder, euler
+from text_models import FLOWS, PIXART, SHORT, TINY, S, autoencoder, euler, start
 
 from simdistill.recipes import Recipe
 from simdistill.teachers.diffusers_process import paper_levels
@@ -74,13 +74,7 @@ def test_samples_are_its_pipelines_own(tmp_path, name, scale, rng):
     latents = pipeline._pack_latents(z, 3, 4, 8, 8) if name == "FluxPipeline" else z
     steps = {"sigmas": S} if name in FLOWS else {"num_inference_steps": 4}
     theirs = pipeline(**sent, **steps, latents=latents, output_type="np").images
-    if name in FLOWS:
-        sigmas = [s / (1 - s) for s in pipeline.scheduler.sigmas.tolist()[:-1]]
-        x = z * (1 + sigmas[0])
-    else:
-        alphas = pipeline.scheduler.alphas_cumprod.double()[pipeline.scheduler.timesteps]
-        sigmas = ((1 - alphas) / alphas).sqrt().tolist()
-        x = z * (1 + sigmas[0] ** 2) ** 0.5
+    x, sigmas = start(pipeline, z)
     guided = replace(teacher, prompts=text, null=null).prepared(Recipe(teacher_guidance=scale))
     ours = teacher.pictured(euler(guided, x, sigmas, text))
     ours = (ours / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).numpy()
@@ -151,8 +145,7 @@ def test_flux_dev_is_told_its_pipelines_default_guidance(tmp_path):
     sent = {"prompt_embeds": text.states, "pooled_prompt_embeds": text.pooled, "height": 16, "width": 16}
     packed = pipeline._pack_latents(z, 3, 4, 8, 8)
     theirs = pipeline(**sent, sigmas=S, latents=packed, output_type="np").images
-    sigmas = [s / (1 - s) for s in pipeline.scheduler.sigmas.tolist()[:-1]]
-    ours = teacher.pictured(euler(teacher, z * (1 + sigmas[0]), sigmas, text))
+    ours = teacher.pictured(euler(teacher, *start(pipeline, z), text))
     assert ((ours / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1) - torch.from_numpy(theirs)).abs().max() < 2e-5
 
 

@@ -80,3 +80,13 @@ def euler(teacher, x, sigmas, condition):
         slope = -residual(teacher.denoiser, x, torch.full((len(x),), sigma), condition) / sigma
         x = x + (following - sigma) * slope
     return x
+
+
+def start(pipeline, z):
+    """Where the samplers of a pipeline that has just been called began with noise `z`, and their levels."""
+    if "Flow" in type(pipeline.scheduler).__name__:
+        sigmas = [s / (1 - s) for s in pipeline.scheduler.sigmas.tolist()[:-1]]
+        return z * (1 + sigmas[0]), sigmas
+    alphas = pipeline.scheduler.alphas_cumprod.double()[pipeline.scheduler.timesteps]
+    sigmas = ((1 - alphas) / alphas).sqrt().tolist()
+    return z * (1 + sigmas[0] ** 2) ** 0.5, sigmas
