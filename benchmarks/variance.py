@@ -101,8 +101,8 @@ def _gram(
     rows: list[Tensor] = []
     for _ in range(draws):
         n = trainer.recipe.batch
-        z, eps = (torch.randn(n, *trainer.shape, generator=rng) for _ in range(2))
-        labels = torch.randint(trainer.classes, (n,), generator=rng)
+        z, eps = (torch.randn(n, *trainer.teacher.shape, generator=rng) for _ in range(2))
+        labels = torch.randint(trainer.teacher.classes, (n,), generator=rng)
         if update == "online":
             loss = trainer.distillation.denoising_loss(z, levels(n), eps, labels)
             gradients = torch.autograd.grad(loss.mean(), list(network.parameters()))
