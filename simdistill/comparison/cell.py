@@ -60,12 +60,12 @@ def measure(
 ) -> None:
     """Bring the run to its end, if it is a student's, and store its figures beside it."""
     recipe = recipe_of(run)
+    teacher = teacher.prepared(recipe)
     if who == "student":
         resume(run.path, teacher, device, measured=measurements)
         student = load_generator(run.path, teacher)[0].to(device)
         sampler, count = quiet(student, teacher), 1
     else:
-        teacher = teacher.prepared(recipe)
         teacher.check(device)
         sampler, count = teacher_sampler(teacher), evaluations(teacher)
     reference = reference_for(teacher, device=device, stored=recipe.reference, features=recipe.features)

@@ -53,7 +53,7 @@ class Setting:
         exact = self.teacher.data is not None or isinstance(self.teacher.denoiser, GaussianMixture)
         if not stored and not exact:  # samples of the teacher, drawn once instead of by every cell
             stored = str((self.out / "reference.npz").resolve())
-        return replace(self.recipe, reference=stored, features=features)
+        return replace(self.recipe, reference=stored, features=features, prompts=whole(self.recipe.prompts))
 
     @cached_property
     def cells(self) -> list[Cell]:
