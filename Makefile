@@ -15,7 +15,7 @@ test: .venv/ready
 
 # The end-to-end runs, minutes each.
 test-slow: .venv/ready
-	$(BIN)/pytest -n 2 -m slow --timeout 900
+	$(BIN)/pytest -n 2 --dist worksteal -m slow --timeout 900
 
 # Speed, memory and time to quality against a plain loop: renews benchmarks/results.json and docs/speed.md.
 bench: .venv/ready

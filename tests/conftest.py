@@ -16,6 +16,13 @@ install_import_hook("simdistill", "conftest.checked")
 
 torch.set_num_threads(1)
 
+LONGEST = ("test_footprint", "test_end_to_end")
+
+
+def pytest_collection_modifyitems(items):
+    """The tests of minutes first, so that no worker is left alone with one at the end."""
+    items.sort(key=lambda item: item.path.stem not in LONGEST)
+
 
 @pytest.fixture
 def rng() -> torch.Generator:
