@@ -16,7 +16,7 @@ VERBS = {
     "gallery": "distil densities in two dimensions, with animations and figures: the method, seen whole",
     "encode": "encode prompts by a text-to-image teacher's text encoder, before it is distilled",
     "stats": "compute the reference statistics of images that samples are compared with",
-    "export": "write a run's generator as safetensors, ONNX or a torch program that runs without this package",
+    "export": "write a run's generator as safetensors, ONNX, a torch program or a diffusers pipeline",
     "watch": "show a run in progress as a live page: pictures, curves, speed",
     "pretrain": "train a teacher on images",
     "convert": "store a published teacher, an EDM .pkl, as safetensors, or images as a zip in EDM's format",

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from simdistill.averages import Average, HalfLife
 from simdistill.distances import PseudoHuber
@@ -10,6 +10,8 @@ from simdistill.noise import Clamped, DiscreteVP, Karras, Law, LogNormal, Trunca
 from simdistill.objectives import DiffInstruct, Objective, ScoreIdentity, ScoreImplicitMatching
 from simdistill.validation import require
 from simdistill.weightings import EDM, InverseError, Uniform, VPScore, Weighting
+
+Levels: TypeAlias = Literal["scheduler", "paper"]
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Recipe:
     """Online updates before each generator update."""
     prompts: str = ""
     """For a teacher that takes text: the folder of prompts that `simdistill encode` made."""
-    teacher_levels: Literal["scheduler", "paper"] = "scheduler"
+    teacher_levels: Levels = "scheduler"
     """Noise levels of the times of a diffusers FOLDER: its scheduler's, or the paper's for PixArt's [B.13]."""
     teacher_guidance: float = 1.0
     """Classifier-free guidance of the teacher, here and in its samples; 1 is none."""

@@ -6,8 +6,10 @@ import subprocess
 import sys
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -81,7 +83,8 @@ def test_what_is_stored_is_what_was_encoded(tmp_path, monkeypatch, name):
     texts = [*PROMPTS, "person on a blue background", "short hair"]
     done = encoding.encode(tmp_path / write(tmp_path / "p.txt", texts), tmp_path / "pipeline", tmp_path / "out")
     stored, encoder = Embeddings(tmp_path / "out"), TextEncoder(tmp_path / "pipeline")
-    assert (len(stored), stored.prompts, done.prompts, done.cut) == (5, texts, 5, 0)
+    assert (len(stored), done.prompts, done.cut) == (5, 5, 0)
+    assert pl.read_parquet(tmp_path / "out" / "prompts.parquet")["prompt"].to_list() == texts
     rows = torch.tensor([4, 0, 3, 0])
     expected, found = encoder([texts[i] for i in rows]), stored[rows]
     counted = expected.mask[..., None]
@@ -120,7 +123,7 @@ def test_an_interrupted_encoding_goes_on(folder, tmp_path, monkeypatch, capsys):
         "part-00000.safetensors",
         "part-00001.safetensors",
     ]
-    with pytest.raises(ValueError, match="1 parts are missing; repeat `simdistill encode`, which goes on"):
+    with pytest.raises(ValueError, match="2 files are missing; repeat `simdistill encode`, which goes on"):
         Embeddings(tmp_path / "out")
     before = part_of(tmp_path / "out", 0).stat().st_mtime_ns
     capsys.readouterr()
@@ -180,6 +183,40 @@ def test_long_prompts_are_cut_and_counted(folder, tmp_path, capsys):
 # ---- refused
 
 
+def named(folder, value):
+    """Another text encoder in a pipeline's index."""
+    path = folder / "model_index.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "text_encoder": value}))
+
+
+class Payload:
+    """A pickle that makes a file when it is loaded."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def test_nothing_in_a_folder_is_executed(folder, tmp_path, capsys):
+    """A hostile pickle in place of the encoder's weights, and a module that is named as the encoder's library."""
+    bad, victim = shutil.copytree(folder, tmp_path / "bad"), tmp_path / "victim"
+    (bad / "text_encoder" / "model.safetensors").unlink()
+    torch.save({"shared.weight": Payload(victim)}, bad / "text_encoder" / "pytorch_model.bin")
+    asked = ["encode", write(tmp_path / "p.txt", PROMPTS), "--teacher", str(bad), "--out", str(tmp_path / "o")]
+    assert main(asked) == 2
+    assert "its text encoder cannot be read" in capsys.readouterr().err
+    assert not victim.exists()
+    (bad / "text_encoder" / "evil.py").write_text(f"from pathlib import Path\nPath({str(victim)!r}).touch()\n")
+    named(bad, ["evil", "Encoder"])
+    assert main(asked) == 2
+    assert "must be of diffusers or transformers" in capsys.readouterr().err
+    assert not victim.exists()
+    torch.load(bad / "text_encoder" / "pytorch_model.bin", weights_only=False)
+    assert victim.exists()  # it would have
+
+
 def encoded(folder, tmp_path, name="out"):
     encoding.encode(tmp_path / write(tmp_path / "p.txt", PROMPTS), folder, tmp_path / name)
     return tmp_path / name
@@ -226,7 +263,7 @@ def test_embeddings_by_another_encoder_of_the_same_width_are_refused(folder, tmp
     [
         (lambda out: (out / "embeddings.json").unlink(), "must be a folder that `simdistill encode` made"),
         (lambda out: (out / "embeddings.json").write_text("[]"), "must be a folder that `simdistill encode` made"),
-        (lambda out: part_of(out, 0).unlink(), "1 parts are missing"),
+        (lambda out: part_of(out, 0).unlink(), "1 files are missing"),
         (lambda out: part_of(out, 0).write_bytes(b"x" * 50), "damaged"),
     ],
 )
@@ -253,6 +290,11 @@ def test_a_text_teacher_asks_for_prompts_and_others_for_none(folder, tmp_path, c
             "'OsPipeline': must be one of",
         ),
         (lambda f: shutil.rmtree(f / "text_encoder"), "its text encoder cannot be read"),
+        (
+            lambda f: named(f, ["subprocess", "Popen"]),
+            "parts = [\"text_encoder of ['subprocess']\"]: must be of diffusers",
+        ),
+        (lambda f: named(f, [None, None]), "without text_encoder"),
         (lambda f: (f / "text_encoder" / "model.safetensors").write_bytes(b"x"), "its text encoder cannot be read"),
     ],
 )

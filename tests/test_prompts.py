@@ -47,6 +47,14 @@ def texts_in_a_tar(path):
     tar_of(path, [("captions/sa_1.txt", TEXTS[0]), ("a.jpg", "pixels"), ("sa_2.txt", TEXTS[1]), ("sa_3.txt", TEXTS[2])])
 
 
+def texts_beside_metadata(path):
+    """As CC12M's shards have them: the caption in a .txt, and other facts in a .json."""
+    facts = json.dumps({"url": "x", "width": 3})
+    tar_of(
+        path, [(f"{i}.{kind}", content) for i, t in enumerate(TEXTS) for kind, content in (("txt", t), ("json", facts))]
+    )
+
+
 def json_in_a_tar(path):
     """As webdataset's shards may."""
     tar_of(path, [(f"{i:04d}.json", json.dumps({"caption": t, "url": "x"})) for i, t in enumerate(TEXTS)])
@@ -57,6 +65,7 @@ def json_in_a_tar(path):
     [
         ("p.txt", txt), ("p.csv", csv), ("p.tsv", csv), ("p.parquet", parquet), ("p.jsonl", jsonl), ("p.ndjson", jsonl),
         ("p.tar", texts_in_a_tar), ("p.tar.gz", texts_in_a_tar), ("p.tgz", json_in_a_tar), ("s-0.tar", json_in_a_tar),
+        ("s-1.tar", texts_beside_metadata),
     ],
 )  # fmt: skip
 def test_every_kind_of_file(tmp_path, name, write):
@@ -100,6 +109,7 @@ def test_a_column_by_its_name(tmp_path):
         ("p.parquet", b"PAR1", "cannot be read ("),
         ("p.tar", b"no archive", "cannot be read (ReadError"),
         ("p.tar.gz", gzip.compress(b"x" * 600, mtime=0)[:-9], "cannot be read ("),
+        ("p.tar.gz", gzip.compress(b"", mtime=0), "cannot be read (ReadError"),
         ("p.docx", b"x", "must be one of .txt, .csv"),
     ],
 )  # fmt: skip

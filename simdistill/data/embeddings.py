@@ -1,5 +1,6 @@
 """Encoded prompts in a folder: written in parts, read row by row from memory-mapped files."""
 
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -88,10 +89,11 @@ class Embeddings:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.encoding = folder, read_encoding(folder)
-        missing = [k for k in range(len(self.encoding.parts)) if not part_of(folder, k).is_file()]
-        if missing or not (folder / EMPTY).is_file():
+        self._paths = [part_of(folder, k) for k in range(len(self.encoding.parts))]
+        missing = [path for path in (*self._paths, folder / EMPTY) if not path.is_file()]
+        if missing:
             raise ValueError(
-                f"prompts = '{folder}': {len(missing)} parts are missing; repeat `simdistill encode`, which goes on"
+                f"prompts = '{folder}': {len(missing)} files are missing; repeat `simdistill encode`, which goes on"
             )
         self._parts: dict[int, _Part] = {}
 
@@ -99,33 +101,30 @@ class Embeddings:
         return self.encoding.prompts
 
     def __getitem__(self, rows: Tensor) -> Text:
+        found: list[tuple[_Part, int]] = []
         for row in rows.tolist():
             require(0 <= row < len(self), "prompt", row, f"in 0 … {len(self) - 1}")
-        places = (divmod(row, self.encoding.rows) for row in rows.tolist())
-        return self._text([(self._part(k), row) for k, row in places])
+            k, place = divmod(row, self.encoding.rows)
+            found.append((self._part(k), place))
+        return self._text(found)
 
     @cached_property
     def empty(self) -> Text:
         """The empty prompt, one row: what stands for no condition."""
         return self._text([(_Part(self.folder / EMPTY, self.encoding.text), 0)])
 
-    @cached_property
-    def prompts(self) -> list[str]:
-        """What they were encoded from."""
-        return pl.read_parquet(self.folder / PROMPTS)["prompt"].to_list()
-
     def longer_than(self, limit: int) -> int:
         """How many of the prompts had more tokens than that before they were cut."""
-        return sum(int((self._part(k).tokens > limit).sum()) for k in range(len(self.encoding.parts)))
+        return sum(int((self._part(k).tokens > limit).sum()) for k in range(len(self._paths)))
 
     @property
     def size(self) -> int:
         """Bytes on the disk."""
-        return sum(part_of(self.folder, k).stat().st_size for k in range(len(self.encoding.parts)))
+        return sum(path.stat().st_size for path in self._paths)
 
     def _part(self, k: int) -> _Part:
         if k not in self._parts:
-            self._parts[k] = _Part(part_of(self.folder, k), self.encoding.text)
+            self._parts[k] = _Part(self._paths[k], self.encoding.text)
         return self._parts[k]
 
     def _text(self, found: list[tuple[_Part, int]]) -> Text:
@@ -154,14 +153,16 @@ def read_encoding(folder: Path) -> Encoding:
 
 
 def begin(folder: Path, encoding: Encoding, prompts: list[str]) -> None:
-    """Write what the folder is and its prompts, or find that they are there; `ValueError` if it is of other ones."""
+    """Write what the folder is and its prompts, unless they are there; `ValueError` if it holds anything else."""
     if (folder / ABOUT).exists():
         there = read_encoding(folder)
         changed = [name for name, value in asdict(encoding).items() if asdict(there)[name] != value]
         require(not changed, f"--out = '{folder}': has prompts encoded with another", changed, "another folder")
-        return
-    if folder.exists() and any(folder.iterdir()):
+    elif folder.exists() and any(folder.iterdir()):
         raise ValueError(f"--out = '{folder}': is not empty, and no folder of embeddings; give another --out")
-    folder.mkdir(parents=True, exist_ok=True)
-    pl.DataFrame({"prompt": prompts}).write_parquet(folder / PROMPTS)
-    write_atomically(folder / ABOUT, json.dumps(asdict(encoding), indent=2).encode())
+    else:
+        write_atomically(folder / ABOUT, json.dumps(asdict(encoding), indent=2).encode())
+    if not (folder / PROMPTS).exists():
+        table = io.BytesIO()
+        pl.DataFrame({"prompt": prompts}).write_parquet(table)
+        write_atomically(folder / PROMPTS, table.getvalue())

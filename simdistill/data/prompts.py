@@ -20,8 +20,9 @@ def read_prompts(path: Path, column: str = "") -> list[str]:
 
     A .txt has one a line. A .csv, .tsv, .parquet, .jsonl or .ndjson has them in `column`, by default the first of
     `COLUMNS` that there is. A .tar or .tar.gz, as of webdataset or SAM-LLaVA-Captions10M, has them in its .txt members,
-    or in its .json members under `column`; nothing is unpacked. Raises `ValueError` if there are none, or a file is of
-    another kind, damaged, or without the column.
+    or in its .json members under `column`, or where they have one of `COLUMNS`; members of over 100 kB are passed over,
+    and nothing is unpacked. Raises `ValueError` if there are none, or a file is of another kind, damaged, or without
+    the column.
     """
     files = sorted(file for file in path.rglob("*") if _reader(file)) if path.is_dir() else [path]
     if not path.exists() or not files:
@@ -72,9 +73,10 @@ def _parquet(path: Path, column: str) -> Iterator[str]:
 
 def _json_lines(path: Path, column: str) -> Iterator[str]:
     with path.open(encoding="utf-8-sig") as file:
-        yield from (
-            _of_object(f"{path}, line {number}", line, column) for number, line in enumerate(file, 1) if line.strip()
-        )
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                where = f"{path}, line {number}"
+                yield _value(where, _object(where, line), column)
 
 
 def _tar(path: Path, column: str) -> Iterator[str]:
@@ -86,7 +88,13 @@ def _tar(path: Path, column: str) -> Iterator[str]:
                 continue
             file = archive.extractfile(member)
             text = "" if file is None else file.read().decode("utf-8-sig")
-            yield text if suffix == ".txt" else _of_object(f"{path}: {member.name}", text, column)
+            if suffix == ".txt":
+                yield text
+                continue
+            where = f"{path}: {member.name}"
+            values = _object(where, text)
+            if column or any(name in values for name in COLUMNS):  # else it tells other things of a picture
+                yield _value(where, values, column)
 
 
 def _table(path: Path, table: pl.DataFrame, column: str) -> Iterator[str]:
@@ -95,9 +103,13 @@ def _table(path: Path, table: pl.DataFrame, column: str) -> Iterator[str]:
     yield from values.drop_nulls()
 
 
-def _of_object(where: str, text: str, column: str) -> str:
+def _object(where: str, text: str) -> dict[str, Any]:
     values: Any = json.loads(text)
     require(isinstance(values, dict), where, text[:40], "a JSON object")
+    return values
+
+
+def _value(where: str, values: dict[str, Any], column: str) -> str:
     value = values[_column(where, list(values), column)]
     require(isinstance(value, str), where, value, "text")
     return value

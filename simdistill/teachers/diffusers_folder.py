@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from simdistill.recipes import Levels
 from simdistill.shapes import Data, Pictures
 from simdistill.teachers.diffusers_files import class_of, load_model, read_json
 from simdistill.teachers.diffusers_networks import KINDS, Config, DiffusersNetwork, Kind, Size
-from simdistill.teachers.diffusers_process import Levels, read_process
+from simdistill.teachers.diffusers_process import read_process
 from simdistill.validation import require
 
 AUTOENCODERS = {"vae": "AutoencoderKL", "vqvae": "VQModel"}  # by their place in a pipeline's folder

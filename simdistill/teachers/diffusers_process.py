@@ -5,11 +5,12 @@ Whatever else the configuration says, as how to clip, to space or to shift steps
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
+from simdistill.recipes import Levels
 from simdistill.teachers.diffusers_files import library, read_json, short
 from simdistill.teachers.parametrisations import (
     EpsilonPrediction,
@@ -20,7 +21,6 @@ from simdistill.teachers.parametrisations import (
 )
 from simdistill.validation import require
 
-Levels: TypeAlias = Literal["scheduler", "paper"]
 Process: TypeAlias = tuple[Callable[[nn.Module], nn.Module], float, float]
 """A network as a denoiser, and the lowest and highest level that samplers should use."""
 

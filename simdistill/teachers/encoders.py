@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,8 @@ WAYS = {
 # fmt: on
 """By the class that a folder's model_index.json names."""
 BEGINNING = 2**20  # bytes of a file
+KNOWN = (["diffusers"], ["transformers"], [None])
+"""Libraries of a pipeline's parts; another would be imported, or looked for in the folder itself."""
 LEFT_OUT = ("transformer", "unet", "vae", "safety_checker", "feature_extractor", "image_encoder")
 """Parts of a pipeline that encoding needs none of."""
 
@@ -80,6 +83,9 @@ class TextEncoder:
         name = str(index.get("_class_name"))
         require(name in WAYS, f"{folder / 'model_index.json'}: _class_name", name, f"one of {', '.join(WAYS)}")
         self._way, self._device = WAYS[name], torch.device(device)
+        parts = {part: value for part, value in index.items() if isinstance(value, list) and part not in LEFT_OUT}
+        strange = [f"{part} of {value[:1]}" for part, value in parts.items() if value[:1] not in KNOWN]
+        require(not strange, f"{folder / 'model_index.json'}: parts", strange, "of diffusers or transformers")
         absent: dict[str, Any] = {part: None for part in LEFT_OUT if part in index}
         with library() as diffusers:
             try:
@@ -88,7 +94,7 @@ class TextEncoder:
                 )
             except Exception as error:  # whatever diffusers and transformers raise
                 raise ValueError(f"{folder}: its text encoder cannot be read ({short(error)})") from error
-        encoders = [part for part in index if part.startswith("text_encoder")]
+        encoders = [part for part in parts if part.startswith("text_encoder")]
         missing = [part for part in encoders if getattr(self._pipeline, part, None) is None]
         require(
             not missing, f"{folder}: its text encoders", f"without {', '.join(missing)}", "there, as the pipeline's own"
@@ -123,13 +129,12 @@ class TextEncoder:
         """How many tokens of a prompt are kept."""
         return self._way.limit
 
-    @property
+    @cached_property
     def text(self) -> TextInput:
-        """The form of what it returns."""
+        """The form of what it returns, by a first prompt."""
         sample = self([""])
-        return TextInput(
-            sample.states.shape[1], sample.states.shape[2], 0 if sample.pooled is None else sample.pooled.shape[1]
-        )
+        pooled = 0 if sample.pooled is None else sample.pooled.shape[1]
+        return TextInput(sample.states.shape[1], sample.states.shape[2], pooled)
 
 
 def encoder_of(folder: Path) -> str | None:

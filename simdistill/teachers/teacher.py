@@ -1,7 +1,6 @@
 """What distillation needs to know of a teacher, and the ways of naming one."""
 
 import importlib
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.resources import as_file, files
@@ -15,10 +14,9 @@ from simdistill.data.densities import DENSITIES
 from simdistill.data.embeddings import Embeddings
 from simdistill.denoisers import Denoiser, residual
 from simdistill.guidance import Guided
-from simdistill.recipes import Recipe
+from simdistill.recipes import Levels, Recipe
 from simdistill.shapes import Condition, Data, Pictures, Rows
 from simdistill.teachers.diffusers_folder import read_folder
-from simdistill.teachers.diffusers_process import Levels
 from simdistill.teachers.edm import read_edm
 from simdistill.teachers.encoders import encoder_of
 from simdistill.teachers.weights import read_network
@@ -71,7 +69,7 @@ class Teacher:
         """The denoiser without its guidance."""
         return self.denoiser.denoiser if isinstance(self.denoiser, Guided) else self.denoiser
 
-    def guide(self, denoiser: Denoiser, scale: float, interval: tuple[float, float] = (0.0, math.inf)) -> Denoiser:
+    def guide(self, denoiser: Denoiser, scale: float, interval: tuple[float, float]) -> Denoiser:
         """`denoiser`, of the teacher's kind, with classifier-free guidance (see `Guided`); as it is for a scale of 1.
 
         Raises `ValueError` if nothing stands for no condition.

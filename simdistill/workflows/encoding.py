@@ -51,19 +51,21 @@ def encode(
     """
     require(batch >= 1, "batch", batch, "at least 1")
     texts = read_prompts(prompts, column)
-    half = torch.device(device).type == "cuda"
-    encoder = TextEncoder(teacher, device, torch.bfloat16 if half else torch.float32)
+    encoder = TextEncoder(teacher, device, torch.bfloat16 if torch.device(device).type == "cuda" else torch.float32)
     digest = hashlib.sha256("\n".join(texts).encode()).hexdigest()
     form = encoder.text
-    rows = max(1, min(MOST, PART // (2 * form.tokens * form.width)))
-    encoding = Encoding(encoder.name, form, encoder.trimmed, len(texts), digest, rows)
+    most = max(1, min(MOST, PART // (2 * form.tokens * form.width)))
+    encoding = Encoding(encoder.name, form, encoder.trimmed, len(texts), digest, most)
     processes.lead(lambda: begin(out, encoding, texts))
-    parts = [k for k in range(len(encoding.parts)) if not part_of(out, k).exists()]
-    processes.lead(lambda: _announce(texts, encoder, encoding, len(parts), out))
-    mine = parts[processes.rank :: processes.count]
-    with progress_bar("encoding", sum(len(encoding.parts[k]) for k in mine), processes.leads) as advance:
-        for k in mine:
-            _encode([texts[i] for i in encoding.parts[k]], encoder, encoding, part_of(out, k), batch, advance)
+    parts = {part_of(out, k): rows for k, rows in enumerate(encoding.parts)}
+    # one process looks for all: another might begin to write meanwhile
+    missing = processes.lead(lambda: [path for path in parts if not path.exists()])
+    processes.lead(lambda: _announce(texts, encoder, encoding, len(missing), out))
+    mine = missing[processes.rank :: processes.count]
+    with progress_bar("encoding", sum(len(parts[path]) for path in mine), processes.leads) as advance:
+        for path in mine:
+            rows = parts[path]
+            _encode(texts[rows.start : rows.stop], encoder, encoding, path, batch, advance)
     processes.lead(lambda: write_part(out / EMPTY, encoder.empty().half(), [0], encoding))
     processes.add_up(torch.zeros(1))  # when all have written theirs
     done = Embeddings(out)

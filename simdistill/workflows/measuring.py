@@ -62,8 +62,9 @@ def sample(
     condition give the same sample whatever the other seeds. `teacher` is needed if the network is one of your own.
     Raises `ValueError` for a condition that the generator does not know, or if there is no such generator.
     """
+    teacher = teacher or folder_teacher(out)
     generator, facts = load_generator(out, teacher, average)
-    known = teacher or folder_teacher(out) or Teacher(generator.denoiser, tuple(facts["shape"]), facts["classes"])
+    known = teacher or Teacher(generator.denoiser, tuple(facts["shape"]), facts["classes"])
     require(labels is None or known.classes > 0, "labels", labels, "left out: the generator knows no classes")
     require(not prompts or known.text is not None, "prompt", list(prompts), "left out: the generator takes no text")
     for label in labels or ():

@@ -38,11 +38,11 @@ def export_pipeline(
     Raises `ValueError` if the run has no teacher of such a pipeline, the folder is there, or the samples differ by more
     than 1e-4.
     """
+    teacher = teacher or folder_teacher(out)
+    if teacher is None or teacher.text is None:
+        raise ValueError(f"--to = 'diffusers': must be for a run of a text-to-image folder, which {out} is not")
     generator, _ = load_generator(out, teacher, average)
-    known = teacher or folder_teacher(out)
-    require(known is not None and known.text is not None, "--to", "diffusers", "for a run of a text-to-image folder")
-    assert known is not None
-    source, path = Path(known.name), path or Path(out) / "pipeline"
+    source, path = Path(teacher.name), path or Path(out) / "pipeline"
     index = read_json(source / "model_index.json")
     name = index.get("_class_name")
     require(name in PIPELINES, "--to diffusers: the teacher's pipeline", name, f"one of {', '.join(PIPELINES)}")
@@ -51,11 +51,12 @@ def export_pipeline(
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as temporary:
         folder = Path(temporary) / path.name
         part = "unet" if "unet" in index else "transformer"
-        shutil.copytree(source, folder, ignore=shutil.ignore_patterns(part, "scheduler"))
+        for other in (name for name in index if (source / name).is_dir() and name not in (part, "scheduler")):
+            shutil.copytree(source / other, folder / other)
         _write(generator, folder, part)
         index["scheduler"] = ["diffusers", "EulerDiscreteScheduler"]
         write_atomically(folder / "model_index.json", json.dumps(index, indent=2).encode())
-        difference = _difference(generator, known, folder, part)
+        difference = _difference(generator, teacher.shape, teacher.text.blank(CHECKED), folder, part)
         require(difference <= TOLERANCE, f"{path}: difference from the generator", difference, f"at most {TOLERANCE}")
         folder.rename(path)
     return Exported(path, {"pipeline": name, "num_inference_steps": 1, "guidance_scale": 1.0}, difference)
@@ -80,12 +81,13 @@ def _write(generator: Generator, folder: Path, part: str) -> None:
 
 
 @torch.no_grad()
-def _difference(generator: Generator, teacher: Teacher, folder: Path, part: str) -> float:
-    """The largest between the generator's samples and those of one step of what the folder holds, for random text."""
+def _difference(generator: Generator, shape: tuple[int, ...], blank: Text, folder: Path, part: str) -> float:
+    """The largest between the generator's samples and those of one step of what the folder holds.
+
+    For random text of the form of `blank`, a row a sample.
+    """
     adapter: Any = generator.denoiser
-    assert teacher.text is not None
-    z, rng = noise_from_seeds(range(CHECK_SEED, CHECK_SEED + CHECKED), teacher.shape), torch.Generator().manual_seed(0)
-    blank = teacher.text.blank(CHECKED)
+    z, rng = noise_from_seeds(range(CHECK_SEED, CHECK_SEED + CHECKED), shape), torch.Generator().manual_seed(0)
     pooled = None if blank.pooled is None else torch.randn(blank.pooled.shape, generator=rng)
     text = Text(torch.randn(blank.states.shape, generator=rng), blank.mask, pooled)
     own: DiffusersNetwork = adapter.network
