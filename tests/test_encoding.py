@@ -125,12 +125,14 @@ def test_an_interrupted_encoding_goes_on(folder, tmp_path, monkeypatch, capsys):
     ]
     with pytest.raises(ValueError, match="2 files are missing; repeat `simdistill encode`, which goes on"):
         Embeddings(tmp_path / "out")
+    (tmp_path / "out" / "prompts.parquet").unlink()  # as if it had been stopped before that was written
     before = part_of(tmp_path / "out", 0).stat().st_mtime_ns
     capsys.readouterr()
     assert main([*asked, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["prompts"] == 3
     assert part_of(tmp_path / "out", 0).stat().st_mtime_ns == before
     assert len(Embeddings(tmp_path / "out")[torch.arange(3)]) == 3
+    assert pl.read_parquet(tmp_path / "out" / "prompts.parquet")["prompt"].to_list() == PROMPTS
 
 
 @pytest.mark.slow

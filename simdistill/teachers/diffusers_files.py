@@ -1,6 +1,7 @@
 """diffusers' files: configurations and weights, read by its own classes from local folders; nothing is executed."""
 
 import json
+import warnings
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
@@ -67,7 +68,9 @@ def library() -> Generator[Any]:
         log.set_verbosity(log.CRITICAL)
         log.disable_progress_bar()
     try:
-        yield diffusers
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of names that are new in versions after the oldest one here
+            yield diffusers
     finally:
         for log, verbosity, bar in before:
             log.set_verbosity(verbosity)
