@@ -27,3 +27,30 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture
 def rng() -> torch.Generator:
     return torch.Generator().manual_seed(0)
+
+
+# ---- folders of diffusers', to be read or copied
+
+
+@pytest.fixture(scope="session")
+def pixels(tmp_path_factory):
+    from tiny_models import save_pixels
+
+    return save_pixels(tmp_path_factory.mktemp("teachers") / "ddim")
+
+
+@pytest.fixture(scope="session")
+def latents(tmp_path_factory):
+    from tiny_models import save_latents
+
+    return save_latents(tmp_path_factory.mktemp("teachers") / "dit")
+
+
+@pytest.fixture(scope="session")
+def pixart(tmp_path_factory):
+    """A whole pipeline, with its text encoder."""
+    from text_encoders import pipeline
+
+    folder = tmp_path_factory.mktemp("pipelines") / "pixart"
+    pipeline("PixArtAlphaPipeline", folder)
+    return folder

@@ -1,25 +1,20 @@
-"""Teachers in diffusers' folders, against diffusers' own samplers, and folders that are none."""
+"""Teachers in diffusers' folders, against diffusers' own samplers, and distilled."""
 
 import copy
-import io
 import json
 import re
 import shutil
-import sys
 from dataclasses import replace
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file, save_file
-from text_models import SHORT, autoencoder
+from tiny_models import autoencoder, dit, euler, scheduler, start, unet
 
 from simdistill.cli import main
-from simdistill.denoisers import residual
 from simdistill.evaluation.quality import evaluate, reference_for
 from simdistill.noise import DiscreteVP
 from simdistill.recipes import RECIPES, Recipe
@@ -30,63 +25,8 @@ from simdistill.workflows import distilling, measuring
 
 diffusers = pytest.importorskip("diffusers")
 
+
 ROOT = Path(__file__).parents[1]
-
-
-def unet(**more):
-    torch.manual_seed(0)
-    return diffusers.UNet2DModel(
-        sample_size=8,
-        block_out_channels=(8, 16),
-        layers_per_block=1,
-        down_block_types=("DownBlock2D", "AttnDownBlock2D"),
-        up_block_types=("AttnUpBlock2D", "UpBlock2D"),
-        attention_head_dim=4,
-        norm_num_groups=4,
-        **more,
-    )
-
-
-def dit(**more):
-    torch.manual_seed(0)
-    model = diffusers.DiTTransformer2DModel(
-        num_attention_heads=2, attention_head_dim=4, num_layers=2, sample_size=8, out_channels=8,
-        **{"num_embeds_ada_norm": 10, **more},
-    )  # fmt: skip
-    for p in model.parameters():  # its last layers and label embeddings start at zero or close to it
-        torch.nn.init.normal_(p, std=0.2)
-    return model
-
-
-def scheduler(**more):
-    return diffusers.DDIMScheduler(**{**SHORT, **more})
-
-
-@pytest.fixture(scope="module")
-def pixels(tmp_path_factory):
-    """A pipeline's folder with an unconditional U-Net."""
-    folder = tmp_path_factory.mktemp("teachers") / "ddim"
-    diffusers.DDIMPipeline(unet(), scheduler()).save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def latents(tmp_path_factory):
-    """A pipeline's folder with a DiT of ten classes and its autoencoder."""
-    folder = tmp_path_factory.mktemp("teachers") / "dit"
-    diffusers.DiTPipeline(dit(), autoencoder(diffusers), scheduler()).save_pretrained(folder)
-    return folder
-
-
-@torch.no_grad()
-def euler(teacher, z, times, alphas, labels=None):
-    """DDIM (Song et al. 2021) is Euler's method in x/√a: dx/dsigma = (x - d)/sigma from x = √(1 + sigma²) z."""
-    sigmas = [*((1 - alphas.double()) / alphas.double()).sqrt()[times].tolist(), 0.0]
-    x = (1 + sigmas[0] ** 2) ** 0.5 * z
-    for sigma, following in pairwise(sigmas):
-        slope = -residual(teacher.denoiser, x, torch.full((len(x),), sigma), labels) / sigma
-        x = x + (following - sigma) * slope
-    return x
 
 
 # ---- samples, against diffusers
@@ -117,7 +57,7 @@ def test_ddims_samples_are_diffusers_own(tmp_path, prediction, betas, rng):
     for t in times:
         with torch.no_grad():
             theirs = sampler.step(model(theirs, t).sample, t, theirs).prev_sample
-    ours = euler(teacher, z, times, sampler.alphas_cumprod)
+    ours = euler(teacher, *start(sampler, z), None)
     assert ((ours - theirs).norm() / theirs.norm()).item() < 2e-5
 
 
@@ -126,8 +66,7 @@ def test_a_pipelines_pictures_are_ours(pixels):
     pipeline.set_progress_bar_config(disable=True)
     images = pipeline(4, torch.Generator().manual_seed(3), num_inference_steps=5, output_type="np").images
     z = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(3))
-    times = pipeline.scheduler.timesteps.tolist()
-    ours = euler(load_teacher(str(pixels)), z, times, pipeline.scheduler.alphas_cumprod)
+    ours = euler(load_teacher(str(pixels)), *start(pipeline.scheduler, z), None)
     ours = (ours / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).numpy()
     assert ((ours > 0) & (ours < 1)).mean() > 0.5
     np.testing.assert_allclose(ours, images, rtol=0, atol=1e-5)
@@ -136,7 +75,7 @@ def test_a_pipelines_pictures_are_ours(pixels):
 @pytest.mark.parametrize("guidance", [1.0, 2.0])
 def test_a_dits_pictures_are_ours(tmp_path, guidance):
     network = dit(num_embeds_ada_norm=1000).eval()  # the pipeline knows no other null label than 1000
-    pipeline = diffusers.DiTPipeline(network, autoencoder(diffusers), scheduler())
+    pipeline = diffusers.DiTPipeline(network, autoencoder(), scheduler())
     pipeline.set_progress_bar_config(disable=True)
     pipeline.save_pretrained(tmp_path)
     rng, labels = torch.Generator().manual_seed(3), [7, 0, 9, 7]
@@ -144,8 +83,7 @@ def test_a_dits_pictures_are_ours(tmp_path, guidance):
     teacher = load_teacher(str(tmp_path)).prepared(Recipe(teacher_guidance=guidance))
     assert (teacher.shape, teacher.classes) == ((4, 8, 8), 1000)
     z = torch.randn(4, 4, 8, 8, generator=torch.Generator().manual_seed(3))
-    times = pipeline.scheduler.timesteps.tolist()
-    ours = euler(teacher, z, times, pipeline.scheduler.alphas_cumprod, torch.tensor(labels))
+    ours = euler(teacher, *start(pipeline.scheduler, z), torch.tensor(labels))
     ours = (teacher.pictured(ours) / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).numpy()
     assert ours.shape == (4, 16, 16, 3)
     assert ((ours > 0) & (ours < 1)).mean() > 0.5
@@ -161,8 +99,8 @@ def test_an_unconditional_latent_pipelines_pictures_are_ours(tmp_path):
     rng = torch.Generator().manual_seed(3)
     images = pipeline(2, rng, num_inference_steps=5, output_type="np").images
     z = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(3))
-    teacher, times = load_teacher(str(tmp_path)), pipeline.scheduler.timesteps.tolist()
-    ours = teacher.pictured(euler(teacher, z, times, pipeline.scheduler.alphas_cumprod))
+    teacher = load_teacher(str(tmp_path))
+    ours = teacher.pictured(euler(teacher, *start(pipeline.scheduler, z), None))
     ours = (ours / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).numpy()
     assert ours.shape == (2, 16, 16, 3)
     np.testing.assert_allclose(ours, images, rtol=0, atol=1e-5)
@@ -217,130 +155,6 @@ def test_the_residual_keeps_its_digits(pixels, rng):
     x, sigma = torch.randn(4, 3, 8, 8, generator=rng), torch.full((4,), teacher.sigma_min)
     ours, expected = teacher.denoiser.residual(x, sigma), exact.residual(x.double(), sigma.double())
     assert ((ours - expected).norm() / expected.norm()).item() < 3e-6
-
-
-# ---- places and files
-
-
-def test_the_networks_own_folder_will_do(pixels, tmp_path, rng):
-    """By itself in a pipeline's folder, or with all files in one, as the first diffusers wrote them."""
-    for name in ("unet/config.json", "unet/diffusion_pytorch_model.safetensors", "scheduler/scheduler_config.json"):
-        shutil.copy(pixels / name, tmp_path)
-    x, sigma = torch.randn(2, 3, 8, 8, generator=rng), torch.tensor([0.01, 0.4])
-    expected = load_teacher(str(pixels)).denoiser(x, sigma)
-    for place in (pixels / "unet", tmp_path):
-        assert torch.equal(load_teacher(str(place)).denoiser(x, sigma), expected)
-
-
-def test_a_config_from_before_diffusers_named_its_dit(latents, tmp_path, rng):
-    folder = shutil.copytree(latents, tmp_path / "old")
-    rewrite(folder / "transformer" / "config.json", _class_name="Transformer2DModel", num_vector_embeds=None)
-    x, sigma, labels = torch.randn(2, 4, 8, 8, generator=rng), torch.tensor([0.01, 0.4]), torch.tensor([3, 4])
-    old, new = (load_teacher(str(place)).denoiser(x, sigma, labels) for place in (folder, latents))
-    assert torch.equal(old, new)
-
-
-def with_bin(pixels, folder, content):
-    """The folder with a .bin in place of its safetensors."""
-    shutil.copytree(pixels, folder)
-    (folder / "unet" / "diffusion_pytorch_model.safetensors").unlink()
-    torch.save(content, folder / "unet" / "diffusion_pytorch_model.bin")
-    return folder
-
-
-def test_a_bin_of_tensors_is_read(pixels, tmp_path, rng):
-    folder = with_bin(pixels, tmp_path / "bin", unet().state_dict())
-    x, sigma = torch.randn(2, 3, 8, 8, generator=rng), torch.tensor([0.01, 0.4])
-    assert torch.equal(load_teacher(str(folder)).denoiser(x, sigma), load_teacher(str(pixels)).denoiser(x, sigma))
-
-
-class Payload:
-    """A pickle that makes a file when it is loaded."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return Path.touch, (self.path,)
-
-
-class Nested(Payload):
-    """One inside the bytes of a tensor's storage, which torch's own function would unpickle without restraint."""
-
-    def __reduce__(self):
-        inner = io.BytesIO()
-        torch.save(Payload(self.path), inner)
-        return torch.storage._load_from_bytes, (inner.getvalue(),)
-
-
-@pytest.mark.parametrize("payload", [Payload, Nested])
-def test_a_hostile_bin_is_refused_and_never_runs(pixels, tmp_path, payload):
-    victim = tmp_path / "victim"
-    folder = with_bin(pixels, tmp_path / "bin", {**unet().state_dict(), "conv_in.bias": payload(victim)})
-    with pytest.raises(ValueError, match="cannot be read as a UNet2DModel"):
-        load_teacher(str(folder))
-    assert not victim.exists()
-    torch.load(folder / "unet" / "diffusion_pytorch_model.bin", weights_only=False)
-    assert victim.exists()  # it would have
-
-
-def rewrite(path, **changes):
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
-
-
-def take_a_tensor(folder):
-    path = folder / "unet" / WEIGHTS
-    save_file({name: tensor for name, tensor in load_file(path).items() if name != "conv_in.bias"}, path)
-
-
-def add_a_tensor(folder):
-    path = folder / "unet" / WEIGHTS
-    save_file({**load_file(path), "odd": torch.ones(1)}, path)
-
-
-UNET, SCHEDULER, WEIGHTS = "unet/config.json", "scheduler/scheduler_config.json", "diffusion_pytorch_model.safetensors"
-
-
-@pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        (lambda f: (f / UNET).unlink(), "no unet/config.json, transformer/config.json or config.json in it"),
-        (lambda f: (f / SCHEDULER).unlink(), "no scheduler/scheduler_config.json in it or beside it"),
-        (lambda f: (f / UNET).write_text("{"), "cannot be read as JSON"),
-        (lambda f: (f / UNET).write_text("[1]"), "[1]: must be a JSON object"),
-        (lambda f: rewrite(f / UNET, _class_name="UNet3DConditionModel"), "must be UNet2DModel or DiT"),
-        (lambda f: rewrite(f / UNET, _class_name="os.system"), "'os.system': must be UNet2DModel"),
-        (lambda f: rewrite(f / UNET, sample_size=None), "sample_size = None: must be the height and width"),
-        (lambda f: rewrite(f / UNET, out_channels=4), "out_channels = 4: must be 3 as in_channels"),
-        (lambda f: rewrite(f / UNET, class_embed_type="timestep"), "class_embed_type = 'timestep': must be null"),
-        (lambda f: rewrite(f / UNET, quantization_config={"a": 1}), "quantization_config = 'given': must be absent"),
-        (lambda f: rewrite(f / UNET, layers_per_block=2), "Error(s) in loading state_dict"),
-        (take_a_tensor, "weights = ['conv_in.bias missing']: must be those of a UNet2DModel"),
-        (add_a_tensor, "weights = ['odd unexpected']: must be those of a UNet2DModel"),
-        (lambda f: rewrite(f / UNET, block_out_channels=[8, 8]), "cannot be read as a UNet2DModel"),
-        (lambda f: rewrite(f / UNET, act_fn="nosuch"), "cannot be read as a UNet2DModel"),
-        (lambda f: (f / "unet" / WEIGHTS).unlink(), "cannot be read as a UNet2DModel"),
-        (lambda f: (f / "unet" / WEIGHTS).write_bytes(b"PK"), "cannot be read as a UNet2DModel"),
-        (lambda f: rewrite(f / SCHEDULER, _class_name="EDMEulerScheduler"), "must be one of DDPMScheduler"),
-        (lambda f: rewrite(f / SCHEDULER, prediction_type="flow_prediction"), "must be one of epsilon, v_prediction"),
-        (lambda f: rewrite(f / SCHEDULER, beta_schedule="nosuch"), "betas cannot be read"),
-        (lambda f: rewrite(f / SCHEDULER, trained_betas=[0.1, -0.1, 0.1]), "betas = ["),
-    ],
-)  # fmt: skip
-def test_bad_folders(pixels, tmp_path, capfd, damage, message):
-    folder = shutil.copytree(pixels, tmp_path / "bad")
-    damage(folder)
-    assert main(["distill", "cifar10-uncond", "--teacher", str(folder), "--dry-run"]) == 2
-    shown = capfd.readouterr()
-    assert shown.out == ""
-    assert len(shown.err.splitlines()) == 1, shown.err
-    assert message in shown.err
-
-
-def test_a_missing_library_names_its_extra(pixels, monkeypatch):
-    monkeypatch.setitem(sys.modules, "diffusers", None)
-    with pytest.raises(ValueError, match=r'pip install "simdistill\[diffusers\]"'):
-        load_teacher(str(pixels))
 
 
 # ---- distillation

@@ -1,11 +1,10 @@
-"""Prompts encoded once: as the pipelines themselves encode them, stored, resumed, refused; and distilled with."""
+"""Prompts encoded once: as the pipelines themselves encode them, stored, resumed, and what is refused."""
 
 import json
 import shutil
 import subprocess
 import sys
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,40 +12,24 @@ import polars as pl
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from text_encoders import pipeline
-from text_models import FLOWS, TINY, S, euler, start
+from text_encoders import PROMPTS, distill, encoded, pipeline, write
+from tiny_models import FLOWS, TINY, S, euler, start
 
 from simdistill.cli import main
-from simdistill.configuration import to_mapping
 from simdistill.data.embeddings import Embeddings, part_of
-from simdistill.evaluation.quality import evaluate, reference_for
-from simdistill.generator import Generator
-from simdistill.recipes import RECIPES, Recipe
-from simdistill.runs import RunFolder
-from simdistill.sampling import noise_from_seeds
+from simdistill.recipes import Recipe
 from simdistill.teachers.encoders import TextEncoder
 from simdistill.teachers.teacher import load_teacher
-from simdistill.teachers.weights import write_network
-from simdistill.workflows import distilling, encoding, measuring
+from simdistill.workflows import encoding
 
 diffusers = pytest.importorskip("diffusers")
 transformers = pytest.importorskip("transformers")
-
-PROMPTS = ["a person with red hair", "the person wearing a green hat and glasses", "hair"]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """PixArt's whole pipeline."""
-    folder = tmp_path_factory.mktemp("pipelines") / "pixart"
-    pipeline("PixArtAlphaPipeline", diffusers, transformers, folder)
-    return folder
 
 
 @pytest.mark.parametrize("name", TINY)
 def test_from_a_prompt_to_a_picture_as_its_pipeline_does(tmp_path, name):
     """Guided by a scale of 3, with whatever the pipeline takes for no prompt."""
-    theirs = pipeline(name, diffusers, transformers, tmp_path)
+    theirs = pipeline(name, tmp_path)
     encoder = TextEncoder(tmp_path)
     text, null = encoder(PROMPTS), encoder.empty()
     teacher = load_teacher(str(tmp_path))
@@ -61,7 +44,7 @@ def test_from_a_prompt_to_a_picture_as_its_pipeline_does(tmp_path, name):
         size |= {"guidance_scale": 3.0, "latents": z}
         size |= {"use_resolution_binning": False, "clean_caption": False} if name == "PixArtAlphaPipeline" else {}
     images = theirs(PROMPTS, **size, **steps).images
-    x, sigmas = start(theirs, z)
+    x, sigmas = start(theirs.scheduler, z)
     guided = replace(teacher, prompts=text, null=null).prepared(Recipe(teacher_guidance=3.0))
     ours = teacher.pictured(euler(guided, x, sigmas, guided.condition(torch.arange(3))))
     np.testing.assert_allclose((ours / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).numpy(), images, rtol=0, atol=2e-5)
@@ -70,16 +53,11 @@ def test_from_a_prompt_to_a_picture_as_its_pipeline_does(tmp_path, name):
 # ---- stored
 
 
-def write(path, prompts):
-    path.write_text("\n".join(prompts))
-    return str(path)
-
-
 @pytest.mark.parametrize("name", ["PixArtAlphaPipeline", "StableDiffusionXLPipeline"])
 def test_what_is_stored_is_what_was_encoded(tmp_path, monkeypatch, name):
     """With the tokens that fill rows where the network sees them, and without where it does not; in parts of two."""
     monkeypatch.setattr(encoding, "MOST", 2)
-    pipeline(name, diffusers, transformers, tmp_path / "pipeline")
+    pipeline(name, tmp_path / "pipeline")
     texts = [*PROMPTS, "person on a blue background", "short hair"]
     done = encoding.encode(tmp_path / write(tmp_path / "p.txt", texts), tmp_path / "pipeline", tmp_path / "out")
     stored, encoder = Embeddings(tmp_path / "out"), TextEncoder(tmp_path / "pipeline")
@@ -99,15 +77,15 @@ def test_what_is_stored_is_what_was_encoded(tmp_path, monkeypatch, name):
         assert part_of(tmp_path / "out", 0).stat().st_size < 2 * 16 * 120 * 2  # 5 and 8 tokens, not 120 each
 
 
-def test_a_row_that_there_is_not(folder, tmp_path):
-    encoding.encode(tmp_path / write(tmp_path / "p.txt", PROMPTS), folder, tmp_path / "out")
+def test_a_row_that_there_is_not(pixart, tmp_path):
+    encoding.encode(tmp_path / write(tmp_path / "p.txt", PROMPTS), pixart, tmp_path / "out")
     with pytest.raises(ValueError, match=r"prompt = 3: must be in 0 … 2"):
         Embeddings(tmp_path / "out")[torch.tensor([3])]
 
 
-def test_an_interrupted_encoding_goes_on(folder, tmp_path, monkeypatch, capsys):
+def test_an_interrupted_encoding_goes_on(pixart, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(encoding, "MOST", 1)
-    asked = ["encode", write(tmp_path / "p.txt", PROMPTS), "--teacher", str(folder), "--out", str(tmp_path / "out")]
+    asked = ["encode", write(tmp_path / "p.txt", PROMPTS), "--teacher", str(pixart), "--out", str(tmp_path / "out")]
     calls = []
     whole = TextEncoder.__call__
 
@@ -136,7 +114,7 @@ def test_an_interrupted_encoding_goes_on(folder, tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.slow
-def test_two_processes_write_the_same_parts(folder, tmp_path):
+def test_two_processes_write_the_same_parts(pixart, tmp_path):
     texts = [f"a person with {word}" for word in ["red", "blue", "green", "hair", "hat", "glasses"]]
     prompts = write(tmp_path / "p.txt", texts)
     lines = ["from simdistill.workflows import encoding", "encoding.MOST = 2"]
@@ -151,7 +129,7 @@ def test_two_processes_write_the_same_parts(folder, tmp_path):
             str(count),
             str(tmp_path / "run.py"),
         ]
-        words = ["encode", prompts, "--teacher", str(folder), "--out", str(tmp_path / str(count))]
+        words = ["encode", prompts, "--teacher", str(pixart), "--out", str(tmp_path / str(count))]
         done = subprocess.run([sys.executable, *launch, *words], capture_output=True, text=True, timeout=200)
         assert done.returncode == 0, done.stderr
         assert done.stdout.count("6 prompts in") == 1
@@ -161,8 +139,8 @@ def test_two_processes_write_the_same_parts(folder, tmp_path):
     assert torch.equal(one.empty.states, two.empty.states)
 
 
-def test_room_is_stated_first_and_must_be_there(folder, tmp_path, monkeypatch, capsys):
-    asked = ["encode", write(tmp_path / "p.txt", PROMPTS), "--teacher", str(folder), "--out", str(tmp_path / "out")]
+def test_room_is_stated_first_and_must_be_there(pixart, tmp_path, monkeypatch, capsys):
+    asked = ["encode", write(tmp_path / "p.txt", PROMPTS), "--teacher", str(pixart), "--out", str(tmp_path / "out")]
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(encoding.shutil, "disk_usage", lambda _: usage._replace(free=100))
     assert main(asked) == 2
@@ -174,9 +152,9 @@ def test_room_is_stated_first_and_must_be_there(folder, tmp_path, monkeypatch, c
     assert not list((tmp_path / "out").glob("part*"))
 
 
-def test_long_prompts_are_cut_and_counted(folder, tmp_path, capsys):
+def test_long_prompts_are_cut_and_counted(pixart, tmp_path, capsys):
     texts = ["hair " * 119, "hair " * 119 + "hat", "red " * 500]  # 120 tokens with the end, 121 and 501
-    asked = ["encode", write(tmp_path / "p.txt", texts), "--teacher", str(folder), "--out", str(tmp_path / "out")]
+    asked = ["encode", write(tmp_path / "p.txt", texts), "--teacher", str(pixart), "--out", str(tmp_path / "out")]
     assert main(asked) == 0
     assert "warning: 2 of 3 prompts were cut to 120 tokens" in capsys.readouterr().err
     assert Embeddings(tmp_path / "out")[torch.arange(3)].mask.sum(1).tolist() == [120, 120, 120]
@@ -201,9 +179,9 @@ class Payload:
         return Path.touch, (self.path,)
 
 
-def test_nothing_in_a_folder_is_executed(folder, tmp_path, capsys):
+def test_nothing_in_a_folder_is_executed(pixart, tmp_path, capsys):
     """A hostile pickle in place of the encoder's weights, and a module that is named as the encoder's library."""
-    bad, victim = shutil.copytree(folder, tmp_path / "bad"), tmp_path / "victim"
+    bad, victim = shutil.copytree(pixart, tmp_path / "bad"), tmp_path / "victim"
     (bad / "text_encoder" / "model.safetensors").unlink()
     torch.save({"shared.weight": Payload(victim)}, bad / "text_encoder" / "pytorch_model.bin")
     asked = ["encode", write(tmp_path / "p.txt", PROMPTS), "--teacher", str(bad), "--out", str(tmp_path / "o")]
@@ -219,41 +197,29 @@ def test_nothing_in_a_folder_is_executed(folder, tmp_path, capsys):
     assert victim.exists()  # it would have
 
 
-def encoded(folder, tmp_path, name="out"):
-    encoding.encode(tmp_path / write(tmp_path / "p.txt", PROMPTS), folder, tmp_path / name)
-    return tmp_path / name
-
-
-def test_other_prompts_do_not_go_into_the_same_folder(folder, tmp_path, capsys):
-    out = encoded(folder, tmp_path)
+def test_other_prompts_do_not_go_into_the_same_folder(pixart, tmp_path, capsys):
+    out = encoded(pixart, tmp_path)
     other = write(tmp_path / "other.txt", ["a hat"])
-    assert main(["encode", other, "--teacher", str(folder), "--out", str(out)]) == 2
+    assert main(["encode", other, "--teacher", str(pixart), "--out", str(out)]) == 2
     assert "has prompts encoded with another = ['prompts', 'digest']: must be another folder" in capsys.readouterr().err
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").write_text("x")
-    assert main(["encode", other, "--teacher", str(folder), "--out", str(tmp_path / "full")]) == 2
+    assert main(["encode", other, "--teacher", str(pixart), "--out", str(tmp_path / "full")]) == 2
     assert "is not empty, and no folder of embeddings" in capsys.readouterr().err
 
 
-def distill(folder, prompts, out, *more):
-    small = ["--batch", "4", "--accumulation", "1", "--iterations", "3", "--precision", "fp32"]
-    small += ["--teacher-levels", "scheduler"]  # of 20 times
-    words = ["--teacher", str(folder), "--prompts", str(prompts), "--out", str(out), *small, *more]
-    return main(["distill", "pixart-512", *words])
-
-
-def test_embeddings_of_another_width_are_refused(folder, tmp_path, capsys):
-    out = encoded(folder, tmp_path)
+def test_embeddings_of_another_width_are_refused(pixart, tmp_path, capsys):
+    out = encoded(pixart, tmp_path)
     about = out / "embeddings.json"
     values = json.loads(about.read_text())
     values["text"]["width"] = 32
     about.write_text(json.dumps(values))
-    assert distill(folder, out, tmp_path / "run") == 2
+    assert distill(pixart, out, tmp_path / "run") == 2
     assert "width of the text = 32: must be 16; encode them anew, by this teacher's encoder" in capsys.readouterr().err
 
 
-def test_embeddings_by_another_encoder_of_the_same_width_are_refused(folder, tmp_path, capsys):
-    out, other = encoded(folder, tmp_path), shutil.copytree(folder, tmp_path / "other")
+def test_embeddings_by_another_encoder_of_the_same_width_are_refused(pixart, tmp_path, capsys):
+    out, other = encoded(pixart, tmp_path), shutil.copytree(pixart, tmp_path / "other")
     weights = other / "text_encoder" / "model.safetensors"
     save_file({name: tensor + 1e-3 for name, tensor in load_file(weights).items()}, weights, {"format": "pt"})
     assert distill(other, out, tmp_path / "run") == 2
@@ -269,15 +235,15 @@ def test_embeddings_by_another_encoder_of_the_same_width_are_refused(folder, tmp
         (lambda out: part_of(out, 0).write_bytes(b"x" * 50), "damaged"),
     ],
 )
-def test_damaged_embeddings(folder, tmp_path, capsys, damage, message):
-    out = encoded(folder, tmp_path)
+def test_damaged_embeddings(pixart, tmp_path, capsys, damage, message):
+    out = encoded(pixart, tmp_path)
     damage(out)
-    assert distill(folder, out, tmp_path / "run") == 2
+    assert distill(pixart, out, tmp_path / "run") == 2
     assert message in capsys.readouterr().err
 
 
-def test_a_text_teacher_asks_for_prompts_and_others_for_none(folder, tmp_path, capsys):
-    assert distill(folder, "", tmp_path / "run") == 2
+def test_a_text_teacher_asks_for_prompts_and_others_for_none(pixart, tmp_path, capsys):
+    assert distill(pixart, "", tmp_path / "run") == 2
     assert "given for" in capsys.readouterr().err
     assert main(["distill", "digits", "--prompts", str(tmp_path), "--out", str(tmp_path / "run")]) == 2
     assert "left out: 'digits' takes no text" in capsys.readouterr().err
@@ -300,103 +266,10 @@ def test_a_text_teacher_asks_for_prompts_and_others_for_none(folder, tmp_path, c
         (lambda f: (f / "text_encoder" / "model.safetensors").write_bytes(b"x"), "its text encoder cannot be read"),
     ],
 )
-def test_bad_encoders(folder, tmp_path, capsys, damage, message):
-    bad = shutil.copytree(folder, tmp_path / "bad")
+def test_bad_encoders(pixart, tmp_path, capsys, damage, message):
+    bad = shutil.copytree(pixart, tmp_path / "bad")
     damage(bad)
     assert (
         main(["encode", write(tmp_path / "p.txt", PROMPTS), "--teacher", str(bad), "--out", str(tmp_path / "o")]) == 2
     )
     assert message in capsys.readouterr().err
-
-
-# ---- distilled with
-
-
-@pytest.fixture
-def quick(monkeypatch):
-    monkeypatch.setattr(measuring, "MILESTONE_SAMPLES", 10)
-    monkeypatch.setattr(measuring, "PICTURE_SEEDS", range(10))
-    small = partial(reference_for, samples=20)
-    monkeypatch.setattr(measuring, "reference_for", small)
-    monkeypatch.setattr(distilling, "reference_for", small)
-    monkeypatch.setattr(measuring, "evaluate", lambda *a, **k: evaluate(*a[:3], 20, 2, **k))
-
-
-@pytest.mark.usefixtures("quick")
-def test_a_run_from_prompts_to_samples(folder, tmp_path, capsys):
-    out, run = encoded(folder, tmp_path), tmp_path / "run"
-    assert distill(folder, out, run, "--teacher-guidance", "3", "--json") == 0
-    figures = json.loads(capsys.readouterr().out)
-    assert (figures["teacher"]["evaluations"], figures["student"]["evaluations"]) == (70, 1)
-
-    asked = ["sample", str(run), "--seeds", "0-3", "--out", str(tmp_path / "s.npy")]
-    assert main([*asked, "--prompt", "red hat", "--prompt", "hair"]) == 0
-    numbers = torch.from_numpy(np.load(tmp_path / "s.npy"))
-    generator, _ = measuring.load_generator(run)
-    text = TextEncoder(folder)(["red hat", "hair"])[torch.tensor([0, 1, 0, 1])]
-    with torch.no_grad():
-        expected = generator(noise_from_seeds(range(4), (4, 8, 8)), text)
-    torch.testing.assert_close(numbers, expected, rtol=0, atol=1e-5)
-
-    assert main(asked) == 0  # the run's own prompts in turn
-    own = torch.from_numpy(np.load(tmp_path / "s.npy"))
-    with torch.no_grad():
-        expected = generator(noise_from_seeds(range(4), (4, 8, 8)), Embeddings(out)[torch.tensor([0, 1, 2, 0])])
-    torch.testing.assert_close(own, expected, rtol=0, atol=1e-5)
-    assert main(["evaluate", str(run), "--samples", "20", "--seeds", "2"]) == 0
-    assert main(["sample", str(run), "--labels", "3"]) == 2
-    assert "the generator knows no classes" in capsys.readouterr().err
-    assert main(["export", str(run), "--to", "onnx"]) == 2
-    assert "--to = 'onnx': must be diffusers, for a text-to-image generator" in capsys.readouterr().err
-
-
-@pytest.mark.slow
-def test_a_plan_needs_no_prompts(folder, capsys):
-    assert main(["plan", "pixart-512", "--teacher", str(folder), "--teacher-levels", "scheduler", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["parameters"] == sum(
-        p.numel() for p in load_teacher(str(folder)).trainable.parameters()
-    )
-
-
-# ---- given away
-
-
-@pytest.mark.parametrize("name", ["PixArtAlphaPipeline", "StableDiffusionPipeline", "StableDiffusionXLPipeline"])
-def test_a_student_as_a_pipeline_of_one_step(tmp_path, capsys, name):
-    """Called as its users do: the pictures are those of the generator for the same noise and prompts."""
-    teacher, run = tmp_path / "teacher", tmp_path / "run"
-    pipeline(name, diffusers, transformers, teacher, num_train_timesteps=1000)  # to sigma = 157
-    recipe = replace(RECIPES["pixart-512"], teacher=str(teacher), teacher_levels="scheduler", prompts="unused")
-    RunFolder.create(run, {"verb": "distill", **to_mapping(recipe)})
-    student = load_teacher(str(teacher)).denoiser
-    torch.manual_seed(5)
-    for p in student.parameters():
-        p.add_(0.02 * torch.randn(p.shape))
-    facts = {"sigma_init": 2.5, "shape": (4, 8, 8), "classes": 0, "text": True}
-    write_network(RunFolder(run).network, student, **facts)
-
-    assert main(["export", str(run), "--to", "diffusers", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["difference"] < 1e-4
-    theirs = getattr(diffusers, name).from_pretrained(found["out"])
-    theirs.set_progress_bar_config(disable=True)
-    z = torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(0))
-    more = {"use_resolution_binning": False, "clean_caption": False} if name == "PixArtAlphaPipeline" else {}
-    size = {"height": 16, "width": 16, "output_type": "latent"}
-    latents = theirs(PROMPTS, num_inference_steps=1, guidance_scale=1.0, latents=z, **size, **more).images
-    with torch.no_grad():
-        expected = Generator(student, 2.5)(z, TextEncoder(teacher)(PROMPTS))
-    torch.testing.assert_close(latents, expected, rtol=1e-4, atol=1e-4)
-
-    assert main(["export", str(run), "--to", "diffusers"]) == 2
-    assert "must be a folder that is not there yet" in capsys.readouterr().err
-    assert not list(run.glob(".pipeline*"))
-
-
-def test_other_runs_are_no_pipelines(tmp_path, capsys):
-    recipe = replace(RECIPES["digits"], iterations=1)
-    RunFolder.create(tmp_path / "run", {"verb": "distill", **to_mapping(recipe)})
-    facts = {"sigma_init": 2.5, "shape": (1, 8, 8), "classes": 10}
-    write_network(RunFolder(tmp_path / "run").network, load_teacher("digits").denoiser, **facts)
-    assert main(["export", str(tmp_path / "run"), "--to", "diffusers"]) == 2
-    assert "--to = 'diffusers': must be for a run of a text-to-image folder" in capsys.readouterr().err

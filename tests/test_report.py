@@ -1,107 +1,25 @@
+"""The report: its sentence, tables, charts and pictures say what the run's files say, and nothing more is loaded."""
+
 import base64
 import io
 import json
-import math
 import re
-from html.parser import HTMLParser
 
 import pytest
 import torch
 from PIL import Image
+from reports import CONFIG, Page, a_run, evaluation, write_config
 
 from simdistill.evaluation.pictures import picture
-from simdistill.evaluation.report import Live, contents, page, write_report
+from simdistill.evaluation.report import contents, write_report
 from simdistill.runs import RunFolder
-
-VOID = {"meta", "img", "br", "hr", "link", "input"}
-CONFIG = {"verb": "distill", "teacher": "digits", "objective": "DiffInstruct()", "betas": [0.0, 0.999]}
-CONFIG |= {"generator_lr": 0.0004, "batch": 64, "iterations": 200, "seed": 0}
-SVG_TAGS = {"svg", "g", "path", "use", "text", "defs", "clippath", "rect"}
-
-
-class Page(HTMLParser):
-    """Every element of a page as (tag, attributes, text), in the order of their starts; tags must be balanced."""
-
-    def __init__(self, html):
-        super().__init__()
-        self.elements, self.open, self.html = [], [], html
-        self.feed(html)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag, attrs):
-        self.elements.append([tag, dict(attrs), ""])
-        if tag not in VOID:
-            self.open.append(self.elements[-1])
-
-    def handle_startendtag(self, tag, attrs):
-        assert tag in SVG_TAGS, tag  # elsewhere HTML takes <i/> for <i>
-        self.elements.append([tag, dict(attrs), ""])
-
-    def handle_endtag(self, tag):
-        assert self.open.pop()[0] == tag
-
-    def handle_data(self, data):
-        for element in self.open:
-            element[2] += data
-
-    def texts(self, tag, cls=None):
-        """The texts of all elements of a tag, and of a class, white space made plain."""
-        found = [text for name, attrs, text in self.elements if name == tag and cls in (None, attrs.get("class"))]
-        return [" ".join(text.split()) for text in found]
-
-    def values(self, attribute):
-        return [attrs[attribute] for _, attrs, _ in self.elements if attribute in attrs]
-
-
-def figures(frechet, rate, evaluations, seeds=5):
-    mean, std = frechet
-    distance = {"mean": mean, "std": std, "seeds": seeds, "values": [mean] * seeds}
-    return {
-        "frechet": distance,
-        "kernel": {**distance, "mean": -mean / 100, "std": std / 10},
-        "energy": distance,
-        "sliced_wasserstein": distance,
-        "precision": 0.87741,
-        "recall": mean / 2,
-        "density": 1.01,
-        "coverage": 0.9,
-        "spread": dict.fromkeys(("precision", "recall", "density", "coverage"), 0.0123),
-        "evaluations": evaluations,
-        "images_per_second": rate,
-        "samples": 2000,
-    }
-
-
-def evaluation(student, teacher=(0.0956, 0.0123), speedup=31.4, seeds=5):
-    floor = dict.fromkeys(("kernel", "energy", "sliced_wasserstein", "precision", "recall", "density", "coverage"), 0.5)
-    return {
-        "teacher": figures(teacher, 28.04, 35, seeds),
-        "student": figures(student, 28.04 * speedup, 1, seeds),
-        "undistilled": figures((6.7365, 0.1397), 1096.5, 1, seeds),
-        "reference": "the <training> images",
-        "floor": {"samples": 449, "frechet": 0.13685, **floor},
-        "speedup": speedup,
-        "machine": "an abacus <of wood>",
-    }
 
 
 @pytest.fixture
 def run(tmp_path, monkeypatch, rng):
-    """A run's folder with everything but the evaluation, named by a relative path as on the command line."""
+    """Named by a relative path, as on the command line."""
     monkeypatch.chdir(tmp_path)
-    run = RunFolder.create(tmp_path / "runs" / "mine", CONFIG)
-    run.picture("x").parent.mkdir()
-    for name in ("teacher", "student", "undistilled", *(f"{k:08d}" for k in range(0, 201, 10))):
-        run.picture(name).write_bytes(picture(torch.randn(20, 1, 2, 2, generator=rng), edge=4))
-    for k in range(0, 201, 50):
-        frechet = {"mean": 5 * math.exp(-k / 50), "std": 0.1, "seeds": 2, "values": []}
-        quality = {"frechet": frechet, "precision": 0.8, "recall": k / 300}
-        run.record({"iteration": k, "seconds": k / 2, "quality": quality})
-        y = {"0.00388": 0.01, "11": 0.3} | ({"2.92": 0.5} if k else {})
-        readings = {"images_per_second": 128.0, "loss": 20.0, "generator_loss": -0.1, "y": y}
-        run.record({"iteration": k, "seconds": k / 2, **readings})
-    return RunFolder((tmp_path / "runs" / "mine").relative_to(tmp_path))
+    return a_run(tmp_path, rng)
 
 
 def report(run, values=None):
@@ -258,11 +176,6 @@ def test_a_teacher_that_was_an_object_must_be_named(run):
     assert report(run).texts("pre")[0].endswith("--out NEW_FOLDER --teacher package.module:function")
 
 
-def write_config(run, **changes):
-    values = {key: value for key, value in {**CONFIG, **changes}.items() if value is not None}
-    run.config.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items()))
-
-
 def test_what_others_named_is_escaped(run):
     write_config(run, teacher="a.b:<b>'x'</b>&amp;")
     values = evaluation((0.6442, 0.0469))
@@ -343,87 +256,6 @@ def test_records_that_the_page_does_not_know_are_no_hindrance(run):
         "Rolled back to iteration 150: a weight is not finite. Since then at 0.25 of the learning rates.",
     ]
     assert "1 min 45 s" in page.texts("dd")
-
-
-def live(run, state="running", silence=3.0):
-    return Page(page(contents(run), Live(state, silence)))
-
-
-def test_a_page_that_is_watched_says_how_far_the_run_is(run):
-    write_config(run, iterations=800)
-    run.picture("student").unlink()
-    page = live(run)
-    assert page.texts("title") == ["25 % – mine – simdistill"]
-    assert page.texts("p", "state running") == ["Running"]
-    assert page.texts("p", "lede") == ["Fréchet distance 0.092 at iteration 200, from 5.000 at the start."]
-    facts = dict(zip(page.texts("dt")[:6], page.texts("dd")[:6], strict=True))
-    assert facts == {
-        "Iteration": "200 of 800",
-        "Training speed": "128 images/s",
-        "Training time": "1 min 40 s",
-        "Still to train": "5 min",  # 600 iterations at 2 a second
-        "Denoising loss": "20",
-        "Generator's loss": "−0.1",
-    }
-    (bar,) = [attrs for tag, attrs, _ in page.elements if tag == "progress"]
-    assert (bar["max"], bar["value"]) == ("800", "200")
-    first, newest = (base64.b64decode(uri.partition(",")[2]) for uri in page.values("src")[:2])
-    assert (first, newest) == (run.picture("00000000").read_bytes(), run.picture("00000200").read_bytes())
-    assert "simdistill evaluate" not in page.html
-    assert page.html.count("<svg") == 6
-    assert [attrs for tag, attrs, _ in page.elements if tag == "details"] == [{"open": None}]
-
-
-@pytest.mark.parametrize(
-    ("state", "silence", "words"),
-    [
-        ("evaluating", 9.0, "Trained; being evaluated"),
-        ("finished", 9e9, "Finished"),
-        ("silent", 59 + 125 * 60, "No sign of life for 2 h 5 min"),
-    ],
-)
-def test_a_page_that_is_watched_says_what_the_run_is_at(run, state, silence, words):
-    page = live(run, state, silence)
-    assert page.texts("p", f"state {state}") == [words]
-    assert ("simdistill distill --resume runs/mine" in page.html) == (state == "silent")
-    assert "Still to train" not in page.html
-
-
-def test_a_page_that_is_watched_loads_nothing_but_itself(run):
-    page = live(run)
-    assert not re.search(r"https?:|url\((?!#)|@import|<iframe", page.html)
-    assert [target for target in page.values("href") if not target.startswith("#")] == ["data:,"]
-    assert re.findall(r"fetch\((.*?),", page.html) == ['"/"']
-    assert "http-equiv" in page.html.partition("<noscript>")[2].partition("</noscript>")[0]
-
-
-def test_the_training_of_a_teacher_can_be_watched(tmp_path, rng):
-    run = RunFolder.create(tmp_path / "teacher", {"verb": "pretrain", "batch": 8, "iterations": 100})
-    run.picture("00000000").parent.mkdir()
-    run.picture("00000000").write_bytes(picture(torch.randn(20, 1, 2, 2, generator=rng), edge=4))
-    run.record({"iteration": 50, "seconds": 4.0, "loss": 20.0})
-    page = live(run)
-    assert page.texts("p", "kicker") == ["Training of a teacher"]
-    assert page.texts("dt")[:5] == [
-        "Iteration",
-        "Training speed",
-        "Training time",
-        "Still to train",
-        "Denoising loss",
-    ]
-    assert page.texts("dd")[:4] == ["50 of 100", "100 images/s", "4 s", "4 s"]
-    assert len(page.values("src")) == 2  # the first is the newest, and the film
-    assert page.texts("figcaption")[0] == "Iteration 0 being measured"
-    assert "tudent" not in page.texts("main")[0]
-    assert "--resume" in live(run, "silent", 600.0).html
-
-
-def test_a_run_that_has_just_begun_can_be_watched(tmp_path):
-    run = RunFolder.create(tmp_path / "new", CONFIG)
-    page = live(run)
-    assert page.texts("p", "lede") == ["Nothing has been measured yet."]
-    assert page.texts("dd")[:2] == ["0 of 200", "0 s"]
-    assert "<svg" not in page.html
 
 
 def fid_evaluation(**changes):

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from text_models import FLOWS, PIXART, SHORT, TINY, S, autoencoder, euler, start
+from tiny_models import FLOWS, PIXART, SHORT, TINY, S, autoencoder, euler, start
 
 from simdistill.recipes import Recipe
 from simdistill.teachers.diffusers_process import paper_levels
@@ -27,7 +27,7 @@ def saved(name, folder, **settings):
     tiny = TINY[name]
     flow = tiny.scheduler.startswith("Flow")
     scheduler = getattr(diffusers, tiny.scheduler)(**({} if flow else SHORT) | settings)
-    model, vae = tiny.build(diffusers), autoencoder(diffusers, **({"shift_factor": 0.1} if flow else {}))
+    model, vae = tiny.build(), autoencoder(**({"shift_factor": 0.1} if flow else {}))
     part = "unet" if "UNet" in tiny.model else "transformer"
     model.save_pretrained(folder / part)
     vae.save_pretrained(folder / "vae")
@@ -74,7 +74,7 @@ def test_samples_are_its_pipelines_own(tmp_path, name, scale, rng):
     latents = pipeline._pack_latents(z, 3, 4, 8, 8) if name == "FluxPipeline" else z
     steps = {"sigmas": S} if name in FLOWS else {"num_inference_steps": 4}
     theirs = pipeline(**sent, **steps, latents=latents, output_type="np").images
-    x, sigmas = start(pipeline, z)
+    x, sigmas = start(pipeline.scheduler, z)
     guided = replace(teacher, prompts=text, null=null).prepared(Recipe(teacher_guidance=scale))
     ours = teacher.pictured(euler(guided, x, sigmas, text))
     ours = (ours / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).numpy()
@@ -139,13 +139,13 @@ def test_flux_dev_is_told_its_pipelines_default_guidance(tmp_path):
     changed(tmp_path / "transformer", sample_size=8)
     scheduler = diffusers.FlowMatchEulerDiscreteScheduler.from_pretrained(tmp_path / "scheduler")
     parts = dict.fromkeys(("tokenizer", "text_encoder", "tokenizer_2", "text_encoder_2"))
-    pipeline = diffusers.FluxPipeline(scheduler, autoencoder(diffusers, shift_factor=0.1), transformer=model, **parts)
+    pipeline = diffusers.FluxPipeline(scheduler, autoencoder(shift_factor=0.1), transformer=model, **parts)
     teacher, text = load_teacher(str(tmp_path)), encoded(3, tiny)
     z = torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     sent = {"prompt_embeds": text.states, "pooled_prompt_embeds": text.pooled, "height": 16, "width": 16}
     packed = pipeline._pack_latents(z, 3, 4, 8, 8)
     theirs = pipeline(**sent, sigmas=S, latents=packed, output_type="np").images
-    ours = teacher.pictured(euler(teacher, *start(pipeline, z), text))
+    ours = teacher.pictured(euler(teacher, *start(pipeline.scheduler, z), text))
     assert ((ours / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1) - torch.from_numpy(theirs)).abs().max() < 2e-5
 
 

@@ -1,12 +1,15 @@
-"""Tiny text-to-image networks of diffusers', with random weights, by the name of their pipeline's class."""
+"""Tiny networks of diffusers' with random weights, and how its samplers go in steps of our denoisers."""
 
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+import pytest
 import torch
 
 from simdistill.denoisers import residual
+
+diffusers = pytest.importorskip("diffusers")
 
 FLOWS = ("StableDiffusion3Pipeline", "FluxPipeline")
 S = [0.8, 0.5, 0.2]  # levels of a rectified flow, x_s = (1 - s) x_0 + s eps
@@ -44,7 +47,7 @@ class Tiny:
     scheduler: str = "DDIMScheduler"
     pooled: int = 0
 
-    def build(self, diffusers):
+    def build(self):
         torch.manual_seed(0)
         model = getattr(diffusers, self.model)(**self.arguments)
         for p in model.parameters():  # many start at zero, with which text would make no difference
@@ -61,7 +64,7 @@ TINY = {
 }
 
 
-def autoencoder(diffusers, **more):
+def autoencoder(**more):
     torch.manual_seed(0)
     return diffusers.AutoencoderKL(
         block_out_channels=(4, 4),
@@ -82,11 +85,52 @@ def euler(teacher, x, sigmas, condition):
     return x
 
 
-def start(pipeline, z):
-    """Where the samplers of a pipeline that has just been called began with noise `z`, and their levels."""
-    if "Flow" in type(pipeline.scheduler).__name__:
-        sigmas = [s / (1 - s) for s in pipeline.scheduler.sigmas.tolist()[:-1]]
+def start(scheduler, z):
+    """Where a sampler whose steps are set begins with noise `z`, and its levels."""
+    if "Flow" in type(scheduler).__name__:
+        sigmas = [s / (1 - s) for s in scheduler.sigmas.tolist()[:-1]]
         return z * (1 + sigmas[0]), sigmas
-    alphas = pipeline.scheduler.alphas_cumprod.double()[pipeline.scheduler.timesteps]
+    alphas = scheduler.alphas_cumprod.double()[scheduler.timesteps]
     sigmas = ((1 - alphas) / alphas).sqrt().tolist()
     return z * (1 + sigmas[0] ** 2) ** 0.5, sigmas
+
+
+def unet(**more):
+    torch.manual_seed(0)
+    return diffusers.UNet2DModel(
+        sample_size=8,
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "AttnDownBlock2D"),
+        up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+        attention_head_dim=4,
+        norm_num_groups=4,
+        **more,
+    )
+
+
+def dit(**more):
+    torch.manual_seed(0)
+    model = diffusers.DiTTransformer2DModel(
+        num_attention_heads=2, attention_head_dim=4, num_layers=2, sample_size=8, out_channels=8,
+        **{"num_embeds_ada_norm": 10, **more},
+    )  # fmt: skip
+    for p in model.parameters():  # its last layers and label embeddings start at zero or close to it
+        torch.nn.init.normal_(p, std=0.2)
+    return model
+
+
+def scheduler(**more):
+    return diffusers.DDIMScheduler(**{**SHORT, **more})
+
+
+def save_pixels(folder):
+    """A pipeline with an unconditional U-Net."""
+    diffusers.DDIMPipeline(unet(), scheduler()).save_pretrained(folder)
+    return folder
+
+
+def save_latents(folder):
+    """A pipeline with a DiT of ten classes and its autoencoder."""
+    diffusers.DiTPipeline(dit(), autoencoder(), scheduler()).save_pretrained(folder)
+    return folder

@@ -1,0 +1,73 @@
+"""A trainer that only counts, and a loop around it."""
+
+import torch
+
+from simdistill.training import checkpoints
+from simdistill.training.loop import Loop
+
+
+class Counting:
+    """Adds iteration + 1 at every step: after n steps the sum is n (n + 1) / 2."""
+
+    iterations = 200
+
+    def __init__(self, at_step=lambda trainer: None):
+        self.iteration, self.setbacks, self.sum, self.at_step = 0, 0, torch.zeros(1), at_step
+
+    @property
+    def images(self):
+        return 2 * self.iteration
+
+    def step(self):
+        self.iteration += 1
+        self.sum += self.iteration
+        self.at_step(self)
+
+    def readings(self):
+        return {"loss": float(self.sum)}
+
+    def state(self):
+        return {"sum": self.sum.clone(), "position": torch.tensor([self.iteration, self.setbacks])}
+
+    def restore(self, state):
+        self.sum = state["sum"].clone()
+        self.iteration, self.setbacks = state["position"].tolist()
+
+
+class Fragile(Counting):
+    """Its loss is NaN from iteration 130 on, as long as its rates were lowered fewer than `wanted` times."""
+
+    wanted = 1
+
+    def readings(self):
+        wild = self.iteration >= 130 and self.setbacks < self.wanted
+        return {"loss": float("nan") if wild else 1.0}
+
+
+def go(trainer, run, milestones=4, kept=None, minutes=60.0, **options):
+    def keep():
+        if kept is not None:
+            kept.append(trainer.iteration)
+
+    def at_milestone():
+        iteration = trainer.iteration
+        return lambda: ({"quality": iteration}, "text")
+
+    Loop(trainer, run, at_milestone, keep, checkpoint_minutes=minutes, milestones=milestones, **options).train()
+
+
+def at(number, do):
+    """What `Counting` does at every step: `do` at step `number`."""
+    return lambda trainer: do() if trainer.iteration == number else None
+
+
+def fail(error=MemoryError):
+    raise error
+
+
+def qualities(run):
+    return [record["iteration"] for record in run.records() if "quality" in record]
+
+
+def saved(run):
+    return [int(path.stem) for path in checkpoints.checkpoints(run.checkpoints)]
