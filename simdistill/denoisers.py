@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from simdistill.scalings import EDMScaling, Scaling
 from simdistill.shapes import Condition, Data, Sigma, like
+from simdistill.text import Text, TextInput
 from simdistill.validation import require
 
 
@@ -67,11 +68,11 @@ class Preconditioned(nn.Module):
     """A network F as a denoiser: d(x, sigma) = c_skip x + c_out F(c_in x, c_noise) (Karras et al. 2022, Table 1).
 
     The `scaling` gives the four coefficients: EDM's, or that of the process which the network was trained for. `model`
-    is called as `model(x, c_noise, class_labels)` with one-hot labels `[batch, classes]`, or None where `classes` is 0;
-    it keeps EDM's name, so that published state dicts fit. Of twice the channels of x the second half is dropped: a
-    learned variance (Nichol & Dhariwal 2021). `shape` is that of one sample and [`sigma_min`, `sigma_max`] the range of
-    noise levels that the network was trained for. `mean` is taken off x first: data far from zero is better described
-    by its spread around it.
+    is called as `model(x, c_noise, class_labels)` with one-hot labels `[batch, classes]`, or None where `classes` is 0,
+    or with encoded prompts if by its attribute `text` it takes them; it keeps EDM's name, so that published state dicts
+    fit. Of twice the channels of x the second half is dropped: a learned variance (Nichol & Dhariwal 2021). `shape` is
+    that of one sample and [`sigma_min`, `sigma_max`] the range of noise levels that the network was trained for. `mean`
+    is taken off x first: data far from zero is better described by its spread around it.
     """
 
     def __init__(
@@ -90,7 +91,7 @@ class Preconditioned(nn.Module):
         self.scaling, self.sigma_min, self.sigma_max, self.mean = scaling, sigma_min, sigma_max, mean
 
     def forward(self, x_t: Data, sigma: Sigma, condition: Condition = None) -> Data:
-        """The denoised x_0; `condition` is None or integer class labels `[batch]`, required where `classes` > 0."""
+        """The denoised x_0; `condition` is labels `[batch]`, encoded prompts or None, as the network takes it."""
         return x_t + self.residual(x_t, sigma, condition)
 
     def residual(self, x_t: Data, sigma: Sigma, condition: Condition = None, *labels: Tensor) -> Data:
@@ -99,13 +100,21 @@ class Preconditioned(nn.Module):
         Further `labels` are handed to the network as they are: what was done to augmented images, in pretraining.
         """
         x, c = x_t - self.mean if self.mean else x_t, self.scaling(sigma)
-        f = self.model(like(c.c_in, x) * x, c.c_noise, self._one_hot(condition, x), *labels)
+        f = self.model(like(c.c_in, x) * x, c.c_noise, self._given(condition, x), *labels)
         if f.ndim == x.ndim and f.shape[1] == 2 * x.shape[1]:
             f = f[:, : x.shape[1]]
         require(f.shape == x.shape, "network output", list(f.shape), f"of its input's shape, {list(x.shape)}")
         return like(c.c_out, x) * f - like(c.one_minus_c_skip, x) * x
 
-    def _one_hot(self, condition: Condition, x_t: Data) -> Tensor | None:
+    @property
+    def text(self) -> TextInput | None:
+        """The prompts that the network takes, if it takes any."""
+        return getattr(self.model, "text", None)
+
+    def _given(self, condition: Condition, x_t: Data) -> Tensor | Text | None:
+        if self.text is not None:
+            require(isinstance(condition, Text), "condition", condition, "encoded prompts; the network expects them")
+            return condition
         if self.classes == 0:
             return None
         if not isinstance(condition, Tensor):

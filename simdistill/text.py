@@ -47,6 +47,15 @@ class Text:
             Text(*part) for part in zip(self.states.tensor_split(n), self.mask.tensor_split(n), pooled, strict=True)
         ]
 
+    def replaced(self, rows: Bool[Tensor, " batch"], by: "Text") -> "Text":
+        """The same with the only row of `by` in each place where `rows` is true."""
+
+        def choose(new: Tensor, old: Tensor) -> Tensor:
+            return torch.where(rows.reshape(-1, *[1] * (old.ndim - 1)), new, old)
+
+        pooled = None if self.pooled is None or by.pooled is None else choose(by.pooled, self.pooled)
+        return Text(choose(by.states, self.states), choose(by.mask, self.mask), pooled)
+
     def expand(self, n: int) -> "Text":
         """Its only row, `n` times, without copies."""
         return self._each(lambda column: column.expand(n, *column.shape[1:]))

@@ -18,7 +18,7 @@ from tiny_models import FLOWS, TINY, S, euler, start
 from simdistill.cli import main
 from simdistill.data.embeddings import Embeddings, part_of
 from simdistill.recipes import Recipe
-from simdistill.teachers.encoders import TextEncoder
+from simdistill.teachers.pipeline_encoders import PipelineEncoder
 from simdistill.teachers.teacher import load_teacher
 from simdistill.workflows import encoding
 
@@ -30,7 +30,7 @@ transformers = pytest.importorskip("transformers")
 def test_from_a_prompt_to_a_picture_as_its_pipeline_does(tmp_path, name):
     """Guided by a scale of 3, with whatever the pipeline takes for no prompt."""
     theirs = pipeline(name, tmp_path)
-    encoder = TextEncoder(tmp_path)
+    encoder = PipelineEncoder(tmp_path)
     text, null = encoder(PROMPTS), encoder.empty()
     teacher = load_teacher(str(tmp_path))
     assert (encoder.text.width, encoder.text.pooled) == (teacher.text.width, teacher.text.pooled)
@@ -59,8 +59,8 @@ def test_what_is_stored_is_what_was_encoded(tmp_path, monkeypatch, name):
     monkeypatch.setattr(encoding, "MOST", 2)
     pipeline(name, tmp_path / "pipeline")
     texts = [*PROMPTS, "person on a blue background", "short hair"]
-    done = encoding.encode(tmp_path / write(tmp_path / "p.txt", texts), tmp_path / "pipeline", tmp_path / "out")
-    stored, encoder = Embeddings(tmp_path / "out"), TextEncoder(tmp_path / "pipeline")
+    done = encoding.encode(tmp_path / write(tmp_path / "p.txt", texts), str(tmp_path / "pipeline"), tmp_path / "out")
+    stored, encoder = Embeddings(tmp_path / "out"), PipelineEncoder(tmp_path / "pipeline")
     assert (len(stored), done.prompts, done.cut) == (5, 5, 0)
     assert pl.read_parquet(tmp_path / "out" / "prompts.parquet")["prompt"].to_list() == texts
     rows = torch.tensor([4, 0, 3, 0])
@@ -78,16 +78,16 @@ def test_what_is_stored_is_what_was_encoded(tmp_path, monkeypatch, name):
 
 
 def test_a_row_that_there_is_not(pixart, tmp_path):
-    encoding.encode(tmp_path / write(tmp_path / "p.txt", PROMPTS), pixart, tmp_path / "out")
+    encoding.encode(tmp_path / write(tmp_path / "p.txt", PROMPTS), str(pixart), tmp_path / "out")
     with pytest.raises(ValueError, match=r"prompt = 3: must be in 0 … 2"):
         Embeddings(tmp_path / "out")[torch.tensor([3])]
 
 
 def test_an_interrupted_encoding_goes_on(pixart, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(encoding, "MOST", 1)
-    asked = ["encode", write(tmp_path / "p.txt", PROMPTS), "--teacher", str(pixart), "--out", str(tmp_path / "out")]
+    asked = ["encode", write(tmp_path / "p.txt", PROMPTS), "--encoder", str(pixart), "--out", str(tmp_path / "out")]
     calls = []
-    whole = TextEncoder.__call__
+    whole = PipelineEncoder.__call__
 
     def counted(self, prompts):
         calls.append(list(prompts))
@@ -95,7 +95,7 @@ def test_an_interrupted_encoding_goes_on(pixart, tmp_path, monkeypatch, capsys):
             raise KeyboardInterrupt
         return whole(self, prompts)
 
-    monkeypatch.setattr(TextEncoder, "__call__", counted)
+    monkeypatch.setattr(PipelineEncoder, "__call__", counted)
     assert main(asked) == 130
     assert [path.name for path in sorted((tmp_path / "out").glob("part*"))] == [
         "part-00000.safetensors",
@@ -129,7 +129,7 @@ def test_two_processes_write_the_same_parts(pixart, tmp_path):
             str(count),
             str(tmp_path / "run.py"),
         ]
-        words = ["encode", prompts, "--teacher", str(pixart), "--out", str(tmp_path / str(count))]
+        words = ["encode", prompts, "--encoder", str(pixart), "--out", str(tmp_path / str(count))]
         done = subprocess.run([sys.executable, *launch, *words], capture_output=True, text=True, timeout=200)
         assert done.returncode == 0, done.stderr
         assert done.stdout.count("6 prompts in") == 1
@@ -140,7 +140,7 @@ def test_two_processes_write_the_same_parts(pixart, tmp_path):
 
 
 def test_room_is_stated_first_and_must_be_there(pixart, tmp_path, monkeypatch, capsys):
-    asked = ["encode", write(tmp_path / "p.txt", PROMPTS), "--teacher", str(pixart), "--out", str(tmp_path / "out")]
+    asked = ["encode", write(tmp_path / "p.txt", PROMPTS), "--encoder", str(pixart), "--out", str(tmp_path / "out")]
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(encoding.shutil, "disk_usage", lambda _: usage._replace(free=100))
     assert main(asked) == 2
@@ -154,7 +154,7 @@ def test_room_is_stated_first_and_must_be_there(pixart, tmp_path, monkeypatch, c
 
 def test_long_prompts_are_cut_and_counted(pixart, tmp_path, capsys):
     texts = ["hair " * 119, "hair " * 119 + "hat", "red " * 500]  # 120 tokens with the end, 121 and 501
-    asked = ["encode", write(tmp_path / "p.txt", texts), "--teacher", str(pixart), "--out", str(tmp_path / "out")]
+    asked = ["encode", write(tmp_path / "p.txt", texts), "--encoder", str(pixart), "--out", str(tmp_path / "out")]
     assert main(asked) == 0
     assert "warning: 2 of 3 prompts were cut to 120 tokens" in capsys.readouterr().err
     assert Embeddings(tmp_path / "out")[torch.arange(3)].mask.sum(1).tolist() == [120, 120, 120]
@@ -184,7 +184,7 @@ def test_nothing_in_a_folder_is_executed(pixart, tmp_path, capsys):
     bad, victim = shutil.copytree(pixart, tmp_path / "bad"), tmp_path / "victim"
     (bad / "text_encoder" / "model.safetensors").unlink()
     torch.save({"shared.weight": Payload(victim)}, bad / "text_encoder" / "pytorch_model.bin")
-    asked = ["encode", write(tmp_path / "p.txt", PROMPTS), "--teacher", str(bad), "--out", str(tmp_path / "o")]
+    asked = ["encode", write(tmp_path / "p.txt", PROMPTS), "--encoder", str(bad), "--out", str(tmp_path / "o")]
     assert main(asked) == 2
     assert "its text encoder cannot be read" in capsys.readouterr().err
     assert not victim.exists()
@@ -200,11 +200,11 @@ def test_nothing_in_a_folder_is_executed(pixart, tmp_path, capsys):
 def test_other_prompts_do_not_go_into_the_same_folder(pixart, tmp_path, capsys):
     out = encoded(pixart, tmp_path)
     other = write(tmp_path / "other.txt", ["a hat"])
-    assert main(["encode", other, "--teacher", str(pixart), "--out", str(out)]) == 2
+    assert main(["encode", other, "--encoder", str(pixart), "--out", str(out)]) == 2
     assert "has prompts encoded with another = ['prompts', 'digest']: must be another folder" in capsys.readouterr().err
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").write_text("x")
-    assert main(["encode", other, "--teacher", str(pixart), "--out", str(tmp_path / "full")]) == 2
+    assert main(["encode", other, "--encoder", str(pixart), "--out", str(tmp_path / "full")]) == 2
     assert "is not empty, and no folder of embeddings" in capsys.readouterr().err
 
 
@@ -252,7 +252,7 @@ def test_a_text_teacher_asks_for_prompts_and_others_for_none(pixart, tmp_path, c
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda f: (f / "model_index.json").unlink(), "cannot be read as JSON"),
+        (lambda f: (f / "model_index.json").unlink(), "cannot be read as a language model with its tokenizer"),
         (
             lambda f: (f / "model_index.json").write_text('{"_class_name": "OsPipeline"}'),
             "'OsPipeline': must be one of",
@@ -270,6 +270,6 @@ def test_bad_encoders(pixart, tmp_path, capsys, damage, message):
     bad = shutil.copytree(pixart, tmp_path / "bad")
     damage(bad)
     assert (
-        main(["encode", write(tmp_path / "p.txt", PROMPTS), "--teacher", str(bad), "--out", str(tmp_path / "o")]) == 2
+        main(["encode", write(tmp_path / "p.txt", PROMPTS), "--encoder", str(bad), "--out", str(tmp_path / "o")]) == 2
     )
     assert message in capsys.readouterr().err

@@ -23,7 +23,7 @@ from simdistill.recipes import RECIPES
 from simdistill.runs import RunFolder
 from simdistill.teachers.teacher import load_teacher
 from simdistill.training.loop import Interrupted
-from simdistill.training.pretrain import Pretraining
+from simdistill.training.pretraining import Pretraining
 from simdistill.training.trainer import DistillationTrainer
 from simdistill.workflows import distilling
 

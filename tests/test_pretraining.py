@@ -12,7 +12,8 @@ from simdistill.cli import main
 from simdistill.data.images import open_images
 from simdistill.evaluation.features import ImageClassifier, accuracy, read_classifier
 from simdistill.teachers.teacher import load_teacher
-from simdistill.training.pretrain import PRETRAININGS, Pretraining, PretrainingTrainer
+from simdistill.training.pretrainer import PretrainingTrainer
+from simdistill.training.pretraining import PRETRAININGS, Pretraining
 from simdistill.workflows import pretraining
 
 

@@ -17,7 +17,7 @@ from simdistill.generator import Generator
 from simdistill.recipes import RECIPES
 from simdistill.runs import RunFolder
 from simdistill.sampling import noise_from_seeds
-from simdistill.teachers.encoders import TextEncoder
+from simdistill.teachers.pipeline_encoders import PipelineEncoder
 from simdistill.teachers.teacher import load_teacher
 from simdistill.teachers.weights import write_network
 from simdistill.workflows import distilling, measuring
@@ -50,7 +50,7 @@ def test_a_run_from_prompts_to_samples(pixart, tmp_path, capsys):
     assert main([*asked, "--prompt", "red hat", "--prompt", "hair"]) == 0
     numbers = torch.from_numpy(np.load(tmp_path / "s.npy"))
     generator, _ = measuring.load_generator(run)
-    text = TextEncoder(pixart)(["red hat", "hair"])[torch.tensor([0, 1, 0, 1])]
+    text = PipelineEncoder(pixart)(["red hat", "hair"])[torch.tensor([0, 1, 0, 1])]
     with torch.no_grad():
         expected = generator(noise_from_seeds(range(4), (4, 8, 8)), text)
     torch.testing.assert_close(numbers, expected, rtol=0, atol=1e-5)
@@ -102,7 +102,7 @@ def test_a_student_as_a_pipeline_of_one_step(tmp_path, capsys, name):
     size = {"height": 16, "width": 16, "output_type": "latent"}
     latents = theirs(PROMPTS, num_inference_steps=1, guidance_scale=1.0, latents=z, **size, **more).images
     with torch.no_grad():
-        expected = Generator(student, 2.5)(z, TextEncoder(teacher)(PROMPTS))
+        expected = Generator(student, 2.5)(z, PipelineEncoder(teacher)(PROMPTS))
     torch.testing.assert_close(latents, expected, rtol=1e-4, atol=1e-4)
 
     assert main(["export", str(run), "--to", "diffusers"]) == 2

@@ -19,7 +19,8 @@ from simdistill.runs import RunFolder
 from simdistill.sampling import noise_from_seeds
 from simdistill.teachers.teacher import Teacher, load_teacher
 from simdistill.training.loop import Diverged, Interrupted
-from simdistill.training.pretrain import Pretraining, PretrainingTrainer
+from simdistill.training.pretrainer import PretrainingTrainer
+from simdistill.training.pretraining import Pretraining
 from simdistill.training.trainer import DistillationTrainer
 from simdistill.workflows import distilling, measuring, pretraining
 from simdistill.workflows.pretraining import pretrain, resume_pretraining

@@ -93,7 +93,7 @@ def write(path, prompts):
 
 def encoded(folder, tmp_path):
     """`PROMPTS` by the encoder of a pipeline's folder."""
-    encoding.encode(tmp_path / write(tmp_path / "p.txt", PROMPTS), folder, tmp_path / "out")
+    encoding.encode(tmp_path / write(tmp_path / "p.txt", PROMPTS), str(folder), tmp_path / "out")
     return tmp_path / "out"
 
 

@@ -19,8 +19,11 @@ from simdistill.workflows.encoding import encode
 class _Encode(Common):
     prompts: Positional[Path] = Path()
     """A .txt (one a line), .csv, .tsv, .parquet, .jsonl, .tar or .tar.gz, or a folder of them."""
-    teacher: Path = Path()
-    """The diffusers pipeline's folder whose text encoder is to be used."""
+    encoder: str = ""
+    """Whose text encoder to use: a diffusers pipeline's FOLDER, the teacher's; or for a teacher that is still to be
+    trained a language model's FOLDER of transformers', or minilm, a sentence encoder in a package."""
+    tokens: int = 0
+    """Tokens of a prompt that a language model keeps, 77 if not given; a pipeline has its own number."""
     out: Path | None = None
     """Folder of the encoded prompts; PROMPTS-encoded beside the prompts, if not given."""
     column: str = ""
@@ -29,10 +32,11 @@ class _Encode(Common):
     """Prompts that the encoder takes at a time."""
 
 
-ABOUT = """Encode prompts by a teacher's text encoder, once, before the distillation, which then needs none in memory.
+ABOUT = """Encode prompts by a text encoder, once, before the distillation, which then needs none in memory.
 
-  simdistill encode captions.txt --teacher pixart --out captions       for `distill … --prompts captions`
-  torchrun --standalone --nproc-per-node 4 -m simdistill encode SA1B_caption.tar.gz --teacher pixart --out captions
+  simdistill encode captions.txt --encoder pixart --out captions       for `distill … --prompts captions`
+  simdistill encode captions.txt --encoder minilm                      for `pretrain … --prompts captions-encoded`
+  torchrun --standalone --nproc-per-node 4 -m simdistill encode SA1B_caption.tar.gz --encoder pixart --out captions
 
 How much room they will take is said first. Stopped, the same command goes on. Prompts are read once each; those longer
 than the encoder's limit are cut, and counted at the end.
@@ -40,14 +44,14 @@ than the encoder's limit are cut, and counted at the end.
 
 
 def run(words: Sequence[str]) -> None:
-    """`simdistill encode PROMPTS --teacher FOLDER …`."""
+    """`simdistill encode PROMPTS --encoder FOLDER …`."""
     prompts, rest = first_word(words, "encode", "PROMPTS")
     options = parse_options(_Encode(), [prompts, *rest], "encode PROMPTS", ABOUT)
-    require(options.teacher != Path(), "--teacher", "", "given: a diffusers pipeline's folder with its text encoder")
+    require(options.encoder != "", "--encoder", "", "given: the folder of a pipeline or language model, or minilm")
     path = options.prompts
     out = options.out or path.with_name(path.name.split(".")[0] + "-encoded")
     with joined(options.device) as (processes, device):
-        done = encode(path, options.teacher, out, options.column, device, options.batch, processes)
+        done = encode(path, options.encoder, out, options.column, device, options.batch, options.tokens, processes)
         if not processes.leads:
             return
     if done.cut:

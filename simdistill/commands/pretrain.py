@@ -10,10 +10,11 @@ import torch
 from tyro.conf import arg
 
 from simdistill.commands.common import ABOUT_RESUMING, Common, Resume, asks_to_resume, print_table, spare_threads
+from simdistill.data.embeddings import read_encoding
 from simdistill.data.images import open_images
 from simdistill.options import first_word, parse_options
 from simdistill.runs import RunFolder
-from simdistill.training.pretrain import PRETRAININGS, Pretraining
+from simdistill.training.pretraining import PRETRAININGS, Pretraining
 from simdistill.validation import require
 from simdistill.workflows import pretraining
 
@@ -49,8 +50,9 @@ def run(words: Sequence[str]) -> None:
 
 def _spare_threads_for(settings: Pretraining) -> None:
     data = open_images(settings.data)
+    text = read_encoding(Path(settings.prompts)).text if settings.prompts else None
     with torch.device("meta"):
-        spare_threads(sum(p.numel() for p in settings.build(data.shape, data.classes, 1.0).parameters()))
+        spare_threads(sum(p.numel() for p in settings.build(data.shape, data.classes, 1.0, text=text).parameters()))
 
 
 def _about() -> str:

@@ -3,7 +3,7 @@
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,11 @@ EMPTY = "empty.safetensors"
 class Encoding:
     """How prompts were encoded, and in how many rows a part: what a folder of embeddings says of itself.
 
-    `trimmed` leaves out the tokens that only fill a row, for networks that do not see them. `digest` is one of the
-    prompts.
+    `encoder` is a digest of the encoder that `name` names, `digest` one of the prompts. `trimmed` leaves out the tokens
+    that only fill a row, for networks that do not see them.
     """
 
+    name: str
     encoder: str
     text: TextInput
     trimmed: bool
@@ -108,6 +109,14 @@ class Embeddings:
             found.append((self._part(k), place))
         return self._text(found)
 
+    def rows(self, prompts: Sequence[str]) -> Tensor:
+        """Where each of these prompts is, `[n]`; `ValueError` for one that is not there."""
+        known = pl.read_parquet(self.folder / PROMPTS)["prompt"]
+        places = {prompt: row for row, prompt in enumerate(known)}
+        missing = next((prompt for prompt in prompts if prompt not in places), None)
+        require(missing is None, f"prompts = '{self.folder}': {missing!r}", "absent", "encoded, as every caption")
+        return torch.tensor([places[prompt] for prompt in prompts])
+
     @cached_property
     def empty(self) -> Text:
         """The empty prompt, one row: what stands for no condition."""
@@ -156,7 +165,8 @@ def begin(folder: Path, encoding: Encoding, prompts: list[str]) -> None:
     """Write what the folder is and its prompts, unless they are there; `ValueError` if it holds anything else."""
     if (folder / ABOUT).exists():
         there = read_encoding(folder)
-        changed = [name for name, value in asdict(encoding).items() if asdict(there)[name] != value]
+        same = replace(there, name=encoding.name)  # an encoder may have been moved
+        changed = [name for name, value in asdict(encoding).items() if asdict(same)[name] != value]
         require(not changed, f"--out = '{folder}': has prompts encoded with another", changed, "another folder")
     elif folder.exists() and any(folder.iterdir()):
         raise ValueError(f"--out = '{folder}': is not empty, and no folder of embeddings; give another --out")

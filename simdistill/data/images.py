@@ -3,7 +3,6 @@
 A set is opened by the name of its file or folder. Nothing in it is executed, and its sizes are bounded.
 """
 
-import json
 import os
 import zipfile
 import zlib
@@ -21,6 +20,7 @@ from torch import Tensor
 
 from simdistill.data.archives import cifar10, idx_folder
 from simdistill.data.digits import digits
+from simdistill.data.listings import CAPTIONS, LABELS, listed_captions, listed_labels
 from simdistill.shapes import Data
 from simdistill.validation import require
 
@@ -33,7 +33,8 @@ IN_MEMORY = 2**32  # bytes of pixels that are decoded once and kept
 class ImageSet:
     """Images of one `shape` in [-1, 1], their class `labels` `[count]` or None, and the held-out part if there is one.
 
-    `read` returns the values of the images at some indices, uint8 for [0, 255] or float for [-1, 1].
+    `captions` say what each image shows, if there are any. `read` returns the values of the images at some indices,
+    uint8 for [0, 255] or float for [-1, 1].
     """
 
     name: str
@@ -42,6 +43,7 @@ class ImageSet:
     read: Callable[[Sequence[int]], Tensor]
     labels: Int[Tensor, " count"] | None = None
     held_out: "ImageSet | None" = None
+    captions: Sequence[str] | None = None
 
     def __len__(self) -> int:
         return self.count
@@ -75,9 +77,9 @@ def open_images(data: str | Path) -> ImageSet:
     """The set of images that `data` names.
 
     "digits"; a .zip of images with a `dataset.json` of labels, EDM's format; a folder of images, whose labels are in
-    its `dataset.json`, or else the names of its folders; `cifar-10-python.tar.gz` or `cifar-10-binary.tar.gz`; a folder
-    with `train-images-idx3-ubyte` and its companions (MNIST, Fashion-MNIST; 28×28 are widened to 32×32 by black). The
-    last two and the digits have a held-out part.
+    its `dataset.json`, or else the names of its folders; both with captions if there is a `metadata.jsonl`;
+    `cifar-10-python.tar.gz` or `cifar-10-binary.tar.gz`; a folder with `train-images-idx3-ubyte` and its companions
+    (MNIST, Fashion-MNIST; 28×28 are widened to 32×32 by black). The last two and the digits have a held-out part.
 
     Raises `ValueError` if there is no such set, or it is damaged.
     """
@@ -130,17 +132,17 @@ def _zip(path: Path) -> ImageSet:
         except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError) as error:
             raise ValueError(f"{path}: {name} cannot be read ({error})") from error
 
-    listed = load("dataset.json") if "dataset.json" in sizes else None
+    labels, captions = (load(listing) if listing in sizes else None for listing in (LABELS, CAPTIONS))
     names = sorted(name for name in sizes if name.lower().endswith(SUFFIXES))
-    return _files(path, names, load, _listed_labels(path, names, listed))
+    return _files(path, names, load, listed_labels(path, names, labels), listed_captions(path, names, captions))
 
 
 def _folder(path: Path) -> ImageSet:
     found = (file.relative_to(path) for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
     names = sorted(str(PurePosixPath(name)) for name in found if not name.name.startswith("."))
-    listing = path / "dataset.json"
+    listing, captions = path / LABELS, path / CAPTIONS
     if listing.is_file():
-        labels = _listed_labels(path, names, listing.read_bytes())
+        labels = listed_labels(path, names, listing.read_bytes())
     else:
         folders = [name.rpartition("/")[0] for name in names]
         classes = sorted(set(folders))
@@ -151,29 +153,17 @@ def _folder(path: Path) -> ImageSet:
         require(file.stat().st_size <= LARGEST_FILE, f"size of {file}", file.stat().st_size, "at most 64 MiB")
         return file.read_bytes()
 
-    return _files(path, names, load, labels)
+    said = listed_captions(path, names, captions.read_bytes() if captions.is_file() else None)
+    return _files(path, names, load, labels, said)
 
 
-def _listed_labels(path: Path, names: Sequence[str], listing: bytes | None) -> Tensor | None:
-    """The labels that EDM's `dataset.json` gives: {"labels": [["00000/img00000000.png", 6], …]}, or null for none."""
-    if listing is None:
-        return None
-    try:
-        pairs = json.loads(listing)["labels"]
-        labels = None if pairs is None else {str(name): label for name, label in pairs}
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: its dataset.json is not EDM's: must hold labels as [[file, class], …]") from error
-    if labels is None:
-        return None
-    missing = next((name for name in names if name not in labels), None)
-    require(missing is None, f"{path}: label of {missing}", None, "in dataset.json, as that of every image")
-    chosen = [labels[name] for name in names]
-    whole = all(type(label) is int and 0 <= label < 2**31 for label in chosen)
-    require(whole, f"{path}: labels in dataset.json", chosen[0], "class numbers from 0 on")
-    return torch.tensor(chosen)
-
-
-def _files(path: Path, names: Sequence[str], load: Callable[[str], bytes], labels: Tensor | None) -> ImageSet:
+def _files(
+    path: Path,
+    names: Sequence[str],
+    load: Callable[[str], bytes],
+    labels: Tensor | None,
+    captions: Sequence[str] | None,
+) -> ImageSet:
     require(len(names) > 0, f"{path}: images", 0, f"at least one of {', '.join(SUFFIXES)}")
     first = _decoded(f"{path}/{names[0]}", load(names[0]))
     shape = tuple(first.shape)
@@ -188,7 +178,7 @@ def _files(path: Path, names: Sequence[str], load: Callable[[str], bytes], label
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
             return torch.stack(list(threads.map(one, indices)))
 
-    found = ImageSet(path.name, shape, len(names), read, labels)
+    found = ImageSet(path.name, shape, len(names), read, labels, captions=captions)
     return found if first.numel() * len(names) > IN_MEMORY else _kept(found)
 
 

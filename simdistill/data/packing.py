@@ -1,4 +1,4 @@
-"""Sets of images as EDM's zip files: PNG images, and their labels in a `dataset.json`."""
+"""Sets of images as EDM's zip files: PNG images, their labels in a `dataset.json`, captions in a `metadata.jsonl`."""
 
 import json
 import zipfile
@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from simdistill.data.images import ImageSet
+from simdistill.data.listings import CAPTIONS, LABELS
 from simdistill.files import replacing
 from simdistill.validation import require
 
@@ -18,8 +19,8 @@ def write_zip(path: Path, images: ImageSet, advance: Callable[[int], None] = lam
     """Store `images` as EDM's zip, from which `open_images` reads the same bytes; atomically.
 
     The files are `00000/img00000000.png`, …, a thousand a folder, and `dataset.json` is {"labels": [[file, class], …]}, or
-    {"labels": null} for a set without labels. `advance` is told how many images were written. A held-out part is left
-    out. Raises `ValueError` for samples that are no images of 1 or 3 channels.
+    {"labels": null} for a set without labels; captions are a line each in `metadata.jsonl`, {"file_name": …, "text": …}.
+    `advance` is told how many images were written. A held-out part is left out. Raises `ValueError` for samples that are no images of 1 or 3 channels.
     """  # noqa: E501
     pictured = len(images.shape) == 3 and images.shape[0] in (1, 3)
     require(pictured, f"shape of {images.name}", images.shape, "that of images of 1 or 3 channels")
@@ -33,7 +34,11 @@ def write_zip(path: Path, images: ImageSet, advance: Callable[[int], None] = lam
             for k, image in zip(rows, pixels, strict=True):
                 archive.writestr(names[k], _png(image))
             advance(len(rows))
-        archive.writestr("dataset.json", json.dumps({"labels": labels}))
+        archive.writestr(LABELS, json.dumps({"labels": labels}))
+        if images.captions is not None:
+            pairs = zip(names, images.captions, strict=True)
+            lines = (json.dumps({"file_name": name, "text": text}, ensure_ascii=False) for name, text in pairs)
+            archive.writestr(CAPTIONS, "\n".join(lines))
 
 
 def _png(image: Tensor) -> bytes:

@@ -1,17 +1,14 @@
 """diffusers' files: configurations and weights, read by its own classes from local folders; nothing is executed."""
 
 import json
-import warnings
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
-from importlib import import_module
+from collections.abc import Mapping
 from pathlib import Path
-from textwrap import shorten
 from typing import Any
 
 import torch
 from torch import nn
 
+from simdistill.libraries import library, short
 from simdistill.validation import require
 
 
@@ -53,31 +50,3 @@ def load_model(kind: str, folder: Path) -> nn.Module:
     odd = [f"{name} {what}" for what in ("missing", "unexpected", "mismatched") for name in report[f"{what}_keys"]]
     require(not odd, f"{folder}: weights", odd[:3], f"those of a {kind} of its config.json, no more and no less")
     return model.eval().requires_grad_(False)
-
-
-@contextmanager
-def library() -> Generator[Any]:
-    """diffusers, imported when it is needed (it takes seconds), without its remarks and transformers'."""
-    try:
-        diffusers: Any = import_module("diffusers")
-        logs: list[Any] = [diffusers.utils.logging, import_module("transformers.utils.logging")]
-    except ImportError as error:
-        raise ValueError('teacher: its library is missing; pip install "simdistill[diffusers]"') from error
-    before = [(log, log.get_verbosity(), log.is_progress_bar_enabled()) for log in logs]
-    for log in logs:
-        log.set_verbosity(log.CRITICAL)
-        log.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of names that are new in versions after the oldest one here
-            yield diffusers
-    finally:
-        for log, verbosity, bar in before:
-            log.set_verbosity(verbosity)
-            if bar:
-                log.enable_progress_bar()
-
-
-def short(error: Exception) -> str:
-    """An error of somebody else's in one line."""
-    return shorten(f"{type(error).__name__}: {error}", 300)

@@ -10,8 +10,9 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from simdistill.libraries import library, short
 from simdistill.recipes import Levels
-from simdistill.teachers.diffusers_files import library, read_json, short
+from simdistill.teachers.diffusers_files import read_json
 from simdistill.teachers.parametrisations import (
     EpsilonPrediction,
     FlowPrediction,

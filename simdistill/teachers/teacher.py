@@ -18,7 +18,7 @@ from simdistill.recipes import Levels, Recipe
 from simdistill.shapes import Condition, Data, Pictures, Rows
 from simdistill.teachers.diffusers_folder import read_folder
 from simdistill.teachers.edm import read_edm
-from simdistill.teachers.encoders import encoder_of
+from simdistill.teachers.encoders import digest_of
 from simdistill.teachers.weights import read_network
 from simdistill.text import Prompts, Text, TextInput
 from simdistill.validation import require
@@ -33,11 +33,12 @@ class Teacher:
     """A frozen denoiser and its facts: all that distillation is given, for there is no data.
 
     `shape` is that of one sample. `classes` > 0 means that the condition is an integer label 0 … classes - 1, `text`
-    that it is encoded text of that form, a row of `prompts`. `null`, one row, stands for no condition, which guidance
-    needs. [`sigma_min`, `sigma_max`] is the range that the denoiser was trained on; the reference sampler stays inside
-    it. `data` names the data set whose statistics judge the student ("digits"); without one it is judged against the
-    teacher's own samples. `decode` turns samples that are latents into pictures in [-1, 1]; figures are taken of the
-    latents. Raises `ValueError` for a range, a shape or a number of classes that cannot be.
+    that it is encoded text of that form, a row of `prompts`; `encoder` names what encodes it, as `load_encoder` does.
+    `null`, one row, stands for no condition, which guidance needs. [`sigma_min`, `sigma_max`] is the range that the
+    denoiser was trained on; the reference sampler stays inside it. `data` names the data set whose statistics judge the
+    student ("digits"); without one it is judged against the teacher's own samples. `decode` turns samples that are
+    latents into pictures in [-1, 1]; figures are taken of the latents. Raises `ValueError` for a range, a shape or a
+    number of classes that cannot be.
     """
 
     denoiser: Denoiser
@@ -51,6 +52,7 @@ class Teacher:
     text: TextInput | None = None
     prompts: Prompts | None = None
     null: Tensor | Text | None = None
+    encoder: str = ""
 
     def __post_init__(self) -> None:
         listed = isinstance(self.shape, (tuple, list))  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -95,7 +97,7 @@ class Teacher:
             for name in ("width", "pooled"):
                 found, wanted = getattr(prompts.encoding.text, name), getattr(self.text, name)
                 require(found == wanted, f"{what}: {name} of the text", found, f"{wanted}; {remedy}")
-            own = encoder_of(Path(self.name))
+            own = digest_of(self.encoder)
             require(own in (None, prompts.encoding.encoder), f"{what}: encoded", "by another", f"by its own; {remedy}")
             teacher = replace(self, prompts=prompts, null=prompts.empty)
         else:
@@ -209,12 +211,16 @@ def _from_file(path: Path) -> Teacher:
         denoiser.sigma_max,
         name=str(path.resolve()),
         data=facts.get("data"),
+        text=denoiser.text,
+        encoder=facts.get("encoder", ""),
     )
 
 
 def _from_folder(path: Path, levels: Levels) -> Teacher:
     denoiser, facts = read_folder(path, levels)
-    return Teacher(denoiser, name=str(path.resolve()), **facts)
+    name = str(path.resolve())
+    encoder = name if (path / "model_index.json").is_file() else ""  # else it is the network's own folder
+    return Teacher(denoiser, name=name, encoder=encoder, **facts)
 
 
 def _from_function(name: str) -> Teacher:

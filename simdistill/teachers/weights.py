@@ -16,12 +16,13 @@ from simdistill.denoisers import Preconditioned
 from simdistill.files import write_atomically
 from simdistill.networks.mlp import MLP
 from simdistill.networks.patched import PatchedUNet
+from simdistill.networks.pixart import PixArt
 from simdistill.networks.unet import DhariwalUNet, SongUNet
 from simdistill.scalings import EDMScaling, Scaling
 
 Module = TypeVar("Module", bound=nn.Module)
 
-NETWORKS = (MLP, SongUNet, DhariwalUNet, PatchedUNet)
+NETWORKS = (MLP, SongUNet, DhariwalUNet, PatchedUNet, PixArt)
 """The networks that a header can describe; each records the arguments it was built with as `arguments`."""
 SCALINGS: tuple[type, ...] = get_args(Scaling)
 """The preconditionings that a header can describe."""

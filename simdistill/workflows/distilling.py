@@ -24,7 +24,8 @@ from simdistill.runs import RunFolder
 from simdistill.teachers.teacher import Teacher
 from simdistill.teachers.weights import write_network
 from simdistill.training.loop import MILESTONES, Diverged, Interrupted, Loop, Measuring
-from simdistill.training.pretrain import Pretraining, PretrainingTrainer
+from simdistill.training.pretrainer import PretrainingTrainer
+from simdistill.training.pretraining import Pretraining
 from simdistill.training.processes import Processes, joined
 from simdistill.training.trainer import DistillationTrainer
 from simdistill.workflows.measuring import (
@@ -131,7 +132,7 @@ def _distill(
 
     def keep() -> None:
         facts = {"sigma_init": recipe.sigma_init, "shape": teacher.shape, "classes": teacher.classes}
-        facts |= {"text": True} if teacher.text is not None else {}
+        facts |= {"text": True, "encoder": teacher.encoder} if teacher.text is not None else {}
         for k, average in enumerate(recipe.averages):
             denoiser = trainer.snapshot(k).denoiser
             processes.lead(partial(write_network, run.average(k), denoiser, average=repr(average), **facts))

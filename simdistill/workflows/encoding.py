@@ -12,7 +12,7 @@ import torch
 from simdistill.data.embeddings import EMPTY, Embeddings, Encoding, begin, part_of, write_part
 from simdistill.data.prompts import read_prompts
 from simdistill.evaluation.bar import progress_bar
-from simdistill.teachers.encoders import TextEncoder
+from simdistill.teachers.encoders import TextEncoder, digest_of, load_encoder
 from simdistill.text import Text
 from simdistill.training.processes import ALONE, Processes
 from simdistill.validation import require
@@ -35,14 +35,15 @@ class Encoded:
 
 def encode(
     prompts: Path,
-    teacher: Path,
+    encoder: str,
     out: Path,
     column: str = "",
     device: Device = "cpu",
     batch: int = 32,
+    tokens: int = 0,
     processes: Processes = ALONE,
 ) -> Encoded:
-    """Encode the prompts in a file or folder (see `read_prompts`) by the text encoder of the pipeline in `teacher`.
+    """Encode the prompts in a file or folder (see `read_prompts`) by an `encoder`, named as `load_encoder` has it.
 
     They go into the folder `out` in parts; those that are there already stay as they are, and of several `processes`
     each takes every so many-th. How much room they will take is said first, on stderr.
@@ -51,25 +52,27 @@ def encode(
     """
     require(batch >= 1, "batch", batch, "at least 1")
     texts = read_prompts(prompts, column)
-    encoder = TextEncoder(teacher, device, torch.bfloat16 if torch.device(device).type == "cuda" else torch.float32)
+    dtype = torch.bfloat16 if torch.device(device).type == "cuda" else torch.float32
+    loaded = load_encoder(encoder, device, dtype, tokens)
+    require(tokens in (0, loaded.limit), "--tokens", tokens, f"left out: {encoder} keeps {loaded.limit}")
     digest = hashlib.sha256("\n".join(texts).encode()).hexdigest()
-    form = encoder.text
+    form, name = loaded.text, str(Path(encoder).resolve()) if Path(encoder).exists() else encoder
     most = max(1, min(MOST, PART // (2 * form.tokens * form.width)))
-    encoding = Encoding(encoder.name, form, encoder.trimmed, len(texts), digest, most)
+    encoding = Encoding(name, digest_of(encoder) or "", form, loaded.trimmed, len(texts), digest, most)
     processes.lead(lambda: begin(out, encoding, texts))
     parts = {part_of(out, k): rows for k, rows in enumerate(encoding.parts)}
     # one process looks for all: another might begin to write meanwhile
     missing = processes.lead(lambda: [path for path in parts if not path.exists()])
-    processes.lead(lambda: _announce(texts, encoder, encoding, len(missing), out))
+    processes.lead(lambda: _announce(texts, loaded, encoding, len(missing), out))
     mine = missing[processes.rank :: processes.count]
     with progress_bar("encoding", sum(len(parts[path]) for path in mine), processes.leads) as advance:
         for path in mine:
             rows = parts[path]
-            _encode(texts[rows.start : rows.stop], encoder, encoding, path, batch, advance)
-    processes.lead(lambda: write_part(out / EMPTY, encoder.empty().half(), [0], encoding))
+            _encode(texts[rows.start : rows.stop], loaded, encoding, path, batch, advance)
+    processes.lead(lambda: write_part(out / EMPTY, loaded.empty().half(), [0], encoding))
     processes.add_up(torch.zeros(1))  # when all have written theirs
     done = Embeddings(out)
-    return Encoded(len(texts), done.longer_than(encoder.limit), encoder.limit, done.size)
+    return Encoded(len(texts), done.longer_than(loaded.limit), loaded.limit, done.size)
 
 
 def _encode(

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from simdistill.configuration import settings_from_mapping
+from simdistill.denoisers import Preconditioned
 from simdistill.evaluation.extractors import of_inception
 from simdistill.evaluation.pictures import picture, side_by_side
 from simdistill.evaluation.quality import (
@@ -31,9 +32,10 @@ from simdistill.generator import Generator
 from simdistill.recipes import Recipe
 from simdistill.runs import RunFolder
 from simdistill.shapes import Data
-from simdistill.teachers.encoders import TextEncoder
+from simdistill.teachers.encoders import load_encoder
 from simdistill.teachers.teacher import Teacher, is_code, load_teacher
 from simdistill.teachers.weights import read_into, read_network
+from simdistill.text import Text
 from simdistill.training.processes import ALONE, Processes
 from simdistill.validation import require
 
@@ -64,14 +66,15 @@ def sample(
     """
     teacher = teacher or folder_teacher(out)
     generator, facts = load_generator(out, teacher, average)
-    known = teacher or Teacher(generator.denoiser, tuple(facts["shape"]), facts["classes"])
+    known = teacher or _known(generator, facts)
     require(labels is None or known.classes > 0, "labels", labels, "left out: the generator knows no classes")
     require(not prompts or known.text is not None, "prompt", list(prompts), "left out: the generator takes no text")
     for label in labels or ():
         require(0 <= label < known.classes, "labels", label, f"in 0 … {known.classes - 1}")
     if prompts:
-        known = replace(known, prompts=TextEncoder(Path(known.name), device)(prompts))
+        known = replace(known, prompts=_encoded(prompts, known, device))
     elif known.text is not None:
+        require(Path(out).is_dir(), "--prompt", "", f"given: {out} comes without prompts")
         known = known.prepared(recipe_of(RunFolder.open(Path(out))))
     chosen = range(known.conditions) if labels is None else labels
     rows = torch.tensor([chosen[seed % len(chosen)] for seed in seeds]) if chosen else None
@@ -101,6 +104,19 @@ def load_generator(
     if not path.exists():
         raise ValueError(f"{path}: no such file yet; go on with `simdistill distill --resume {out}`")
     return _read_generator(path, teacher or folder_teacher(out))
+
+
+def _known(generator: Generator, facts: dict[str, Any]) -> Teacher:
+    """What a generator's file tells of the teacher."""
+    network: Any = generator.denoiser
+    text = network.text if isinstance(network, Preconditioned) else None
+    return Teacher(network, tuple(facts["shape"]), facts["classes"], text=text, encoder=facts.get("encoder", ""))
+
+
+def _encoded(prompts: Sequence[str], teacher: Teacher, device: Device) -> Text:
+    """The prompts, by the teacher's own encoder."""
+    tokens = 0 if teacher.text is None else teacher.text.tokens
+    return load_encoder(teacher.encoder, device, tokens=tokens)(prompts)
 
 
 def _read_generator(path: Path, teacher: Teacher | None) -> tuple[Generator, dict[str, Any]]:

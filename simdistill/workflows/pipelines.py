@@ -10,8 +10,9 @@ import torch
 
 from simdistill.files import write_atomically
 from simdistill.generator import Generator
+from simdistill.libraries import library
 from simdistill.sampling import noise_from_seeds
-from simdistill.teachers.diffusers_files import library, load_model, read_json
+from simdistill.teachers.diffusers_files import load_model, read_json
 from simdistill.teachers.diffusers_networks import DiffusersNetwork
 from simdistill.teachers.diffusers_process import PREDICTIONS
 from simdistill.teachers.teacher import Teacher

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from simdistill.configuration import settings_from_mapping, to_mapping
+from simdistill.data.embeddings import Embeddings
 from simdistill.data.images import ImageSet, open_images
 from simdistill.evaluation.extractors import load_extractor
 from simdistill.evaluation.features import accuracy, train_classifier, write_classifier
@@ -18,7 +19,8 @@ from simdistill.runs import RunFolder
 from simdistill.teachers.teacher import Teacher
 from simdistill.teachers.weights import write_network
 from simdistill.training.loop import Loop, Measuring
-from simdistill.training.pretrain import Pretraining, PretrainingTrainer
+from simdistill.training.pretrainer import PretrainingTrainer
+from simdistill.training.pretraining import Pretraining
 from simdistill.validation import require
 from simdistill.workflows.measuring import Device, milestone
 
@@ -75,8 +77,9 @@ def _alone() -> None:
 
 def _prepared(settings: Pretraining, device: Device) -> tuple[PretrainingTrainer, Reference]:
     data = open_images(settings.data)
-    data = data if settings.conditional else data.without_labels()
-    return PretrainingTrainer(data, settings, device), _reference(data, settings, device)
+    data = data if settings.conditional and not settings.prompts else data.without_labels()
+    prompts = Embeddings(Path(settings.prompts)) if settings.prompts else None
+    return PretrainingTrainer(data, settings, device, prompts), _reference(data, settings, device)
 
 
 def _pretrain(
@@ -84,10 +87,14 @@ def _pretrain(
 ) -> dict[str, Any]:
     average, known = trainer.average, "digits" if trainer.settings.data == "digits" else None
     teacher = Teacher(average, average.shape, average.classes, average.sigma_min, average.sigma_max, data=known)
+    told: dict[str, str] = {}
+    if trainer.prompts is not None:
+        told = {"encoder": trainer.prompts.encoding.name}
+        teacher = replace(teacher, text=average.text, prompts=trainer.prompts, null=trainer.prompts.empty, **told)
     sampler = teacher_sampler(teacher)
 
     def keep() -> None:
-        write_network(run.network, average, data=known, settings=to_mapping(trainer.settings))
+        write_network(run.network, average, data=known, settings=to_mapping(trainer.settings), **told)
 
     def at_milestone() -> Measuring:
         snapshot = replace(teacher, denoiser=copy.deepcopy(average))

@@ -1,0 +1,62 @@
+"""Language models in transformers' folders as text encoders: BERT and its kin, T5, CLIP's text part."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from simdistill.libraries import library, short
+from simdistill.text import Text, TextInput
+from simdistill.validation import require
+
+
+class LanguageModel:
+    """Prompts to the last states of the language model in `folder`, of the first `limit` tokens of each.
+
+    Nothing that the folder holds is executed. Raises `ValueError` if it is none, or damaged, or takes fewer tokens.
+    """
+
+    trimmed = True
+
+    def __init__(self, folder: Path, device: torch.device | str, dtype: torch.dtype, limit: int) -> None:
+        self._device, self.limit = torch.device(device), limit
+        with library():
+            transformers: Any = import_module("transformers")
+            local = {"local_files_only": True, "trust_remote_code": False}
+            try:
+                self._tokenizer: Any = transformers.AutoTokenizer.from_pretrained(str(folder), **local)
+                self._model: Any = transformers.AutoModelForTextEncoding.from_pretrained(
+                    str(folder), dtype=dtype, **local
+                )
+            except Exception as error:  # whatever transformers raises
+                what = "cannot be read as a language model with its tokenizer"
+                raise ValueError(f"encoder = '{folder}': {what} ({short(error)})") from error
+        self._model.to(self._device).eval()
+        most = min(self._tokenizer.model_max_length, getattr(self._model.config, "max_position_embeddings", limit))
+        require(2 <= limit <= most, "--tokens", limit, f"2 to {most}, which the encoder {folder} takes")
+
+    @torch.no_grad()
+    def __call__(self, prompts: Sequence[str]) -> Text:
+        """The encoded prompts, on the CPU, float32."""
+        padded = {"padding": "max_length", "truncation": True, "max_length": self.limit, "return_tensors": "pt"}
+        with library():
+            tokens = self._tokenizer(list(prompts), **padded).to(self._device)
+            states = self._model(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask).last_hidden_state
+        return Text(states.float().cpu(), tokens.attention_mask.bool().cpu())
+
+    def empty(self) -> Text:
+        """The empty prompt."""
+        return self([""])
+
+    def tokens(self, prompts: Sequence[str]) -> list[int]:
+        """How many tokens each prompt has, before it is cut to `limit`."""
+        with library():
+            return [len(ids) for ids in self._tokenizer(list(prompts), truncation=False, verbose=False).input_ids]
+
+    @cached_property
+    def text(self) -> TextInput:
+        """The form of what it returns."""
+        return TextInput(self.limit, int(self._model.config.hidden_size))

@@ -1,0 +1,139 @@
+"""Training a teacher by EDM's denoising loss (Karras et al. 2022): on images, or on samples of an exact teacher."""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from simdistill.averages import HalfLife
+from simdistill.data.embeddings import Embeddings
+from simdistill.data.images import ImageSet
+from simdistill.denoisers import Preconditioned
+from simdistill.distill import denoising_loss
+from simdistill.noise import sample
+from simdistill.shapes import Condition, Data, Sigma
+from simdistill.training import augmentation
+from simdistill.training.ema import EMA
+from simdistill.training.pretraining import Pretraining
+from simdistill.training.randomness import stream
+from simdistill.training.state import Parts, restore, state_of
+from simdistill.validation import require
+from simdistill.weightings import EDM
+
+
+@dataclass(frozen=True)
+class _Told:
+    """A denoiser that is told how the images of the batch were moved."""
+
+    denoiser: Preconditioned
+    how: Tensor
+
+    def __call__(self, x_t: Data, sigma: Sigma, condition: Condition = None) -> Data:
+        return x_t + self.residual(x_t, sigma, condition)
+
+    def residual(self, x_t: Data, sigma: Sigma, condition: Condition = None) -> Data:
+        return self.denoiser.residual(x_t, sigma, condition, self.how)
+
+
+class PretrainingTrainer:
+    """Fits a denoiser to `data`, one `step` at a time; sigma_data is the data's own.
+
+    With `prompts` it is conditioned on the images' captions, which must all be among them (`ValueError` if not).
+    `average` is the denoiser to keep. All random numbers are functions of (settings.seed, iteration).
+    """
+
+    def __init__(
+        self,
+        data: ImageSet,
+        settings: Pretraining,
+        device: torch.device | str = "cpu",
+        prompts: Embeddings | None = None,
+    ) -> None:
+        self.settings, self.device, self.data = settings, torch.device(device), data
+        mean, std = (round(value, 3) for value in data.moments())
+        self.sigma_data, shift = std, mean if settings.centre else 0.0
+        self.prompts, self._captions = prompts, None if prompts is None else _captions(data, prompts)
+        text = None if prompts is None else prompts.encoding.text
+        self.denoiser = settings.build(data.shape, data.classes, self.sigma_data, shift, text).to(device).train()
+        self.optimizer = torch.optim.Adam(self.denoiser.parameters(), lr=settings.lr, fused=True)
+        self.ema = EMA(copy.deepcopy(self.denoiser), HalfLife(settings.ema_half_life))
+        self.iteration, self.setbacks = 0, 0
+        self._losses = torch.zeros(2, device=device)
+
+    def step(self) -> None:
+        """One optimizer step on a random batch."""
+        settings, rng = self.settings, stream(self.settings.seed, self.iteration)
+        torch.manual_seed(torch.randint(2**62, (), generator=rng).item())  # for dropout
+        k = torch.randint(len(self.data), (settings.batch,), generator=rng)
+        sigma = sample(settings.noise, settings.batch, rng).to(self.device)
+        eps = torch.randn(settings.batch, *self.data.shape, generator=rng).to(self.device)
+        condition = self._condition(k, rng)
+        x_0, denoiser = self.data.batch(k.tolist()).to(self.device), self.denoiser
+        if settings.augment:
+            how = augmentation.draw(settings.batch, settings.augment, rng).to(self.device)
+            x_0, denoiser = augmentation.moved(x_0, how), _Told(denoiser, augmentation.labels(how))
+        loss = denoising_loss(denoiser, EDM(self.sigma_data), x_0, sigma, eps, condition)
+        loss.mean().backward()
+        for group in self.optimizer.param_groups:
+            group["lr"] = settings.lr * self._rate()
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.iteration += 1
+        self.ema.update(self.denoiser, settings.batch, self.images)
+        self._losses += torch.stack([loss.detach().sum(), loss.new_tensor(len(loss))])
+
+    def _condition(self, k: Tensor, rng: torch.Generator) -> Condition:
+        """The labels of images `k`, or their captions but for those that are left out."""
+        if self.prompts is not None and self._captions is not None:
+            left_out = torch.rand(len(k), generator=rng) < self.settings.caption_dropout
+            return self.prompts[self._captions[k]].replaced(left_out, self.prompts.empty).to(self.device)
+        labels = self.data.labels
+        return None if labels is None else labels[k].to(self.device)
+
+    @property
+    def average(self) -> Preconditioned:
+        """The averaged denoiser, in eval mode."""
+        return self.ema.module
+
+    @property
+    def iterations(self) -> int:
+        """Where the settings end."""
+        return self.settings.iterations
+
+    @property
+    def images(self) -> int:
+        """Images seen so far."""
+        return self.iteration * self.settings.batch
+
+    def readings(self) -> dict[str, Any]:
+        """The mean loss since the last reading."""
+        mean = float(self._losses[0] / self._losses[1])
+        self._losses.zero_()
+        return {"loss": mean}
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that later iterations depend on, as named tensors."""
+        return {**state_of(self._parts()), "position": torch.tensor([self.iteration, self.setbacks])}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from what `state` returned; `ValueError` if it is of another network."""
+        restore(self._parts(), state)
+        self.iteration, self.setbacks = state["position"].tolist()
+
+    def _parts(self) -> Parts:
+        return {"denoiser": self.denoiser, "average": self.ema.module, "optimizer": self.optimizer}
+
+    def _rate(self) -> float:
+        done = self.iteration / self.iterations
+        rise = min(1.0, (done + 1 / self.iterations) / self.settings.warmup) if self.settings.warmup else 1.0
+        fall = 0.5 * (1 + float(torch.cos(torch.tensor(torch.pi * done)))) if self.settings.decay == "cosine" else 1.0
+        return 0.5**self.setbacks * rise * fall
+
+
+def _captions(data: ImageSet, prompts: Embeddings) -> Tensor:
+    """The prompt of each image."""
+    require(data.captions is not None, f"captions of {data.name}", None, "in its metadata.jsonl, one an image")
+    return prompts.rows(data.captions or ())

@@ -1,0 +1,151 @@
+"""How teachers are trained: every choice as one value, and the choices of our own and EDM's as values of it."""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from simdistill.denoisers import Preconditioned
+from simdistill.networks.mlp import MLP
+from simdistill.networks.patched import PatchedUNet
+from simdistill.networks.pixart import PixArt
+from simdistill.networks.unet import SongUNet
+from simdistill.noise import Law, LogNormal
+from simdistill.scalings import EDMScaling
+from simdistill.text import TextInput
+from simdistill.training import augmentation
+from simdistill.validation import require
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """Every choice of a teacher's training. Raises `ValueError` for values that cannot be."""
+
+    data: str = ""
+    """Images to train on: digits, a .zip or folder of images, CIFAR-10's archive, a folder of IDX files."""
+    prompts: str = ""
+    """For a text-to-image teacher: the folder of the images' captions that `simdistill encode` made."""
+    caption_dropout: float = 0.10
+    """Share of the captions that are left out, so that the teacher can be guided (Ho & Salimans 2022)."""
+    conditional: bool = True
+    """Condition on the class labels, where the images have them."""
+    network: Literal["mlp", "unet", "pixart"] = "mlp"
+    """MLP for vectors and 8×8 images, the EDM U-Net (DDPM++) for images, or PixArt's transformer for images of text."""
+    width: int = 256
+    """Features of the MLP and the transformer, or channels of the U-Net at full resolution (32 serves 8×8 images)."""
+    depth: int = 3
+    """Residual blocks: of the MLP, the transformer, or of the U-Net at each of its resolutions."""
+    octaves: int = 0
+    """Octaves of Fourier features of the data that the MLP also sees: 5 serve narrow modes in a few dimensions."""
+    channel_mult: tuple[int, ...] = (1, 2)
+    """The U-Net's channels as multiples of the width, for each resolution, from full down by halves."""
+    attention: tuple[int, ...] = (4,)
+    """Resolutions at which the U-Net attends, as 16 for 16×16; at its lowest it does so once in any case."""
+    patch: int = 1
+    """Side of the squares of pixels that the U-Net or the transformer takes as one: 2 quarters its work."""
+    dropout: float = 0.10
+    """Of the U-Net's blocks."""
+    augment: float = 0.0
+    """Chance of each of EDM's augmentations, which the U-Net (without patches) is told of; 0 for none."""
+    centre: bool = False
+    """Take the mean of all the data's values off before the network; sigma_data is then the spread around it."""
+    noise: Law = LogNormal(-1.2, 1.2)  # noqa: RUF009  (frozen)
+    """Noise levels of the training [B.5]."""
+    lr: float = 2e-3
+    """Adam's rate, at its highest."""
+    batch: int = 256
+    """Images an iteration."""
+    iterations: int = 10_000
+    """Optimizer steps."""
+    warmup: float = 0.02
+    """Share of the iterations over which the rate rises."""
+    decay: Literal["cosine", "none"] = "cosine"
+    """The rate after its rise: a cosine fall to zero, or constant."""
+    features: str = ""
+    """What the teacher is judged in: digits or fashion-mnist (shipped), imagenet, or a classifier's .safetensors."""
+    ema_half_life: float = 180_000
+    """Images over which the memory of the averaged network halves."""
+    seed: int = 0
+    """Of all random numbers of the training."""
+
+    def __post_init__(self) -> None:
+        for name in ("width", "depth", "patch", "batch", "iterations"):
+            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        plain = self.octaves == 0 or (self.octaves > 0 and self.network == "mlp")
+        require(plain, "octaves", self.octaves, "at least 0, and 0 but for the MLP")
+        grouped = self.network != "unet" or self.width % (4 if self.width < 128 else 32) == 0
+        require(grouped, "width", self.width, "a multiple of 4 for the U-Net, from 128 on of 32")
+        require(self.lr > 0, "lr", self.lr, "positive")
+        for name in ("lr", "ema_half_life"):
+            require(math.isfinite(getattr(self, name)), name, getattr(self, name), "finite")
+        require(self.ema_half_life >= 0, "ema_half_life", self.ema_half_life, "at least 0")
+        for name in ("warmup", "dropout", "augment", "caption_dropout"):
+            require(0 <= getattr(self, name) < 1, name, getattr(self, name), "in [0, 1)")
+        told = self.augment == 0 or (self.network == "unet" and self.patch == 1)
+        require(told, "augment", self.augment, "0 but for --network unet with --patch 1: no other can be told of it")
+
+    def build(
+        self,
+        shape: tuple[int, ...],
+        classes: int,
+        sigma_data: float,
+        mean: float = 0.0,
+        text: TextInput | None = None,
+    ) -> Preconditioned:
+        """A fresh denoiser for samples of `shape` with classes or `text`, its weights a function of the seed.
+
+        Raises `ValueError` for samples or conditions that the network does not take.
+        """
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            network = self._network(shape, classes, text)
+        return Preconditioned(network, shape, classes, EDMScaling(sigma_data), mean=mean)
+
+    def _network(self, shape: tuple[int, ...], classes: int, text: TextInput | None) -> nn.Module:
+        told = (text is not None) == (self.network == "pixart")
+        require(told, "network", self.network, "pixart for a teacher with --prompts, and for no other")
+        if text is not None:
+            require(text.pooled == 0, "prompts", f"with {text.pooled} pooled numbers", "encoded by a language model")
+            return PixArt(shape, self.patch, self.width, self.depth, text.tokens, text.width)
+        return self._mlp(shape, classes) if self.network == "mlp" else self._unet(shape, classes)
+
+    def _mlp(self, shape: tuple[int, ...], classes: int) -> MLP:
+        return MLP(shape, self.width, self.depth, classes, self.octaves)
+
+    def _unet(self, shape: tuple[int, ...], classes: int) -> SongUNet | PatchedUNet:
+        square = len(shape) == 3 and shape[1] == shape[2]
+        require(square, "network", self.network, f"mlp for samples of shape {shape}; the U-Net takes square images")
+        require(shape[1] % self.patch == 0, "patch", self.patch, f"a divisor of {shape[1]}")
+        arguments: dict[str, Any] = {
+            "img_resolution": shape[1] // self.patch,
+            "in_channels": shape[0] * self.patch**2,
+            "out_channels": shape[0] * self.patch**2,
+            "label_dim": classes,
+            "augment_dim": augmentation.LABELS if self.augment else 0,
+            "model_channels": self.width,
+            "channel_mult": self.channel_mult,
+            "num_blocks": self.depth,
+            "attn_resolutions": self.attention,
+            "dropout": self.dropout,
+        }
+        return SongUNet(**arguments) if self.patch == 1 else PatchedUNet(self.patch, **arguments)
+
+
+# fmt: off
+PRETRAININGS: dict[str, Pretraining] = {
+    "digits":         Pretraining(data="digits", features="digits"),
+    # the folder of Debian's package dataset-fashion-mnist; docs/fashion-mnist.md
+    "fashion-mnist":  Pretraining(data="/usr/share/datasets/fashion-mnist", features="fashion-mnist", network="unet",
+                                  width=32, depth=1, patch=2, attention=(8,), dropout=0.0, centre=True,
+                                  noise=LogNormal(-0.7, 1.4), batch=64, iterations=5000, ema_half_life=50_000),
+    # EDM's (Karras et al. 2022, Table 7): 200 million images
+    "cifar10-uncond": Pretraining(network="unet", conditional=False, width=128, depth=4, channel_mult=(2, 2, 2),
+                                  attention=(16,), dropout=0.13, augment=0.12, lr=1e-3, batch=512, iterations=390_625,
+                                  warmup=0.05, decay="none", ema_half_life=500_000),
+    "cifar10-cond":   Pretraining(network="unet", width=128, depth=4, channel_mult=(2, 2, 2),
+                                  attention=(16,), dropout=0.13, augment=0.12, lr=1e-3, batch=512, iterations=390_625,
+                                  warmup=0.05, decay="none", ema_half_life=500_000),
+}
+# fmt: on
