@@ -18,6 +18,7 @@ from simdistill.networks.mlp import MLP
 from simdistill.recipes import RECIPES, Recipe
 from simdistill.teachers.published import ARCHITECTURES
 from simdistill.teachers.teacher import Teacher, load_teacher
+from simdistill.text import TextInput
 from simdistill.training import footprint
 from simdistill.training.footprint import footprints, forward
 
@@ -91,21 +92,25 @@ def test_operations_are_those_that_torch_counts(name, kind, monkeypatch):
         ("ffhq64", 61_805_571, 553),
         ("afhqv2-64", 61_805_571, 553),
         ("imagenet64-cond", 295_899_267, 553),
+        ("pixart-512", 610_856_096, 603),
     ],
 )
 def test_published_architectures(name, parameters, tensors):
-    denoiser = ARCHITECTURES[name].build()
+    teacher = ARCHITECTURES[name](name)
+    denoiser = teacher.trainable
     assert sum(p.numel() for p in denoiser.parameters()) == parameters
     assert len(denoiser.state_dict()) == tensors
     assert {t.device.type for t in denoiser.state_dict().values()} == {"meta"}
-    assert denoiser.classes == {"cifar10-cond": 10, "imagenet64-cond": 1000}.get(name, 0)
+    assert teacher.classes == {"cifar10-cond": 10, "imagenet64-cond": 1000}.get(name, 0)
+    assert teacher.shape == {"cifar10": (3, 32, 32), "pixart": (4, 64, 64)}.get(name.split("-")[0], (3, 64, 64))
+    assert teacher.text == (TextInput(120, 4096) if name == "pixart-512" else None)
 
 
 @pytest.mark.slow
 def test_cifar10_costs_11_passes_of_42_gigaflop():
     """And less than the 10 GB that SiD's authors report for 16 images a GPU, with room for Adam's first moments."""
-    denoiser = ARCHITECTURES["cifar10-uncond"].build()
-    teacher = Teacher(denoiser, denoiser.shape)
+    teacher = ARCHITECTURES["cifar10-uncond"]("cifar10-uncond")
+    denoiser = teacher.trainable
     assert forward(teacher, denoiser, 1)[1] == pytest.approx(42.4e9, rel=1e-3)
     need = of(replace(RECIPES["cifar10-uncond"], batch=16), teacher=teacher)
     assert need.flops == pytest.approx(11 * 16 * 42.4e9, rel=0.005)

@@ -10,12 +10,12 @@ from rich.table import Table
 from simdistill.commands.settings import Distill, distill_options
 from simdistill.configuration import to_toml
 from simdistill.recipes import Recipe
-from simdistill.workflows.planning import SHARE_OF_PEAK, Outlook, Plan, plan
+from simdistill.workflows.planning import CONVOLUTIONS_SHARE, PRODUCTS_SHARE, Outlook, Plan, plan
 
 ABOUT = """Print what `simdistill distill` would do and need with the same words, and start nothing.
 
 The settings; the memory that each GPU needs, by component; operations an iteration; hours on named GPUs. Nothing is
-computed, and no GPU is needed. Of EDM's published teachers the architecture is known: they need no --teacher."""
+computed, and no GPU is needed. Of EDM's published teachers and PixArt the architecture is known: they need no --teacher."""
 
 
 def run(words: Sequence[str]) -> None:
@@ -41,8 +41,9 @@ def print_plan(name: str, options: Distill) -> None:
     )
     console.print(_memory(made))
     console.print(_hours(made, recipe))
-    used = ", ".join(f"{share:.0%} in {name}" for name, share in SHARE_OF_PEAK.items())
-    console.print(f"[dim]Times assume a share of the GPU's peak: {used}; docs/planning.md.[/dim]")
+    for what, shares in (("convolutions", CONVOLUTIONS_SHARE), ("products of matrices", PRODUCTS_SHARE)):
+        used = ", ".join(f"{share:.0%} in {arithmetic}" for arithmetic, share in shares.items())
+        console.print(f"[dim]Times assume that {what} reach a share of the GPU's peak: {used}; docs/planning.md.[/dim]")
     return None
 
 

@@ -1,42 +1,52 @@
-"""The networks of EDM's published checkpoints (Karras et al. 2022): what is known of a teacher that is not at hand."""
+"""The networks of published checkpoints: what is known of a teacher that is not at hand."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
 from simdistill.denoisers import Preconditioned
+from simdistill.libraries import library
 from simdistill.networks.unet import DhariwalUNet, SongUNet
+from simdistill.teachers.diffusers_networks import KINDS, DiffusersNetwork
+from simdistill.teachers.diffusers_process import paper_levels
+from simdistill.teachers.parametrisations import EpsilonPrediction, NearestTime
+from simdistill.teachers.teacher import Teacher
+
+PIXART = "PixArtTransformer2DModel"
 
 
-@dataclass(frozen=True)
-class Architecture:
-    """A denoiser of square colour images: the network, its arguments, resolution and number of classes."""
+def _edm(
+    network: Callable[..., nn.Module], arguments: dict[str, Any], size: int, name: str, classes: int = 0
+) -> Teacher:
+    """EDM's (Karras et al. 2022): a U-Net for colour images of `size` pixels a side."""
+    with torch.device("meta"):
+        denoiser = Preconditioned(network(size, 3, 3, label_dim=classes, **arguments), (3, size, size), classes)
+    return Teacher(denoiser, denoiser.shape, classes, denoiser.sigma_min, denoiser.sigma_max, name)
 
-    network: Callable[..., nn.Module]
-    arguments: dict[str, Any]
-    resolution: int
-    classes: int = 0
 
-    def build(self) -> Preconditioned:
-        """The denoiser on the meta device: shapes without weights."""
-        with torch.device("meta"):
-            network = self.network(self.resolution, 3, 3, label_dim=self.classes, **self.arguments)
-        return Preconditioned(network, (3, self.resolution, self.resolution), self.classes)
+def _pixart(size: int, name: str) -> Teacher:
+    """PixArt-α's XL/2 (Chen et al. 2023) for latents of `size` a side, with the paper's levels [B.13]."""
+    with library() as diffusers, torch.device("meta"):
+        model = getattr(diffusers, PIXART)(sample_size=size, caption_channels=4096)  # the rest are its defaults
+    levels, text = paper_levels(), KINDS[PIXART].text(model.config)
+    denoiser = EpsilonPrediction(DiffusersNetwork(model, KINDS[PIXART]), NearestTime(levels))
+    return Teacher(denoiser, (4, size, size), 0, float(levels[0]), float(levels[-1]), name, text=text)
 
 
 DDPMPP_32: dict[str, Any] = {"channel_mult": [2, 2, 2], "augment_dim": 9, "dropout": 0.13}
 DDPMPP_64: dict[str, Any] = {"channel_mult": [1, 2, 2, 2], "augment_dim": 9}
 
 # fmt: off
-ARCHITECTURES: dict[str, Architecture] = {
-    "cifar10-uncond":  Architecture(SongUNet, DDPMPP_32,                      32),                  # uncond-vp
-    "cifar10-cond":    Architecture(SongUNet, DDPMPP_32,                      32, classes=10),      # cond-vp
-    "ffhq64":          Architecture(SongUNet, DDPMPP_64 | {"dropout": 0.05},  64),
-    "afhqv2-64":       Architecture(SongUNet, DDPMPP_64 | {"dropout": 0.25},  64),
-    "imagenet64-cond": Architecture(DhariwalUNet, {},                          64, classes=1000),    # ADM: the defaults
+ARCHITECTURES: dict[str, Callable[[str], Teacher]] = {
+    "cifar10-uncond":  partial(_edm, SongUNet, DDPMPP_32, 32),                            # uncond-vp
+    "cifar10-cond":    partial(_edm, SongUNet, DDPMPP_32, 32, classes=10),                # cond-vp
+    "ffhq64":          partial(_edm, SongUNet, DDPMPP_64 | {"dropout": 0.05}, 64),
+    "afhqv2-64":       partial(_edm, SongUNet, DDPMPP_64 | {"dropout": 0.25}, 64),
+    "imagenet64-cond": partial(_edm, DhariwalUNet, {}, 64, classes=1000),                 # ADM: the defaults
+    "pixart-512":      partial(_pixart, 64),                                              # PixArt-XL-2-512x512
 }
 # fmt: on
-"""The architecture of each recipe's teacher, by the recipe's name."""
+"""The teacher of each recipe, by the recipe's name, which it is told: on the meta device, shapes without weights."""

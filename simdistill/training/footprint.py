@@ -36,6 +36,7 @@ class Footprint:
     micro_batch: int  # samples that a process computes at a time
     memory: dict[str, int]
     flops: float
+    convolving: float  # those of convolutions among them
 
     @property
     def total(self) -> int:
@@ -50,6 +51,7 @@ class _Peak:
     fullest: dict[str, float]
     busiest: dict[str, float]
     flops: float
+    convolving: float
 
 
 def footprints(
@@ -80,6 +82,7 @@ def footprints(
             size,
             _over_processes(_between(peaks, size), module, recipe, n),
             peaks[max(peaks)].flops * recipe.batch,
+            peaks[max(peaks)].convolving * recipe.batch,
         )
         for n, size in sizes.items()
     }
@@ -114,7 +117,7 @@ def _peak(teacher: Teacher, recipe: Recipe, module: nn.Module, micro_batch: int,
         trainer = _trainer(teacher, simulated, module, ledger)
         ledger.restart()
         trainer.step()
-        moments, flops = (ledger.peak, ledger.busiest), ledger.flops
+        moments, operations = (ledger.peak, ledger.busiest), (ledger.flops, ledger.convolving)
     images = (
         2 * (1 + recipe.online_steps) + 2 * recipe.share_samples
     )  # z and eps of each update; x_0, in parts and whole
@@ -123,7 +126,7 @@ def _peak(teacher: Teacher, recipe: Recipe, module: nn.Module, micro_batch: int,
     fullest, busiest = (
         {c: float(held[c] + more.get(c, 0)) for c in (*STAYING, "gradients", WORKING)} for held in moments
     )
-    return _Peak(fullest, busiest, flops / simulated.batch)
+    return _Peak(fullest, busiest, *(n / simulated.batch for n in operations))
 
 
 def _trainer(teacher: Teacher, recipe: Recipe, module: nn.Module, ledger: Ledger) -> DistillationTrainer:
@@ -168,7 +171,7 @@ def _between(peaks: dict[int, _Peak], size: int) -> _Peak:
         return {name: (1 - share) * a[name] + share * b[name] for name in a}
 
     a, b = peaks[low], peaks[high]
-    return _Peak(mixed(a.fullest, b.fullest), mixed(a.busiest, b.busiest), b.flops)
+    return _Peak(mixed(a.fullest, b.fullest), mixed(a.busiest, b.busiest), b.flops, b.convolving)
 
 
 def _over_processes(peak: _Peak, module: nn.Module, recipe: Recipe, processes: int) -> dict[str, int]:

@@ -38,18 +38,21 @@ FORMULAS: dict[Any, Callable[..., int]] = {
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
 }
 """Floating-point operations of every kernel that multiplies matrices: torch's formulas, and its CPU attention."""
+CONVOLUTIONS = {kernel for kernel in FORMULAS if "convolution" in str(kernel)}
+"""Those among them that reach the smaller share of a GPU's peak."""
 
 
 class Ledger(TorchDispatchMode):
     """Bytes `held` by owner: at this moment, at the `peak` since `restart`, and when most was at work (`busiest`).
 
-    Counts floating-point operations since `restart` as well: by the formulas of torch's FlopCounterMode, which itself
-    holds on to tensors that a checkpoint lets go.
+    Counts floating-point operations since `restart` as well, and those of convolutions among them: by the formulas of
+    torch's FlopCounterMode, which itself holds on to tensors that a checkpoint lets go.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.held, self.peak, self.busiest, self.flops = Counter[str](), Counter[str](), Counter[str](), 0
+        self.held, self.peak, self.busiest = Counter[str](), Counter[str](), Counter[str]()
+        self.flops, self.convolving = 0, 0
         self._owners: dict[int, str] = {}
 
     def __torch_dispatch__(
@@ -61,7 +64,9 @@ class Ledger(TorchDispatchMode):
             if isinstance(one, Tensor):
                 self._take_down(one.untyped_storage())
         if func.overloadpacket in FORMULAS:
-            self.flops += FORMULAS[func.overloadpacket](*args, **(kwargs or {}), out_val=made)
+            flops = FORMULAS[func.overloadpacket](*args, **(kwargs or {}), out_val=made)
+            self.flops += flops
+            self.convolving += flops if func.overloadpacket in CONVOLUTIONS else 0
         if self.held.total() > self.peak.total():
             self.peak = self.held.copy()
         if self.held[WORKING] > self.busiest[WORKING]:
@@ -71,7 +76,8 @@ class Ledger(TorchDispatchMode):
     def restart(self) -> None:
         """Forget the peaks and the operations so far."""
         gc.collect()
-        self.peak, self.busiest, self.flops = self.held.copy(), self.held.copy(), 0
+        self.peak, self.busiest = self.held.copy(), self.held.copy()
+        self.flops, self.convolving = 0, 0
 
     def book(self, tensors: Iterable[Tensor], owner: str) -> None:
         """Let `owner` hold the storages of `tensors`."""

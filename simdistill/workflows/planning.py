@@ -43,8 +43,9 @@ GPUS = {  #               GB    fp32   TF32   bf16   fp16
 # fmt: on
 """GPUs by name; None for an arithmetic that they do not have."""
 
-SHARE_OF_PEAK = {"fp32": 0.5, "tf32": 0.25, "bf16": 0.15, "fp16": 0.15}
-"""How much of a GPU's peak an iteration is assumed to reach, by arithmetic; docs/planning.md says on what grounds."""
+CONVOLUTIONS_SHARE = {"fp32": 0.5, "tf32": 0.25, "bf16": 0.15, "fp16": 0.15}
+PRODUCTS_SHARE = {"fp32": 0.5, "tf32": 0.25, "bf16": 0.40, "fp16": 0.40}
+"""How much of a GPU's peak convolutions and products of matrices are assumed to reach; docs/planning.md says why."""
 
 RESERVED = 2 * 10**9
 """Bytes assumed for CUDA's context and the workspaces of cuDNN and NCCL; not measured."""
@@ -124,8 +125,7 @@ def teacher_of_plan(name: str, recipe: Recipe) -> Teacher:
         return load_teacher(recipe.teacher, recipe.teacher_levels)
     known = name in ARCHITECTURES
     require(known, "--teacher", "", f"given for {name}: FILE.safetensors or module:function; its network is not known")
-    denoiser = ARCHITECTURES[name].build()
-    return Teacher(denoiser, denoiser.shape, denoiser.classes, denoiser.sigma_min, denoiser.sigma_max, name)
+    return ARCHITECTURES[name](name)
 
 
 def starting_kind(teacher: Teacher) -> nn.Module:
@@ -135,8 +135,8 @@ def starting_kind(teacher: Teacher) -> nn.Module:
 
 def _outlook(gpu: str, count: int, need: Footprint, memory: dict[str, int], recipe: Recipe) -> Outlook:
     total, capacity = sum(memory.values()), round(GPUS[gpu].memory * 1e9)
-    peak = _operations_a_second(GPUS[gpu], recipe.precision)
-    seconds = None if peak is None else need.flops / (count * peak)
+    alone = _seconds(GPUS[gpu], recipe.precision, need)
+    seconds = None if alone is None else alone / count
     return Outlook(
         gpu,
         count,
@@ -148,11 +148,17 @@ def _outlook(gpu: str, count: int, need: Footprint, memory: dict[str, int], reci
     )
 
 
-def _operations_a_second(gpu: GPU, precision: str) -> float | None:
-    """What one GPU is assumed to reach in the recipe's precision; networks in fp32 may multiply in TF32."""
+def _seconds(gpu: GPU, precision: str, need: Footprint) -> float | None:
+    """How long one GPU takes for an iteration; networks in fp32 may multiply in TF32. None without the precision."""
     usable = ("fp32", "tf32") if precision == "fp32" else (precision,)
     peaks: dict[str, float | None] = {arithmetic: getattr(gpu, arithmetic) for arithmetic in usable}
-    return max((1e12 * peak * SHARE_OF_PEAK[name] for name, peak in peaks.items() if peak is not None), default=None)
+    times = (
+        (need.convolving / CONVOLUTIONS_SHARE[name] + (need.flops - need.convolving) / PRODUCTS_SHARE[name])
+        / (1e12 * peak)
+        for name, peak in peaks.items()
+        if peak is not None
+    )
+    return min(times, default=None)
 
 
 def _accumulation(room: int, need: Footprint, recipe: Recipe, count: int) -> int | None:
