@@ -17,6 +17,7 @@ VERBS = {
     "encode": "encode prompts by a text-to-image teacher's text encoder, before it is distilled",
     "stats": "compute the reference statistics of images that samples are compared with",
     "export": "write a run's generator as safetensors, ONNX, a torch program or a diffusers pipeline",
+    "demo": "a local page: type a prompt or pick a class, see teacher and student side by side",
     "watch": "show a run in progress as a live page: pictures, curves, speed",
     "pretrain": "train a teacher on images",
     "convert": "store a published teacher, an EDM .pkl, as safetensors, or images as a zip in EDM's format",

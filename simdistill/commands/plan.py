@@ -15,7 +15,8 @@ from simdistill.workflows.planning import CONVOLUTIONS_SHARE, PRODUCTS_SHARE, Ou
 ABOUT = """Print what `simdistill distill` would do and need with the same words, and start nothing.
 
 The settings; the memory that each GPU needs, by component; operations an iteration; hours on named GPUs. Nothing is
-computed, and no GPU is needed. Of EDM's published teachers and PixArt the architecture is known: they need no --teacher."""
+computed, and no GPU is needed. The architectures of EDM's and PixArt's published teachers are known: they need no
+--teacher."""
 
 
 def run(words: Sequence[str]) -> None:

@@ -1,0 +1,123 @@
+"""A teacher and its student, ready to draw what they are asked for, with the time that each takes."""
+
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from simdistill.evaluation.pictures import picture
+from simdistill.evaluation.quality import Sampler, draw, evaluations, teacher_sampler
+from simdistill.recipes import Recipe
+from simdistill.runs import RunFolder
+from simdistill.shapes import Rows
+from simdistill.teachers.encoders import TextEncoder, load_encoder
+from simdistill.teachers.teacher import Teacher, load_teacher
+from simdistill.text import Text
+from simdistill.validation import require
+from simdistill.workflows.measuring import STUDENTS, Device, load_generator, quiet, recipe_of, teacher_of
+
+MOST = 16  # samples at a time
+POINTS = 2000  # samples of vectors, of which a few show nothing
+LONGEST = 1000  # characters of a prompt
+EDGE = 192  # pixels of a picture, at least
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What to draw: a `prompt` or a `label`, as the networks take them, so many samples, from the seeds `seed`, …"""
+
+    prompt: str = ""
+    label: int = 0
+    seed: int = 0
+    count: int = 4
+
+    def __post_init__(self) -> None:
+        require(len(self.prompt) <= LONGEST, "prompt", f"{len(self.prompt)} characters", f"at most {LONGEST}")
+        require(0 <= self.seed < 2**31, "seed", self.seed, f"in 0 … {2**31 - 1}")
+        require(1 <= self.count <= MOST, "count", self.count, f"in 1 … {MOST}")
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What one of the two drew: a PNG, the network evaluations of each sample, and the seconds that all took."""
+
+    who: str
+    png: bytes
+    evaluations: int
+    seconds: float
+
+
+class Pair:
+    """The student of the run, or the shipped one, that `out` names, and its teacher.
+
+    Raises `ValueError` if there is no such run or student, or its teacher is code that `teacher` must name.
+    """
+
+    def __init__(self, out: str, teacher: Teacher | None = None, device: Device = "cpu") -> None:
+        shipped = out in STUDENTS and not Path(out).exists()
+        recipe = Recipe() if shipped else recipe_of(RunFolder.open(Path(out)))
+        known = teacher or (load_teacher(out) if shipped else teacher_of(RunFolder.open(Path(out))))
+        self.name, self.device = Path(out).name, torch.device(device)
+        self._recipe, self._teacher = replace(recipe, prompts=""), known
+        self._student = load_generator(out, known)[0].to(self.device)
+        self._drawing = threading.Lock()  # so that times are those of one alone
+        self._teacher.check(self.device)
+
+    @property
+    def takes_text(self) -> bool:
+        """Whether they draw from prompts."""
+        return self._teacher.text is not None
+
+    @property
+    def classes(self) -> int:
+        """How many labels they know."""
+        return self._teacher.classes
+
+    def draw(self, wish: Wish) -> Iterator[Drawing]:
+        """The student's drawing, then the teacher's, from the same noise; each when it is done.
+
+        Raises `ValueError` for a label that there is not, or no prompt where one is needed.
+        """
+        teacher, rows = self._asked(wish)
+        students = quiet(self._student, teacher)
+        pair: dict[str, tuple[Sampler, int]] = {
+            "student": (students, 1),
+            "teacher": (teacher_sampler(teacher), evaluations(teacher)),
+        }
+        for who, (sampler, count) in pair.items():
+            yield self._drawn(who, sampler, count, wish, teacher, rows)
+
+    def _asked(self, wish: Wish) -> tuple[Teacher, Rows]:
+        """The teacher with what is wished for as its condition, and the row of it that each sample has."""
+        teacher, rows = self._teacher, None
+        if self.takes_text:
+            require(wish.prompt.strip() != "", "prompt", wish.prompt, "given: what to draw")
+            teacher = replace(teacher, prompts=self._encoder([wish.prompt]), null=self._nothing)
+            rows = torch.zeros(wish.count, dtype=torch.int64)
+        elif self.classes:
+            require(0 <= wish.label < self.classes, "label", wish.label, f"in 0 … {self.classes - 1}")
+            rows = torch.full((wish.count,), wish.label)
+        return teacher.prepared(self._recipe), rows
+
+    def _drawn(self, who: str, sampler: Sampler, count: int, wish: Wish, teacher: Teacher, rows: Rows) -> Drawing:
+        vectors = len(teacher.shape) == 1
+        seeds = range(POINTS) if vectors else range(wish.seed, wish.seed + wish.count)
+        with self._drawing:
+            started = time.perf_counter()
+            drawn = draw(sampler, seeds, teacher.shape, rows, self.device)
+            seconds = time.perf_counter() - started
+        png = picture(teacher.pictured(drawn, self.device), columns=min(4, wish.count), edge=EDGE)
+        return Drawing(who, png, count, seconds)
+
+    @cached_property
+    def _encoder(self) -> TextEncoder:
+        tokens = 0 if self._teacher.text is None else self._teacher.text.tokens
+        return load_encoder(self._teacher.encoder, self.device, tokens=tokens)
+
+    @cached_property
+    def _nothing(self) -> Text:
+        return self._encoder.empty()

@@ -1,0 +1,98 @@
+"""The demo's page, served to a browser: it needs no JavaScript, and each picture comes when it is drawn."""
+
+import base64
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from importlib import import_module
+from typing import Any
+
+from simdistill.demo.pair import LONGEST, MOST, Drawing, Pair, Wish
+from simdistill.evaluation.progress import duration
+from simdistill.evaluation.report import templates
+from simdistill.validation import require
+
+SAFE = {
+    "Content-Security-Policy": "default-src 'none'; img-src data:; style-src 'unsafe-inline'; form-action 'self'",
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+def serve(pair: Pair, host: str = "127.0.0.1", port: int = 8766) -> None:
+    """Serve the page of `pair` until Ctrl-C, and say on stderr where.
+
+    Raises `ValueError` if the server's library is missing or the address cannot be had.
+    """
+    require(0 < port < 2**16, "--port", port, "in 1 … 65535")
+    uvicorn: Any = _library("uvicorn")
+    server = uvicorn.Server(uvicorn.Config(application(pair), host, port, log_level="error", server_header=False))
+    print(f"{pair.name}: teacher and student at http://{host}:{port}/ (Ctrl-C ends it)", file=sys.stderr)
+    try:
+        with suppress(KeyboardInterrupt):
+            server.run()
+    except SystemExit as error:  # uvicorn has said why
+        raise ValueError(f"--host = {host!r}, --port = {port}: cannot be listened on; give another port") from error
+
+
+def application(pair: Pair) -> Any:
+    """The page as an ASGI application: GET / with prompt or label, seed and count; with none of them only the form."""
+    library, responses, routing = (_library(f"starlette.{name}") for name in ("applications", "responses", "routing"))
+
+    def home(request: Any) -> Any:
+        asked: dict[str, str] = dict(request.query_params)
+        try:
+            wish = _wish(asked)
+            drawings = pair.draw(wish) if asked else iter(())
+            first = next(drawings, None)  # what is wrong with a wish is found before the page begins
+        except ValueError as error:
+            return responses.HTMLResponse("".join(_page(pair, Wish(), iter(()), str(error))), 400, SAFE)
+        every = iter(()) if first is None else _both(first, drawings)
+        return responses.StreamingResponse(_page(pair, wish, every), media_type="text/html", headers=SAFE)
+
+    return library.Starlette(routes=[routing.Route("/", home)])
+
+
+def _wish(asked: dict[str, str]) -> Wish:
+    numbers: dict[str, int] = {}
+    for name in ("label", "seed", "count"):
+        value = asked.get(name, "").strip()
+        require(value.lstrip("-").isdecimal() or not value, name, value, "a whole number")
+        numbers |= {name: int(value)} if value else {}
+    return Wish(prompt=" ".join(asked.get("prompt", "").split()), **numbers)
+
+
+def _both(first: Drawing, others: Iterator[Drawing]) -> Iterator[Drawing]:
+    yield first
+    yield from others
+
+
+def _page(pair: Pair, wish: Wish, drawings: Iterator[Drawing], wrong: str = "") -> Iterator[str]:
+    """The page in pieces; of a drawing that is not done yet it waits before the piece with it."""
+    template = templates("simdistill.demo").get_template("page.html.jinja")
+    return template.generate(
+        pair=pair,
+        wish=wish,
+        drawings=drawings,
+        wrong=wrong,
+        most=MOST,
+        longest=LONGEST,
+        shown=_shown,
+        passed=_passed,
+        level_colours={"light": [], "dark": []},
+    )
+
+
+def _shown(drawing: Drawing) -> str:
+    return base64.b64encode(drawing.png).decode()
+
+
+def _passed(seconds: float) -> str:
+    return f"{1000 * seconds:.0f} ms" if seconds < 1 else f"{seconds:.1f} s" if seconds < 60 else duration(seconds)
+
+
+def _library(name: str) -> Any:
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise ValueError('demo: its library is missing; pip install "simdistill[demo]"') from error
