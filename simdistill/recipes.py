@@ -35,6 +35,8 @@ class Recipe:
     """Online updates before each generator update."""
     prompts: str = ""
     """For a teacher that takes text: the folder of prompts that `simdistill encode` made."""
+    held_out_prompts: str = ""
+    """Such a folder of other prompts, for milestones and evaluation; those of the training in turn if empty."""
     teacher_levels: Levels = "scheduler"
     """Noise levels of the times of a diffusers FOLDER: its scheduler's, or the paper's for PixArt's [B.13]."""
     teacher_guidance: float = 1.0

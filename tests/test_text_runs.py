@@ -1,5 +1,6 @@
 """Distilling with prompts, from the pipeline's folder to a pipeline's folder."""
 
+import io
 import json
 from dataclasses import replace
 from functools import partial
@@ -7,11 +8,13 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from text_encoders import PROMPTS, distill, encoded, pipeline
 
 from simdistill.cli import main
 from simdistill.configuration import to_mapping
 from simdistill.data.embeddings import Embeddings
+from simdistill.evaluation.pictures import picture
 from simdistill.evaluation.quality import evaluate, reference_for
 from simdistill.generator import Generator
 from simdistill.recipes import RECIPES
@@ -73,6 +76,30 @@ def test_a_plan_needs_no_prompts(pixart, capsys):
     assert json.loads(capsys.readouterr().out)["parameters"] == sum(
         p.numel() for p in load_teacher(str(pixart)).trainable.parameters()
     )
+
+
+@pytest.mark.usefixtures("quick")
+def test_held_out_prompts_are_what_is_judged(pixart, tmp_path, capsys):
+    out, run, texts = encoded(pixart, tmp_path), tmp_path / "run", ["blue hat", "short hair and glasses"]
+    (tmp_path / "held-out.txt").write_text("\n".join(texts))
+    other = tmp_path / "held-out"
+    asked = ["--encoder", str(pixart), "--out", str(other)]
+    assert main(["encode", str(tmp_path / "held-out.txt"), *asked]) == 0
+    assert distill(pixart, out, run, "--held-out-prompts", str(other)) == 0
+    expected, own = (
+        load_teacher(str(pixart)).pictured(measuring.sample(run, range(10), prompts=asked)) for asked in (texts, ())
+    )
+    shown, held_out, seen = (
+        np.asarray(Image.open(io.BytesIO(png))).astype(int)
+        for png in ((run / "images" / "student.png").read_bytes(), picture(expected), picture(own))
+    )
+    assert np.abs(shown - held_out).max() <= 1
+    assert np.abs(shown - seen).max() > 1
+    damaged = json.loads((other / "embeddings.json").read_text()) | {"encoder": "another"}
+    (other / "embeddings.json").write_text(json.dumps(damaged))
+    assert distill(pixart, out, tmp_path / "again", "--held-out-prompts", str(other)) == 2
+    assert "held_out_prompts = " in capsys.readouterr().err
+    assert not (tmp_path / "again").exists()
 
 
 # ---- given away

@@ -60,7 +60,7 @@ def measure(
 ) -> None:
     """Bring the run to its end, if it is a student's, and store its figures beside it."""
     recipe = recipe_of(run)
-    teacher = teacher.prepared(recipe)
+    teacher = teacher.prepared(recipe).judged(recipe)
     if who == "student":
         resume(run.path, teacher, device, measured=measurements)
         student = load_generator(run.path, teacher)[0].to(device)

@@ -43,8 +43,8 @@ class Setting:
 
     @cached_property
     def teacher(self) -> Teacher:
-        """The one teacher, with the guidance that it is judged with."""
-        return load_teacher(self.recipe.teacher, self.recipe.teacher_levels).prepared(self.recipe)
+        """The one teacher, with the guidance and the prompts that it is judged with."""
+        return load_teacher(self.recipe.teacher, self.recipe.teacher_levels).prepared(self.recipe).judged(self.recipe)
 
     @cached_property
     def judged(self) -> Recipe:
@@ -53,7 +53,8 @@ class Setting:
         exact = self.teacher.data is not None or isinstance(self.teacher.denoiser, GaussianMixture)
         if not stored and not exact:  # samples of the teacher, drawn once instead of by every cell
             stored = str((self.out / "reference.npz").resolve())
-        return replace(self.recipe, reference=stored, features=features, prompts=whole(self.recipe.prompts))
+        prompts = {name: whole(getattr(self.recipe, name)) for name in ("prompts", "held_out_prompts")}
+        return replace(self.recipe, reference=stored, features=features, **prompts)
 
     @cached_property
     def cells(self) -> list[Cell]:

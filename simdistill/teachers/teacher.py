@@ -92,13 +92,7 @@ class Teacher:
             require(recipe.prompts == "", "prompts", recipe.prompts, f"left out: {self.name!r} takes no text")
             teacher = self
         elif recipe.prompts:
-            prompts = Embeddings(Path(recipe.prompts))
-            what, remedy = f"prompts = '{recipe.prompts}'", "encode them anew, by this teacher's encoder"
-            for name in ("width", "pooled"):
-                found, wanted = getattr(prompts.encoding.text, name), getattr(self.text, name)
-                require(found == wanted, f"{what}: {name} of the text", found, f"{wanted}; {remedy}")
-            own = digest_of(self.encoder)
-            require(own in (None, prompts.encoding.encoder), f"{what}: encoded", "by another", f"by its own; {remedy}")
+            prompts = self._encoded(recipe.prompts, "prompts", self.text)
             teacher = replace(self, prompts=prompts, null=prompts.empty)
         else:
             what = "prompts encoded by `simdistill encode`"
@@ -106,6 +100,23 @@ class Teacher:
             teacher = self
         guided = teacher.guide(self.unguided, recipe.teacher_guidance, recipe.guidance_interval)
         return replace(teacher, denoiser=guided)
+
+    def judged(self, recipe: Recipe) -> "Teacher":
+        """The teacher with the recipe's held-out prompts, if there are any, to be measured; `ValueError` as above."""
+        if not recipe.held_out_prompts or self.text is None:
+            return self
+        return replace(self, prompts=self._encoded(recipe.held_out_prompts, "held_out_prompts", self.text))
+
+    def _encoded(self, folder: str, option: str, text: TextInput) -> Embeddings:
+        """The prompts in a folder of `simdistill encode`; `ValueError` if they are those of another encoder."""
+        prompts = Embeddings(Path(folder))
+        what, remedy = f"{option} = '{folder}'", "encode them anew, by this teacher's encoder"
+        for name in ("width", "pooled"):
+            found, wanted = getattr(prompts.encoding.text, name), getattr(text, name)
+            require(found == wanted, f"{what}: {name} of the text", found, f"{wanted}; {remedy}")
+        own = digest_of(self.encoder)
+        require(own in (None, prompts.encoding.encoder), f"{what}: encoded", "by another", f"by its own; {remedy}")
+        return prompts
 
     @property
     def conditions(self) -> int:

@@ -81,10 +81,12 @@ def distill(
     """
     check_logs(log)
     teacher = teacher.prepared(recipe)
+    teacher.judged(recipe)  # what is wrong with its prompts is told before anything is written
     with joined(device) as (processes, device):
         teacher.check("cpu" if processes.shards(recipe.shard) else device)
         check_reference(recipe.reference, recipe.features, teacher.shape)
-        files = {name: whole(getattr(recipe, name)) for name in ("prompts", "reference", "features")}
+        named = ("prompts", "held_out_prompts", "reference", "features")
+        files = {name: whole(getattr(recipe, name)) for name in named}
         recipe = replace(recipe, **files)
         asked = {"verb": "distill", **to_mapping(replace(recipe, teacher=teacher.name))}
         run = processes.lead(lambda: RunFolder.create(Path(out), asked, overwrite))
@@ -127,7 +129,8 @@ def _distill(
         processes.lead(lambda: None if run.start.exists() else imitate(teacher, run.start, device))
     _allow_tensor_cores()
     trainer = DistillationTrainer(teacher, recipe, starting_network(run, teacher), device, processes)
-    reference = _reference(teacher, recipe, device) if processes.leads and measured.seeds else None
+    judged = teacher.judged(recipe)
+    reference = _reference(judged, recipe, device) if processes.leads and measured.seeds else None
     logs = open_logs(log, run) if processes.leads else []
 
     def keep() -> None:
@@ -146,8 +149,8 @@ def _distill(
             if not measured.seeds:
                 return {}, ""
             assert reference is not None  # only the first process measures
-            sampler = quiet(student, teacher)
-            found = milestone(run, iteration, sampler, teacher, reference, device, measured.seeds)
+            sampler = quiet(student, judged)
+            found = milestone(run, iteration, sampler, judged, reference, device, measured.seeds)
             for service in logs:
                 if run.picture(f"{iteration:08d}").exists():
                     service.picture("student", iteration, run.picture(f"{iteration:08d}"))

@@ -153,7 +153,7 @@ def evaluate_run(
     """
     run = RunFolder.open(Path(out))
     recipe = recipe_of(run)
-    teacher = (teacher or teacher_of(run)).prepared(recipe)
+    teacher = (teacher or teacher_of(run)).prepared(recipe).judged(recipe)
     teacher.check(device)
     start = starting_network(run, teacher)
     averages = recipe.averages
