@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn.functional import pad
 
 from simdistill.libraries import library, short
 from simdistill.text import Text, TextInput
@@ -40,12 +41,13 @@ class LanguageModel:
 
     @torch.no_grad()
     def __call__(self, prompts: Sequence[str]) -> Text:
-        """The encoded prompts, on the CPU, float32."""
-        padded = {"padding": "max_length", "truncation": True, "max_length": self.limit, "return_tensors": "pt"}
+        """The encoded prompts, on the CPU, float32; zeros fill the rows."""
+        cut = {"padding": "longest", "truncation": True, "max_length": self.limit, "return_tensors": "pt"}
         with library():
-            tokens = self._tokenizer(list(prompts), **padded).to(self._device)
+            tokens = self._tokenizer(list(prompts), **cut).to(self._device)
             states = self._model(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask).last_hidden_state
-        return Text(states.float().cpu(), tokens.attention_mask.bool().cpu())
+        mask, missing = tokens.attention_mask.bool(), self.limit - states.shape[1]
+        return Text(pad(states * mask[..., None], (0, 0, 0, missing)).float().cpu(), pad(mask, (0, missing)).cpu())
 
     def empty(self) -> Text:
         """The empty prompt."""

@@ -83,12 +83,12 @@ def _encode(
     batch: int,
     advance: Callable[[int], None],
 ) -> None:
-    """One part."""
-    found: list[Text] = []
+    """One part; prompts of like lengths together, so that a batch has little to fill."""
+    order, found = sorted(range(len(texts)), key=lambda k: len(texts[k])), list[Text]()
     for start in range(0, len(texts), batch):
-        found.append(encoder(texts[start : start + batch]).half())
+        found.append(encoder([texts[k] for k in order[start : start + batch]]).half())
         advance(len(found[-1]))
-    text = Text.cat(found)
+    text = Text.cat(found)[torch.tensor(order).argsort()]
     finite = bool(text.states.isfinite().all())
     require(finite, "the encoder's states", "too large", "below 65504, to be stored in 16 bits")
     write_part(path, text, encoder.tokens(texts), encoding)
