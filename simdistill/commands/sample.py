@@ -52,14 +52,17 @@ def run(words: Sequence[str]) -> None:
     options = parse_options(_Sample(), [run, *rest], "sample RUN", ABOUT)
     seeds = parse_numbers("--seeds", options.seeds)
     labels = None if options.labels is None else parse_numbers("--labels", options.labels)
-    in_folder = options.run.is_dir()
-    teacher = own_teacher(options.teacher)
-    if teacher is None and in_folder:
-        teacher = measuring.folder_teacher(options.run)
-    drawn = measuring.sample(options.run, seeds, labels, teacher, options.device, options.average, options.prompt)
-    out = options.out or (options.run if in_folder else Path()) / "samples.png"
-    if teacher is not None and out.suffix != ".npy":
-        drawn = teacher.pictured(drawn, options.device)
+    out = options.out or (options.run if options.run.is_dir() else Path()) / "samples.png"
+    drawn = measuring.sample(
+        options.run,
+        seeds,
+        labels,
+        own_teacher(options.teacher),
+        options.device,
+        options.average,
+        options.prompt,
+        pictures=out.suffix != ".npy",
+    )
     if out.suffix == ".npy":
         buffer = io.BytesIO()
         np.save(buffer, drawn.numpy())

@@ -47,7 +47,7 @@ def prepare(setting: Setting) -> list[Job]:
     device = setting.processes[2][0]
     teacher.check(device)
     if setting.recipe.reference or judged.features:
-        check_reference(whole(setting.recipe.reference), judged.features, teacher.shape)
+        check_reference(whole(setting.recipe.reference), judged.features, teacher.shape, teacher.decode)
     if judged.reference and not Path(judged.reference).exists():
         Console(stderr=True).print("drawing the teacher's samples, which the cells are judged against")
         drawn = reference_for(teacher, device=device, features=judged.features)

@@ -47,7 +47,9 @@ def _extractor(setting: Setting) -> Extractor:
     """Of the features in which the cells will be judged."""
     recipe, teacher, device = setting.recipe, setting.teacher, setting.processes[2][0]
     if recipe.reference:
-        return stored_reference(Path(recipe.reference), recipe.features, teacher.shape, device).extractor
+        return stored_reference(
+            Path(recipe.reference), recipe.features, teacher.shape, device, teacher.decode
+        ).extractor
     return load_extractor(recipe.features or teacher.data or "pixels", device)
 
 

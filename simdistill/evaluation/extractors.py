@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.resources import as_file, files
 from importlib.util import find_spec
@@ -16,7 +16,7 @@ from torch.nn.functional import interpolate
 from simdistill.evaluation.features import read_classifier
 from simdistill.evaluation.inception import Probabilities, as_bytes, in_parts, read_inception
 from simdistill.evaluation.metrics import Features
-from simdistill.shapes import Data
+from simdistill.shapes import Data, Pictures
 from simdistill.validation import require
 
 CLASSIFIERS = ("digits", "fashion-mnist")
@@ -37,6 +37,19 @@ class Extractor:
     """Features `[batch, dimensions]` of images in [-1, 1]."""
     probabilities: Callable[[Features], Probabilities] | None = None
     """p(y|x) of Inception's classes from the features, for the Inception Score."""
+
+    def after(self, decode: Callable[[Data], Pictures] | None) -> "Extractor":
+        """The same for samples that are latents, if there is a `decode`: it sees the pictures that they stand for.
+
+        `PIXELS` stays: it compares the samples as they are.
+        """
+        if decode is None or self is PIXELS:
+            return self
+
+        def features(latents: Data) -> Features:
+            return self.features(decode(latents))
+
+        return replace(self, features=features)
 
 
 PIXELS = Extractor("pixels", lambda images: images.flatten(1))

@@ -43,16 +43,16 @@ def reference_for(
     The statistics in the file `stored`, if one is named. Else, for the digits, the training images in the features of
     the shipped classifier; for a teacher without a data set, `samples` of its own by the reference sampler (of an exact
     mixture, exact ones), as they are: the distance then measures distillation alone. `features` names others, as
-    `load_extractor` takes them.
+    `load_extractor` takes them; of latents that the teacher decodes they see the pictures.
     """
     if stored:
-        return stored_reference(Path(stored), features, teacher.shape, device)
+        return stored_reference(Path(stored), features, teacher.shape, device, teacher.decode)
     if teacher.data == "digits":
         whose = f"features {features}" if features else "features of the shipped classifier"
         images, extractor = open_images("digits"), load_extractor(features or "digits", device)
         return data_reference(f"{images.name} in the {whose}", images, extractor)
     require(teacher.data is None, "data", teacher.data, "digits, or absent: no other reference is known")
-    extractor = load_extractor(features or "pixels", device)
+    extractor = load_extractor(features or "pixels", device).after(teacher.decode)
     mixture = teacher.denoiser if isinstance(teacher.denoiser, GaussianMixture) else None
     if mixture is not None:
         own, what = mixture.sample(samples, torch.Generator().manual_seed(REFERENCE_SEED)), "exact samples"

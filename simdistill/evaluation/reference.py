@@ -1,5 +1,6 @@
 """What samples are judged against, and every metric that there are features for."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +23,7 @@ from simdistill.evaluation.metrics import (
 from simdistill.evaluation.modes import modes
 from simdistill.evaluation.statistics import Statistics, statistics_of
 from simdistill.evaluation.stored import Stored, read_statistics
+from simdistill.shapes import Data, Pictures
 from simdistill.validation import require
 
 NEIGHBOURS = 3  # that the balls of precision and recall reach to (Kynkäänniemi et al. 2019)
@@ -75,15 +77,19 @@ def data_reference(name: str, images: ImageSet, extractor: Extractor) -> Referen
 
 
 def stored_reference(
-    path: Path, features: str, shape: tuple[int, ...], device: torch.device | str = "cpu"
+    path: Path,
+    features: str,
+    shape: tuple[int, ...],
+    device: torch.device | str = "cpu",
+    decode: Callable[[Data], Pictures] | None = None,
 ) -> Reference:
-    """The statistics in a `.npz` as the reference of samples of that `shape`.
+    """The statistics in a `.npz` as the reference of samples of that `shape`, which if they are latents `decode` shows.
 
     `features` is a name or a file as `load_extractor` takes it; it may be left out if the file says that they are those
     of a shipped extractor. Raises `ValueError` if the file cannot be read, or is in other features.
     """
     stored = read_statistics(path)
-    extractor = load_extractor(features or _named(stored, path), device)
+    extractor = load_extractor(features or _named(stored, path), device).after(decode)
     other = f"{stored.extractor}, of {path}: samples are compared in the features that the reference is in"
     require(stored.extractor in (None, extractor.name), "features", extractor.name, other)
     d, found = len(stored.statistics.moments.mean), extractor.features(torch.zeros(2, *shape)).shape[1]
@@ -93,12 +99,14 @@ def stored_reference(
     return Reference(name, extractor, stored.statistics, stored.held_out)
 
 
-def check_reference(stored: str, features: str, shape: tuple[int, ...]) -> None:
+def check_reference(
+    stored: str, features: str, shape: tuple[int, ...], decode: Callable[[Data], Pictures] | None = None
+) -> None:
     """Raise `ValueError` if a reference's file, or the weights of its features, will not do for samples of `shape`."""
     if stored:
-        stored_reference(Path(stored), features, shape)
+        stored_reference(Path(stored), features, shape, decode=decode)
     elif features:
-        load_extractor(features).features(torch.zeros(2, *shape))
+        load_extractor(features).after(decode).features(torch.zeros(2, *shape))
 
 
 def _named(stored: Stored, path: Path) -> str:

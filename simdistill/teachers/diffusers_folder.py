@@ -1,6 +1,5 @@
 """Teachers in diffusers' folders, as `save_pretrained` writes them: conditioned on class labels, text, or nothing."""
 
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -8,42 +7,14 @@ import torch
 from torch import nn
 
 from simdistill.recipes import Levels
-from simdistill.shapes import Data, Pictures
+from simdistill.teachers.autoencoders import autoencoder_in
 from simdistill.teachers.diffusers_files import class_of, load_model, read_json
 from simdistill.teachers.diffusers_networks import KINDS, Config, DiffusersNetwork, Kind, Size
 from simdistill.teachers.diffusers_process import read_process
 from simdistill.validation import require
 
-AUTOENCODERS = {"vae": "AutoencoderKL", "vqvae": "VQModel"}  # by their place in a pipeline's folder
 FORMERLY = {"ada_norm_zero": "DiTTransformer2DModel", "ada_norm_single": "PixArtTransformer2DModel"}
 """What diffusers before 0.29 called Transformer2DModel, as PixArt's published folders still do, by its kind of norm."""
-DECODED = 8  # latents that the autoencoder is called with
-
-
-class Decoder:
-    """Latents to pictures by the autoencoder in `folder`, of diffusers' class `kind`, loaded when it is first asked."""
-
-    def __init__(self, folder: Path, kind: str) -> None:
-        self.folder, self.kind = folder, kind
-        self._config = read_json(folder / "config.json")
-        class_of(self._config, folder, (kind,))
-
-    @property
-    def enlarges(self) -> int:
-        """A picture's side over its latents'."""
-        return 2 ** (len(self._config.get("block_out_channels", [0])) - 1)
-
-    @torch.no_grad()
-    def __call__(self, latents: Data) -> Pictures:
-        """Pictures in [-1, 1], where the latents are."""
-        autoencoder: Any = self._autoencoder.to(latents.device)
-        config = autoencoder.config
-        encoded = latents / config.scaling_factor + (config.get("shift_factor") or 0.0)
-        return torch.cat([autoencoder.decode(part, return_dict=False)[0] for part in encoded.split(DECODED)])
-
-    @cached_property
-    def _autoencoder(self) -> nn.Module:
-        return load_model(self.kind, self.folder)
 
 
 def read_folder(folder: Path, levels: Levels = "scheduler") -> tuple[nn.Module, dict[str, Any]]:
@@ -68,7 +39,7 @@ def read_folder(folder: Path, levels: Levels = "scheduler") -> tuple[nn.Module, 
     shape = _shape(config, kind, network)
     root, scheduler = _scheduler(folder)
     adapter, sigma_min, sigma_max = read_process(scheduler, kind.flows, levels)
-    decode = _decoder(root)
+    decode = autoencoder_in(root)
     size: Size = (shape[1] * decode.enlarges, shape[2] * decode.enlarges) if decode else (shape[1], shape[2])
     facts = {"shape": shape, "decode": decode, "sigma_min": sigma_min, "sigma_max": sigma_max}
     facts |= _condition(config, name, network)
@@ -82,12 +53,6 @@ def _scheduler(folder: Path) -> tuple[Path, Path]:
             if path.is_file():
                 return root, path
     raise ValueError(f"teacher = '{folder}': no scheduler/scheduler_config.json in it or beside it: copy it there")
-
-
-def _decoder(root: Path) -> Decoder | None:
-    """For the samples of a latent pipeline."""
-    found = [part for part in AUTOENCODERS if (root / part / "config.json").is_file()]
-    return Decoder(root / found[0], AUTOENCODERS[found[0]]) if found else None
 
 
 def _class(config: Config, folder: Path) -> str:

@@ -16,6 +16,7 @@ from simdistill.denoisers import Denoiser, residual
 from simdistill.guidance import Guided
 from simdistill.recipes import Levels, Recipe
 from simdistill.shapes import Condition, Data, Pictures, Rows
+from simdistill.teachers.autoencoders import Autoencoder
 from simdistill.teachers.diffusers_folder import read_folder
 from simdistill.teachers.edm import read_edm
 from simdistill.teachers.encoders import digest_of
@@ -37,8 +38,8 @@ class Teacher:
     `null`, one row, stands for no condition, which guidance needs. [`sigma_min`, `sigma_max`] is the range that the
     denoiser was trained on; the reference sampler stays inside it. `data` names the data set whose statistics judge the
     student ("digits"); without one it is judged against the teacher's own samples. `decode` turns samples that are
-    latents into pictures in [-1, 1]; figures are taken of the latents. Raises `ValueError` for a range, a shape or a
-    number of classes that cannot be.
+    latents into pictures in [-1, 1], which all features but the samples themselves are taken of. Raises `ValueError`
+    for a range, a shape or a number of classes that cannot be.
     """
 
     denoiser: Denoiser
@@ -222,6 +223,7 @@ def _from_file(path: Path) -> Teacher:
         denoiser.sigma_max,
         name=str(path.resolve()),
         data=facts.get("data"),
+        decode=Autoencoder(Path(facts["autoencoder"])) if "autoencoder" in facts else None,
         text=denoiser.text,
         encoder=facts.get("encoder", ""),
     )

@@ -29,6 +29,8 @@ class Pretraining:
     """For a text-to-image teacher: the folder of the images' captions that `simdistill encode` made."""
     caption_dropout: float = 0.10
     """Share of the captions that are left out, so that the teacher can be guided (Ho & Salimans 2022)."""
+    autoencoder: str = ""
+    """A diffusers AutoencoderKL's folder: the teacher is trained on its latents of the images, not on pixels."""
     conditional: bool = True
     """Condition on the class labels, where the images have them."""
     network: Literal["mlp", "unet", "pixart"] = "mlp"

@@ -21,6 +21,7 @@ from simdistill.generator import Generator
 from simdistill.logs import check_logs, open_logs
 from simdistill.recipes import Recipe
 from simdistill.runs import RunFolder
+from simdistill.teachers.autoencoders import Autoencoder
 from simdistill.teachers.teacher import Teacher
 from simdistill.teachers.weights import write_network
 from simdistill.training.loop import MILESTONES, Diverged, Interrupted, Loop, Measuring
@@ -84,7 +85,7 @@ def distill(
     teacher.judged(recipe)  # what is wrong with its prompts is told before anything is written
     with joined(device) as (processes, device):
         teacher.check("cpu" if processes.shards(recipe.shard) else device)
-        check_reference(recipe.reference, recipe.features, teacher.shape)
+        check_reference(recipe.reference, recipe.features, teacher.shape, teacher.decode)
         named = ("prompts", "held_out_prompts", "reference", "features")
         files = {name: whole(getattr(recipe, name)) for name in named}
         recipe = replace(recipe, **files)
@@ -136,6 +137,7 @@ def _distill(
     def keep() -> None:
         facts = {"sigma_init": recipe.sigma_init, "shape": teacher.shape, "classes": teacher.classes}
         facts |= {"text": True, "encoder": teacher.encoder} if teacher.text is not None else {}
+        facts |= {"autoencoder": str(teacher.decode.folder)} if isinstance(teacher.decode, Autoencoder) else {}
         for k, average in enumerate(recipe.averages):
             denoiser = trainer.snapshot(k).denoiser
             processes.lead(partial(write_network, run.average(k), denoiser, average=repr(average), **facts))

@@ -31,7 +31,8 @@ from simdistill.files import write_atomically
 from simdistill.generator import Generator
 from simdistill.recipes import Recipe
 from simdistill.runs import RunFolder
-from simdistill.shapes import Data
+from simdistill.shapes import Data, Pictures
+from simdistill.teachers.autoencoders import Autoencoder
 from simdistill.teachers.encoders import load_encoder
 from simdistill.teachers.teacher import Teacher, is_code, load_teacher
 from simdistill.teachers.weights import read_into, read_network
@@ -56,8 +57,9 @@ def sample(
     device: Device = "cpu",
     average: int = 0,
     prompts: Sequence[str] = (),
-) -> Data:
-    """One sample a seed of the generator `out` (see `load_generator`), on the CPU.
+    pictures: bool = False,
+) -> Pictures:
+    """One sample a seed of the generator `out` (see `load_generator`), on the CPU; latents, if `pictures`, decoded.
 
     Seed s has the label `labels[s % len(labels)]`, or s % classes for None; of a generator that takes text it has
     `prompts[s % len(prompts)]`, encoded by the teacher's own encoder, or the run's prompts in turn. The same seed and
@@ -78,7 +80,8 @@ def sample(
         known = known.prepared(recipe_of(RunFolder.open(Path(out))))
     chosen = range(known.conditions) if labels is None else labels
     rows = torch.tensor([chosen[seed % len(chosen)] for seed in seeds]) if chosen else None
-    return draw(quiet(generator.to(device), known), seeds, known.shape, rows, device)
+    drawn = draw(quiet(generator.to(device), known), seeds, known.shape, rows, device)
+    return known.pictured(drawn, device) if pictures else drawn
 
 
 def load_generator(
@@ -110,7 +113,9 @@ def _known(generator: Generator, facts: dict[str, Any]) -> Teacher:
     """What a generator's file tells of the teacher."""
     network: Any = generator.denoiser
     text = network.text if isinstance(network, Preconditioned) else None
-    return Teacher(network, tuple(facts["shape"]), facts["classes"], text=text, encoder=facts.get("encoder", ""))
+    decode = Autoencoder(Path(facts["autoencoder"])) if "autoencoder" in facts else None
+    encoder = facts.get("encoder", "")
+    return Teacher(network, tuple(facts["shape"]), facts["classes"], decode=decode, text=text, encoder=encoder)
 
 
 def _encoded(prompts: Sequence[str], teacher: Teacher, device: Device) -> Text:

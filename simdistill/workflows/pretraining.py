@@ -7,15 +7,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from simdistill.configuration import settings_from_mapping, to_mapping
 from simdistill.data.embeddings import Embeddings
-from simdistill.data.images import ImageSet, open_images
+from simdistill.data.images import ImageSet, array_set, open_images
+from simdistill.evaluation.bar import progress_bar
 from simdistill.evaluation.extractors import load_extractor
 from simdistill.evaluation.features import accuracy, train_classifier, write_classifier
 from simdistill.evaluation.quality import evaluate, evaluations, teacher_sampler
 from simdistill.evaluation.reference import Reference, data_reference
 from simdistill.logs import check_logs, open_logs
 from simdistill.runs import RunFolder
+from simdistill.teachers.autoencoders import Autoencoder
 from simdistill.teachers.teacher import Teacher
 from simdistill.teachers.weights import write_network
 from simdistill.training.loop import Loop, Measuring
@@ -23,6 +28,8 @@ from simdistill.training.pretrainer import PretrainingTrainer
 from simdistill.training.pretraining import Pretraining
 from simdistill.validation import require
 from simdistill.workflows.measuring import Device, milestone
+
+ENCODED = 256  # images that are read at a time, to be turned into latents
 
 
 def pretrain(
@@ -78,8 +85,24 @@ def _alone() -> None:
 def _prepared(settings: Pretraining, device: Device) -> tuple[PretrainingTrainer, Reference]:
     data = open_images(settings.data)
     data = data if settings.conditional and not settings.prompts else data.without_labels()
+    reference = _reference(data, settings, device)
+    if settings.autoencoder:
+        autoencoder = Autoencoder(Path(settings.autoencoder))
+        data = _latents(data, autoencoder, device)
+        reference = replace(reference, extractor=reference.extractor.after(autoencoder))
     prompts = Embeddings(Path(settings.prompts)) if settings.prompts else None
-    return PretrainingTrainer(data, settings, device, prompts), _reference(data, settings, device)
+    return PretrainingTrainer(data, settings, device, prompts), reference
+
+
+def _latents(images: ImageSet, autoencoder: Autoencoder, device: Device) -> ImageSet:
+    """The same set, its images encoded once."""
+    found: list[Tensor] = []
+    with progress_bar("latents", len(images), shown=True) as advance:
+        for start in range(0, len(images), ENCODED):
+            rows = range(start, min(start + ENCODED, len(images)))
+            found.append(autoencoder.latents(images.batch(rows).to(device)).cpu())
+            advance(len(rows))
+    return replace(array_set(images.name, torch.cat(found), images.labels), captions=images.captions)
 
 
 def _pretrain(
@@ -91,6 +114,9 @@ def _pretrain(
     if trainer.prompts is not None:
         told = {"encoder": trainer.prompts.encoding.name}
         teacher = replace(teacher, text=average.text, prompts=trainer.prompts, null=trainer.prompts.empty, **told)
+    if trainer.settings.autoencoder:
+        told["autoencoder"] = str(Path(trainer.settings.autoencoder).resolve())
+        teacher = replace(teacher, decode=Autoencoder(Path(told["autoencoder"])))
     sampler = teacher_sampler(teacher)
 
     def keep() -> None:
