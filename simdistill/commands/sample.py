@@ -34,7 +34,7 @@ class _Sample(Common):
     average: int = 0
     """Which of the recipe's averages of the generator, counted from 0."""
     teacher: str | None = None
-    """The run's teacher, package.module:function, if its network is code of your own."""
+    """The run's teacher, package.module:function, if its network is code of your own; its folder, if that has moved."""
 
 
 ABOUT = """Draw samples from a one-step generator, one network evaluation each.
@@ -53,7 +53,7 @@ def run(words: Sequence[str]) -> None:
     seeds = parse_numbers("--seeds", options.seeds)
     labels = None if options.labels is None else parse_numbers("--labels", options.labels)
     in_folder = options.run.is_dir()
-    teacher = own_teacher(options.teacher)
+    teacher = own_teacher(options.teacher, options.run)
     if teacher is None and in_folder:
         teacher = measuring.folder_teacher(options.run)
     drawn = measuring.sample(options.run, seeds, labels, teacher, options.device, options.average, options.prompt)

@@ -27,6 +27,7 @@ from simdistill.training.loop import MILESTONES, Diverged, Interrupted, Loop, Me
 from simdistill.training.pretrain import Pretraining, PretrainingTrainer
 from simdistill.training.processes import Processes, joined
 from simdistill.training.trainer import DistillationTrainer
+from simdistill.validation import require
 from simdistill.workflows.measuring import (
     MILESTONE_SEEDS,
     Device,
@@ -106,6 +107,8 @@ def resume(
     """
     check_logs(log)
     run = RunFolder.open(Path(out))
+    imported = run.configuration().get("verb") == "convert"
+    require(not imported, "--resume", str(out), "a run that was trained here: this one's generator was imported")
     recipe = recipe_of(run)
     teacher = (teacher or teacher_of(run)).prepared(recipe)
     with joined(device) as (processes, device):
