@@ -20,7 +20,7 @@ VERBS = {
     "demo": "a local page: type a prompt or pick a class, see teacher and student side by side",
     "watch": "show a run in progress as a live page: pictures, curves, speed",
     "pretrain": "train a teacher on images",
-    "convert": "store a published teacher, an EDM .pkl, as safetensors, or images as a zip in EDM's format",
+    "convert": "store a published teacher as safetensors, the paper's generator as a run, images as EDM's zip",
     "features": "train a classifier of labelled images whose features the metrics use",
 }
 

@@ -136,6 +136,6 @@ class RunFolder:
 def _is_run(path: Path) -> bool:
     """Whether a folder is a run's, so that it may be overwritten: other programs have a config.toml too."""
     try:
-        return read_toml(path / "config.toml").get("verb") in ("distill", "pretrain")
+        return read_toml(path / "config.toml").get("verb") in ("distill", "pretrain", "convert")
     except ValueError:
         return False

@@ -15,6 +15,7 @@ from rich.table import Table
 from simdistill.evaluation.extractors import of_inception
 from simdistill.teachers.teacher import SMALL, Teacher, load_teacher
 from simdistill.validation import require
+from simdistill.workflows.measuring import levels_of
 
 ABOUT_RESUMING = "Go on with an interrupted run, with its own settings; on a CPU to the same weights bit by bit."
 
@@ -50,9 +51,9 @@ def asks_to_resume(words: Sequence[str]) -> bool:
     return any(word.split("=")[0] == "--resume" for word in words)
 
 
-def own_teacher(name: str | None) -> Teacher | None:
-    """The teacher that --teacher names, if it does."""
-    return None if name is None else load_teacher(name)
+def own_teacher(name: str | None, run: Path) -> Teacher | None:
+    """The teacher that --teacher names, if it does; one in a folder has the noise levels that `run` gives it."""
+    return None if name is None else load_teacher(name, levels_of(run))
 
 
 def chosen_features(inception: Path | None, features: str) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from tyro.conf import Positional
 
@@ -34,4 +35,6 @@ def run(words: Sequence[str]) -> None:
     """`simdistill demo RUN …`."""
     run, rest = first_word(words, "demo", "RUN")
     options = parse_options(_Demo(), [run, *rest], "demo RUN", ABOUT)
-    serve(Pair(options.run, own_teacher(options.teacher), options.device), options.host, options.port)
+    serve(
+        Pair(options.run, own_teacher(options.teacher, Path(options.run)), options.device), options.host, options.port
+    )

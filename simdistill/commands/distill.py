@@ -38,7 +38,7 @@ def run(words: Sequence[str]) -> None:
     """`simdistill distill RECIPE …` or `simdistill distill --resume RUN`."""
     if asks_to_resume(words):
         asked = parse_options(_ResumeDistillation(), words, "distill", ABOUT_RESUMING)
-        teacher = own_teacher(asked.teacher) or measuring.teacher_of(RunFolder.open(asked.resume))
+        teacher = own_teacher(asked.teacher, asked.resume) or measuring.teacher_of(RunFolder.open(asked.resume))
         spare_threads(parameters(teacher))
         distilling.resume(asked.resume, teacher, asked.device, asked.log)
         return _report_run(asked.resume, asked.json)

@@ -36,10 +36,12 @@ class _Evaluate(Common):
     """Other features than the reference's: pixels, digits, fashion-mnist, imagenet, or a classifier's .safetensors."""
     batch: int | None = None
     """Samples that a network draws at a time: fewer for less memory; the figures do not depend on it."""
+    prompts: Path | None = None
+    """Folder of `simdistill encode` with the prompts to draw, for a text-to-image run; the run's own if not given."""
     student_only: bool = False
     """Draw from the student alone, and only print its figures: a teacher's many evaluations take most of the time."""
     teacher: str | None = None
-    """The run's teacher, package.module:function, if it is code of your own."""
+    """The run's teacher, package.module:function, if it is code of your own; its folder, if that has moved."""
 
 
 ABOUT = """Measure a run's teacher, student and undistilled start side by side, and renew its evaluation.json, pictures
@@ -58,7 +60,7 @@ def run(words: Sequence[str]) -> None:
     run, rest = first_word(words, "evaluate", "RUN")
     options = parse_options(_Evaluate(), [run, *rest], "evaluate RUN", ABOUT)
     features = chosen_features(options.inception, options.features)
-    teacher = own_teacher(options.teacher) or measuring.teacher_of(RunFolder.open(options.run))
+    teacher = own_teacher(options.teacher, options.run) or measuring.teacher_of(RunFolder.open(options.run))
     if not features:  # another network to compute, and not a small one
         spare_threads(parameters(teacher))
     with joined(options.device) as (processes, device):
@@ -73,6 +75,7 @@ def run(words: Sequence[str]) -> None:
             options.batch,
             processes,
             options.student_only,
+            str(options.prompts or ""),
         )
         if processes.leads:
             print_figures(figures, options.run, options.json)

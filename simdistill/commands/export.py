@@ -45,7 +45,7 @@ def run(words: Sequence[str]) -> None:
     """`simdistill export RUN …`."""
     run, rest = first_word(words, "export", "RUN")
     options = parse_options(_Export(), [run, *rest], "export RUN", ABOUT)
-    teacher = own_teacher(options.teacher)
+    teacher = own_teacher(options.teacher, options.run)
     if options.to == "diffusers":
         found = export_pipeline(options.run, options.out, teacher, options.average)
     else:

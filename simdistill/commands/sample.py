@@ -34,7 +34,7 @@ class _Sample(Common):
     average: int = 0
     """Which of the recipe's averages of the generator, counted from 0."""
     teacher: str | None = None
-    """The run's teacher, package.module:function, if its network is code of your own."""
+    """The run's teacher, package.module:function, if its network is code of your own; its folder, if that has moved."""
 
 
 ABOUT = """Draw samples from a one-step generator, one network evaluation each.
@@ -57,7 +57,7 @@ def run(words: Sequence[str]) -> None:
         options.run,
         seeds,
         labels,
-        own_teacher(options.teacher),
+        own_teacher(options.teacher, options.run),
         options.device,
         options.average,
         options.prompt,

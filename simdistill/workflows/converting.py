@@ -1,18 +1,26 @@
-"""From a published teacher's file to one of this package's, and from any set of images to EDM's zip."""
+"""From published files to this package's: a teacher, a generator; and from any set of images to EDM's zip."""
 
 import dataclasses
 import hashlib
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from simdistill.data.images import open_images
 from simdistill.data.packing import write_zip
 from simdistill.evaluation.bar import progress_bar
+from simdistill.runs import RunFolder
 from simdistill.teachers.edm import read_edm
+from simdistill.teachers.parametrisations import EpsilonPrediction
+from simdistill.teachers.pixart import read_pixart
+from simdistill.teachers.teacher import load_teacher
 from simdistill.teachers.weights import read_network, write_network
 from simdistill.validation import require
+
+PUBLISHED_SIGMA = 2.5
+"""The sigma_init of the generator that the paper's authors have published [B.14]."""
 
 
 def convert_teacher(source: Path, out: Path, overwrite: bool = False, half: bool = False) -> dict[str, Any]:
@@ -41,6 +49,47 @@ def convert_teacher(source: Path, out: Path, overwrite: bool = False, half: bool
         **dataclasses.asdict(denoiser.scaling),
         "shape": list(denoiser.shape),
         "classes": denoiser.classes,
+        "parameters": sum(p.numel() for p in denoiser.parameters()),
+        **about,
+    }
+
+
+def convert_generator(
+    source: Path, out: Path, teacher: Path, overwrite: bool = False, half: bool = False
+) -> dict[str, Any]:
+    """Store the generator of `source`, a .pth such as the paper's authors publish, as a run's folder `out`; its facts.
+
+    `teacher` is the diffusers folder of the PixArt-alpha that it was distilled from, whose kind of network, text
+    encoder and autoencoder it shares. It is sampled, evaluated and exported as any run; only to be trained on there is
+    nothing. Its noise levels are the paper's [B.13], whose betas the folder's scheduler must have.
+
+    Raises `ValueError` if `teacher` is no such folder, if the source cannot be read or does not fit (see
+    `read_pixart`), or if `out` exists and is not to be overwritten.
+    """
+    file_or_run = out.suffix not in (".safetensors", ".zip")
+    require(file_or_run, "out", str(out), "a folder, which becomes a run's: for sample, evaluate and export")
+    _check_new(out, overwrite)
+    require(teacher.is_dir(), "teacher", str(teacher), "the diffusers folder of its teacher, PixArt-XL-2-512x512")
+    known = load_teacher(str(teacher), "paper")
+    denoiser: Any = known.denoiser
+    model, name = denoiser.network.model, type(denoiser.network.model).__name__
+    fits = isinstance(denoiser, EpsilonPrediction) and name == "PixArtTransformer2DModel"
+    require(fits, f"teacher = '{teacher}': network", name, "PixArtTransformer2DModel, a predictor of noise")
+    read_pixart(source, model)
+    about = {"source": source.name, "sha256": _digest(source)}
+    if half:
+        _round_to_half(denoiser)
+    asked = {"verb": "convert", "teacher": known.name, "teacher_levels": "paper", "sigma_init": PUBLISHED_SIGMA}
+    run = RunFolder.create(out, asked, overwrite)
+    facts = {"sigma_init": PUBLISHED_SIGMA, "shape": known.shape, "classes": 0, "text": True}
+    write_network(run.network, denoiser, **facts | about)
+    return {
+        "out": str(out),
+        "network": name,
+        "teacher": known.name,
+        "sigma_init": PUBLISHED_SIGMA,
+        "time": int(denoiser.time(torch.tensor([PUBLISHED_SIGMA]))),
+        "shape": list(known.shape),
         "parameters": sum(p.numel() for p in denoiser.parameters()),
         **about,
     }

@@ -29,6 +29,7 @@ from simdistill.training.pretrainer import PretrainingTrainer
 from simdistill.training.pretraining import Pretraining
 from simdistill.training.processes import Processes, joined
 from simdistill.training.trainer import DistillationTrainer
+from simdistill.validation import require
 from simdistill.workflows.measuring import (
     MILESTONE_SEEDS,
     Device,
@@ -110,6 +111,8 @@ def resume(
     """
     check_logs(log)
     run = RunFolder.open(Path(out))
+    imported = run.configuration().get("verb") == "convert"
+    require(not imported, "--resume", str(out), "a run that was trained here: this one's generator was imported")
     recipe = recipe_of(run)
     teacher = (teacher or teacher_of(run)).prepared(recipe)
     with joined(device) as (processes, device):

@@ -29,7 +29,7 @@ from simdistill.evaluation.reference import Reference
 from simdistill.evaluation.report import write_report
 from simdistill.files import write_atomically
 from simdistill.generator import Generator
-from simdistill.recipes import Recipe
+from simdistill.recipes import Levels, Recipe
 from simdistill.runs import RunFolder
 from simdistill.shapes import Data, Pictures
 from simdistill.teachers.autoencoders import Autoencoder
@@ -76,8 +76,10 @@ def sample(
     if prompts:
         known = replace(known, prompts=_encoded(prompts, known, device))
     elif known.text is not None:
-        require(Path(out).is_dir(), "--prompt", "", f"given: {out} comes without prompts")
-        known = known.prepared(recipe_of(RunFolder.open(Path(out))))
+        recipe = recipe_of(RunFolder.open(Path(out))) if Path(out).is_dir() else Recipe()
+        own = recipe.prompts != "" or known.prompts is not None
+        require(own, "--prompt", "", f"given: {out} has no prompts of its own")
+        known = known.prepared(recipe)
     chosen = range(known.conditions) if labels is None else labels
     rows = torch.tensor([chosen[seed % len(chosen)] for seed in seeds]) if chosen else None
     drawn = draw(quiet(generator.to(device), known), seeds, known.shape, rows, device)
@@ -144,12 +146,13 @@ def evaluate_run(
     batch: int | None = None,
     processes: Processes = ALONE,
     student_only: bool = False,
+    prompts: str = "",
 ) -> dict[str, Any]:
     """Measure a run's teacher, student and undistilled generator side by side, and renew its pictures and report.
 
-    They are left as they are if they rest on more samples than this evaluation. `reference` and `features` go before
-    those of the run's recipe. Of several `processes` each draws its part of the samples, and all return the figures.
-    With `student_only` neither teacher nor undistilled generator draw any, and nothing is written.
+    They are left as they are if they rest on more samples than this evaluation. `reference`, `features` and `prompts`
+    go before those of the run's recipe. Of several `processes` each draws its part of the samples, and all return the
+    figures. With `student_only` neither teacher nor undistilled generator draw any, and nothing is written.
 
     Returns what it writes to `evaluation.json`: the figures that `simdistill.evaluation.quality.evaluate` describes,
     `reference` and `features`, what they were measured against and in, `floor`, those of held-out real samples where
@@ -158,6 +161,8 @@ def evaluate_run(
     """
     run = RunFolder.open(Path(out))
     recipe = recipe_of(run)
+    if prompts:
+        recipe = replace(recipe, prompts=prompts, held_out_prompts="")
     teacher = (teacher or teacher_of(run)).prepared(recipe).judged(recipe)
     teacher.check(device)
     start = starting_network(run, teacher)
@@ -242,10 +247,14 @@ def folder_teacher(out: str | Path) -> Teacher | None:
     """
     if not Path(out).is_dir():
         return None
-    config = RunFolder.open(Path(out)).configuration()
-    folder = Path(str(config.get("teacher", "")))
-    levels = config.get("teacher_levels", "scheduler")
-    return load_teacher(str(folder), levels) if folder.is_absolute() and folder.is_dir() else None
+    folder = Path(str(RunFolder.open(Path(out)).configuration().get("teacher", "")))
+    return load_teacher(str(folder), levels_of(out)) if folder.is_absolute() and folder.is_dir() else None
+
+
+def levels_of(out: str | Path) -> Levels:
+    """Whose noise levels a diffusers folder has as the teacher of the run `out`: its scheduler's if `out` is no run."""
+    is_run = (Path(out) / "config.toml").is_file()
+    return RunFolder.open(Path(out)).configuration().get("teacher_levels", "scheduler") if is_run else "scheduler"
 
 
 def starting_network(run: RunFolder, teacher: Teacher) -> nn.Module:
@@ -267,9 +276,12 @@ def teacher_of(run: RunFolder) -> Teacher:
 
 
 def recipe_of(run: RunFolder) -> Recipe:
-    """The recipe in a run's folder; `ValueError` if its configuration is not one of a distillation."""
+    """The recipe in a run's folder; of a generator that was imported what is known of it.
+
+    `ValueError` if the configuration is not one of a distillation.
+    """
     values = run.configuration()
-    if values.pop("verb", None) != "distill":
+    if values.pop("verb", None) not in ("distill", "convert"):
         raise ValueError(f"{run.path}: is not the run of a distillation")
     try:
         return settings_from_mapping(Recipe(), values)

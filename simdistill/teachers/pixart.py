@@ -1,0 +1,133 @@
+"""PixArt-alpha's networks as its authors store them (Chen et al. 2023): their tensors in diffusers' network.
+
+So is the generator that the paper's authors have published, SIM-DiT-600M: a `.pth` whose `ema` is its state dict.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from simdistill.teachers.diffusers_process import paper_levels
+from simdistill.validation import require
+
+# fmt: off
+NETWORK = {
+    "x_embedder.proj":               "pos_embed.proj",
+    "t_embedder.mlp.0":              "adaln_single.emb.timestep_embedder.linear_1",
+    "t_embedder.mlp.2":              "adaln_single.emb.timestep_embedder.linear_2",
+    "csize_embedder.mlp.0":          "adaln_single.emb.resolution_embedder.linear_1",    # these four of 1024 pixels
+    "csize_embedder.mlp.2":          "adaln_single.emb.resolution_embedder.linear_2",
+    "ar_embedder.mlp.0":             "adaln_single.emb.aspect_ratio_embedder.linear_1",
+    "ar_embedder.mlp.2":             "adaln_single.emb.aspect_ratio_embedder.linear_2",
+    "t_block.1":                     "adaln_single.linear",
+    "y_embedder.y_proj.fc1":         "caption_projection.linear_1",
+    "y_embedder.y_proj.fc2":         "caption_projection.linear_2",
+    "final_layer.linear":            "proj_out",
+    "final_layer.scale_shift_table": "scale_shift_table",
+}
+BLOCK = {
+    "scale_shift_table":             "scale_shift_table",
+    "attn.qkv":                      "attn1.to_q attn1.to_k attn1.to_v",
+    "attn.proj":                     "attn1.to_out.0",
+    "cross_attn.q_linear":           "attn2.to_q",
+    "cross_attn.kv_linear":          "attn2.to_k attn2.to_v",
+    "cross_attn.proj":               "attn2.to_out.0",
+    "mlp.fc1":                       "ff.net.0.proj",
+    "mlp.fc2":                       "ff.net.2",
+}
+# fmt: on
+"""PixArt's names and diffusers': of maps with weight and bias, or of tensors; several share the rows, in this order.
+
+`BLOCK` has those in `blocks.N`, diffusers' `transformer_blocks.N`.
+"""
+PREFIXES = ("module.", "model.")
+"""Around the names: of DistributedDataParallel, and of the denoiser [B.13] that the network was trained in."""
+POSITIONS, LEVELS, NO_CAPTION = "pos_embed", "u", "y_embedder.y_embedding"
+"""What `NETWORK` leaves out: two tables, and what stood for a dropped caption while PixArt was trained."""
+ROUNDING = 0.0045  # bfloat16 rounds by 0.004; the usual levels of these betas end 0.005 above the paper's
+
+
+def read_pixart(path: Path, model: nn.Module) -> None:
+    """Give `model`, diffusers' `PixArtTransformer2DModel`, the weights under `ema` in a `.pth` of PixArt's own names.
+
+    torch's restricted unpickler reads the file: it builds tensors and refuses everything else. The file's table of
+    positions, and of noise levels if it has one, must be those that are computed here; the embedding of no caption is
+    left out. Raises `ValueError` if the file is missing, damaged, asks for code or has no `ema`, or if a tensor is
+    missing, unexpected, or of another shape.
+    """
+    tensors, state, places = _read_ema(path), model.state_dict(), _places(model)
+    known = places.keys() | {POSITIONS, LEVELS, NO_CAPTION}
+    odd = [f"{name} missing" for name in (*places, POSITIONS) if name not in tensors]
+    odd += [f"{name} unexpected" for name in tensors if name not in known]
+    said = f"{', '.join(odd[:3])} (of {len(odd)})"
+    require(not odd, f"{path}: tensors", said, "those of the teacher's network by PixArt's names, no more and no less")
+    _check_tables(path, tensors, model)
+    for name, parts in places.items():
+        rows, found = [len(state[part]) for part in parts], [*tensors[name].shape]
+        expected = [sum(rows), *state[parts[0]].shape[1:]]
+        require(found == expected, f"{path}: shape of {name}", found, f"{expected}, as the teacher's")
+        state |= dict(zip(parts, tensors[name].split(rows), strict=True))
+    model.load_state_dict(state)
+
+
+def _read_ema(path: Path) -> dict[str, Tensor]:
+    """The tensors under `ema`, by their names without `PREFIXES`."""
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file")
+    try:
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load promises no kinds, and advises to run what is in the file
+        asked = re.search(r"GLOBAL ([\w.]+)", str(error))
+        what = f"is damaged, or no file of torch.save ({type(error).__name__}); download it again"
+        if asked:
+            what = f"asks for {asked[1]!r}, which weights do not need: do not trust it; nothing of it was run"
+        raise ValueError(f"{path}: {what}") from error
+    content = content if isinstance(content, dict) else {}
+    ema = content.get("ema")
+    if not isinstance(ema, dict):
+        raise ValueError(  # noqa: TRY004  (the file is wrong)
+            f"{path}: holds no state dict under the key 'ema' (keys: {', '.join(map(str, content))[:200] or 'none'}); "
+            "name the published generator's file"
+        )
+    found: dict[str, Tensor] = {}
+    for key, tensor in ema.items():
+        name = str(key)
+        for prefix in PREFIXES:
+            name = name.removeprefix(prefix)
+        dense = isinstance(tensor, Tensor) and tensor.layout == torch.strided and tensor.is_floating_point()
+        require(dense, f"{path}: {name}", type(tensor).__name__, "a tensor of floating-point numbers")
+        require(name not in found, f"{path}: {name}", "there twice", "there once")
+        found[name] = tensor
+    return found
+
+
+def _places(model: nn.Module) -> dict[str, list[str]]:
+    """PixArt's names of the tensors that `model` has, and the names in `model` that each one's rows fill in turn."""
+    state, table = model.state_dict(), {name: [theirs] for name, theirs in NETWORK.items()}
+    blocks: Any = model.transformer_blocks
+    for n in range(len(blocks)):
+        for name, theirs in BLOCK.items():
+            table[f"blocks.{n}.{name}"] = [f"transformer_blocks.{n}.{one}" for one in theirs.split()]
+    ends = ("", ".weight", ".bias")
+    places = {name + end: [one + end for one in theirs] for name, theirs in table.items() for end in ends}
+    places = {name: theirs for name, theirs in places.items() if theirs[0] in state}
+    beyond = sorted(state.keys() - {one for theirs in places.values() for one in theirs})
+    require(not beyond, "teacher: tensors", beyond[:3], "those of PixArt-alpha's network, and no more")
+    return places
+
+
+def _check_tables(path: Path, tensors: dict[str, Tensor], model: nn.Module) -> None:
+    """Positions and noise levels are computed here: those of the file must be the same, up to rounding."""
+    embedder: Any = model.pos_embed
+    own: Tensor = embedder.pos_embed
+    found = tensors[POSITIONS]
+    same = found.shape == own.shape and torch.allclose(found.float(), own, rtol=0, atol=ROUNDING)
+    what = f"the teacher's, {[*own.shape]} sines and cosines of its rows and columns"
+    require(same, f"{path}: {POSITIONS}", f"another table, {[*found.shape]}", what)
+    if LEVELS in tensors:  # u_0 … u_1000 = 0, the largest first
+        found, table = tensors[LEVELS], paper_levels().flip(0)
+        same = found.shape == (len(table) + 1,) and torch.allclose(found[:-1].double(), table, rtol=ROUNDING)
+        require(same, f"{path}: {LEVELS}", f"another table, {[*found.shape]}", "the paper's noise levels [B.13]")
