@@ -53,7 +53,7 @@ VALUES: dict[str, dict[str, Options]] = {
     },
     "hair_colour": {
         "black":      {"hairColor": ("0f0f12", "1c1a1d", "14161f")},
-        "brown":      {"hairColor": ("4f2d14", "5a3418", "482a1a")},
+        "brown":      {"hairColor": ("6a3d1c", "734420", "5e3518")},
         "blond":      {"hairColor": ("f0cf4e", "e6c03c", "f2d768")},
         "red":        {"hairColor": ("c9461a", "bd3b12", "d4551f")},
         "grey":       {"hairColor": ("a8a8ad", "9b9ba2", "b4b4b8")},
@@ -99,7 +99,7 @@ UNSAID: Options = {
     "eyes": tuple(f"variant{number:02}" for number in range(1, 13)),
     "eyesColor": ("76778b", "697b94", "647b90", "5b7c8b", "588387", "876658"),
     "mouthColor": ("de0f0d", "c8102e", "e0323f"),
-    "clothing": tuple(f"variant{number:02}" for number in (1, 3, 4, 5, 6, 8, 10, 11, 12, 13, 14, 17, 23)),
+    "clothing": tuple(f"variant{number:02}" for number in (1, 2, 3, 4, 5, 6, 8, 10, 11, 12, 13, 17, 23)),
     "accessoriesProbability": (0,),
 }
 """What varies beside the attributes, and no caption tells."""

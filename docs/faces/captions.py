@@ -66,8 +66,8 @@ def _sentence(parts: Sequence[Words], rng: np.random.Generator) -> list[str]:
     noun = " ".join([", ".join(phrases["adjectives"]), _one(PEOPLE, rng)]).strip()
     subject = f"{_one(OPENINGS, rng)}{_with_article(noun)}"
     tail = [
-        f"{_one(before, rng)} {_joined(phrases[place], last)}"
-        for place, before, last in (
+        f"{_one(before, rng)} {_joined(phrases[place], joint)}"
+        for place, before, joint in (
             ("having", ("with",), "and"),
             ("wearing", ("wearing", "in", "who wears"), "and"),
             ("lacking", ("without",), "or"),
@@ -75,10 +75,10 @@ def _sentence(parts: Sequence[Words], rng: np.random.Generator) -> list[str]:
         if phrases[place]
     ]
     tail = [tail[k] for k in rng.permutation(len(tail))]
-    first = phrases["placed"] if rng.random() < 0.3 else []
-    last = [] if first else phrases["placed"]
-    described = _one((", ", " "), rng).join([*tail, *last])
-    return [", ".join([*first, f"{subject} {described}".strip()])]
+    ahead = phrases["placed"] if rng.random() < 0.3 else []
+    behind = [] if ahead else phrases["placed"]
+    described = _one((", ", " "), rng).join([*tail, *behind])
+    return [", ".join([*ahead, f"{subject} {described}".strip()])]
 
 
 def _sentence_and_clauses(parts: Sequence[Words], rng: np.random.Generator) -> list[str]:
