@@ -1,0 +1,39 @@
+"""A contact sheet: pictures with their captions, enlarged so that each pixel is seen."""
+
+import io
+import textwrap
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from docs.faces.making import read_lines
+from docs.faces.rendering import EDGE
+from simdistill.files import write_atomically
+
+TIMES = 8  # how much larger
+COLUMNS = 6
+LINES, WIDE = 8, 34  # of a caption, and characters a line
+LINE, WIDTH, GAP = 12, 216, 12  # pixels of a caption's lines, and between faces
+
+
+def sheet(data: Path, path: Path, count: int, seed: int) -> None:
+    """Write random pictures of a zip with their captions as a PNG at `path`; `ValueError` if `data` is none of ours."""
+    lines = read_lines(data)
+    chosen = sorted(np.random.default_rng(seed).permutation(len(lines))[:count].tolist())
+    edge = TIMES * EDGE
+    height = edge + LINES * LINE + GAP
+    rows = -(-len(chosen) // COLUMNS)
+    picture = Image.new("RGB", (COLUMNS * (WIDTH + GAP) + GAP, rows * height + GAP), "white")
+    pen, font = ImageDraw.Draw(picture), ImageFont.load_default(10)
+    with zipfile.ZipFile(data) as archive:
+        for place, index in enumerate(chosen):
+            x, y = GAP + place % COLUMNS * (WIDTH + GAP), GAP + place // COLUMNS * height
+            with Image.open(io.BytesIO(archive.read(lines[index]["file_name"]))) as face:
+                picture.paste(face.resize((edge, edge), Image.Resampling.NEAREST), (x, y))
+            for k, words in enumerate(textwrap.wrap(lines[index]["text"], WIDE, max_lines=LINES)):
+                pen.text((x, y + edge + 2 + k * LINE), words, fill="black", font=font)
+    content = io.BytesIO()
+    picture.save(content, "PNG", optimize=True)
+    write_atomically(path, content.getvalue())
