@@ -71,8 +71,8 @@ class Preconditioned(nn.Module):
     is called as `model(x, c_noise, class_labels)` with one-hot labels `[batch, classes]`, or None where `classes` is 0,
     or with encoded prompts if by its attribute `text` it takes them; it keeps EDM's name, so that published state dicts
     fit. Of twice the channels of x the second half is dropped: a learned variance (Nichol & Dhariwal 2021). `shape` is
-    that of one sample and [`sigma_min`, `sigma_max`] the range of noise levels that the network was trained for. `mean`
-    is taken off x first: data far from zero is better described by its spread around it.
+    that of one sample and [`sigma_min`, `sigma_max`] the range of noise levels that the network was trained for. The
+    `mean`, a number or a sample, is taken off x first: data far from zero is better described by its spread around it.
     """
 
     def __init__(
@@ -83,12 +83,18 @@ class Preconditioned(nn.Module):
         scaling: Scaling = EDMScaling(),  # noqa: B008  (frozen)
         sigma_min: float = 0.002,
         sigma_max: float = 80.0,
-        mean: float = 0.0,
+        mean: Tensor | float = 0.0,
     ) -> None:
         super().__init__()
         require(0 < sigma_min < sigma_max, "sigma_min", sigma_min, "above 0 and below sigma_max")
         self.model, self.shape, self.classes = model, tuple(shape), classes
-        self.scaling, self.sigma_min, self.sigma_max, self.mean = scaling, sigma_min, sigma_max, mean
+        self.scaling, self.sigma_min, self.sigma_max = scaling, sigma_min, sigma_max
+        self.mean: Tensor | float
+        if isinstance(mean, Tensor):
+            self.register_buffer("mean", mean)  # among the weights
+        else:
+            self.mean = mean
+        self._off_centre = isinstance(mean, Tensor) or mean != 0
 
     def forward(self, x_t: Data, sigma: Sigma, condition: Condition = None) -> Data:
         """The denoised x_0; `condition` is labels `[batch]`, encoded prompts or None, as the network takes it."""
@@ -99,7 +105,7 @@ class Preconditioned(nn.Module):
 
         Further `labels` are handed to the network as they are: what was done to augmented images, in pretraining.
         """
-        x, c = x_t - self.mean if self.mean else x_t, self.scaling(sigma)
+        x, c = x_t - self.mean if self._off_centre else x_t, self.scaling(sigma)
         f = self.model(like(c.c_in, x) * x, c.c_noise, self._given(condition, x), *labels)
         if f.ndim == x.ndim and f.shape[1] == 2 * x.shape[1]:
             f = f[:, : x.shape[1]]

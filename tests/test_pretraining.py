@@ -65,32 +65,37 @@ def test_the_classifier_halves_down_to_four_pixels():
 
 
 @pytest.mark.parametrize(
-    ("flags", "centred", "classes"),
+    ("flags", "centre", "classes"),
     [
         pytest.param(
-            ["--network", "unet", "--width", "8", "--depth", "1", "--patch", "2", "--attention", "4", "--centre"],
-            True,
+            ["--network", "unet", "--width", "8", "--depth", "1", "--patch", "2", "--attention", "4"],
+            "mean",
             2,
             marks=pytest.mark.slow,
             id="a U-Net on patches, by class",
         ),
-        pytest.param(["--width", "16", "--depth", "1", "--no-conditional"], False, 0, id="an MLP, unconditional"),
+        pytest.param(["--width", "16", "--depth", "1", "--no-conditional"], "none", 0, id="an MLP, unconditional"),
+        pytest.param(["--width", "16", "--depth", "1"], "picture", 2, id="an MLP, around the mean picture"),
     ],
 )
-def test_a_teacher_of_ones_own_images(stripes, classifier, tmp_path, capsys, monkeypatch, flags, centred, classes):
+def test_a_teacher_of_ones_own_images(stripes, classifier, tmp_path, capsys, monkeypatch, flags, centre, classes):
     monkeypatch.setattr("simdistill.workflows.measuring.MILESTONE_SAMPLES", 50)
     short = ["--batch", "16", "--iterations", "8", "--ema-half-life", "50", "--out", str(tmp_path / "run"), "--json"]
     monkeypatch.setattr(
         pretraining, "evaluate", lambda samplers, *_, **__: {name: {"frechet": 1.0} for name in samplers}
     )
     command = ["pretrain", "digits", "--data", str(stripes), "--features", str(classifier), *flags, *short]
-    assert main(command) == 0
+    assert main([*command, "--centre", centre]) == 0
     assert json.loads(capsys.readouterr().out) == {"frechet": 1.0}
     teacher = load_teacher(str(tmp_path / "run" / "generator.safetensors"))
     assert (teacher.shape, teacher.classes, teacher.data) == ((3, 8, 8), classes, None)
-    mean, std = open_images(stripes).moments()
-    assert teacher.denoiser.scaling.sigma_data == pytest.approx(std, abs=1e-3)
-    assert teacher.denoiser.mean == pytest.approx(mean if centred else 0.0, abs=1e-3)
+    pictures = open_images(stripes).batch(range(120)).double()
+    mean = {"none": 0.0, "mean": float(pictures.mean()), "picture": pictures.mean(0)}[centre]
+    std = (pictures - pictures.mean(0)).square().mean().sqrt() if centre == "picture" else pictures.std()
+    assert teacher.denoiser.scaling.sigma_data == pytest.approx(float(std), abs=1e-3)
+    torch.testing.assert_close(
+        torch.as_tensor(teacher.denoiser.mean).double(), torch.as_tensor(mean).double(), atol=1e-3, rtol=0
+    )
     milestones = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert sum("quality" in record for record in milestones) == 5
 

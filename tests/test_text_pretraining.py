@@ -204,7 +204,20 @@ def test_from_captioned_images_to_a_student(squares, encoded, encoder, classifie
     monkeypatch.setattr(distilling, "evaluate_run", partial(distilling.evaluate_run, samples=50, seeds=1))
     teacher, student = tmp_path / "teacher", tmp_path / "student"
     command = ["pretrain", "digits", "--data", str(squares), "--network", "pixart", "--prompts", str(encoded)]
-    sizes = ["--width", "64", "--depth", "2", "--patch", "4", "--batch", "32", "--iterations", "150", "--centre"]
+    sizes = [
+        "--width",
+        "64",
+        "--depth",
+        "2",
+        "--patch",
+        "4",
+        "--batch",
+        "32",
+        "--iterations",
+        "150",
+        "--centre",
+        "picture",
+    ]
     kept = ["--ema-half-life", "2000", "--features", str(classifier), "--noise", "LogNormal(-0.2, 1.3)"]
     assert main([*command, *sizes, *kept, "--out", str(teacher)]) == 0
     network = teacher / "generator.safetensors"

@@ -3,6 +3,7 @@
 A set is opened by the name of its file or folder. Nothing in it is executed, and its sizes are bounded.
 """
 
+import math
 import os
 import zipfile
 import zlib
@@ -14,7 +15,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
@@ -26,6 +27,7 @@ from simdistill.validation import require
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 LARGEST_FILE = 2**26  # bytes of one image
+PART = 1000  # images that are decoded at a time, where all are needed
 IN_MEMORY = 2**32  # bytes of pixels that are decoded once and kept
 
 
@@ -58,14 +60,15 @@ class ImageSet:
         values = self.read(indices)
         return values.float() / 127.5 - 1 if values.dtype == torch.uint8 else values
 
-    def moments(self, batch: int = 1000) -> tuple[float, float]:
-        """Mean and standard deviation of all values of all images."""
-        total, squares, n = 0.0, 0.0, 0
-        for start in range(0, self.count, batch):
-            values = self.batch(range(start, min(start + batch, self.count))).double()
-            total, squares, n = total + float(values.sum()), squares + float(values.square().sum()), n + values.numel()
-        mean = total / n
-        return mean, (max(squares / n - mean**2, 0.0) * n / max(n - 1, 1)) ** 0.5
+    def mean(self) -> Float[Tensor, "*shape"]:
+        """The mean picture, float64."""
+        return torch.stack([self.batch(part).double().sum(0) for part in _parts(range(self.count))]).sum(0) / self.count
+
+    def spread(self, around: Tensor | float) -> float:
+        """The standard deviation of all values of all images around that number, or that picture."""
+        squares = (float((self.batch(part).double() - around).square().sum()) for part in _parts(range(self.count)))
+        values = self.count * math.prod(self.shape)
+        return math.sqrt(math.fsum(squares) / max(values - 1, 1))
 
     def without_labels(self) -> "ImageSet":
         """The same images, unlabelled."""
@@ -194,8 +197,8 @@ def _kept(images: ImageSet) -> ImageSet:
     return replace(images, read=read)
 
 
-def _parts(indices: range, size: int = 1000) -> Iterable[range]:
-    return (indices[start : start + size] for start in range(0, len(indices), size))
+def _parts(indices: range) -> Iterable[range]:
+    return (indices[start : start + PART] for start in range(0, len(indices), PART))
 
 
 def _decoded(name: str, content: bytes) -> Tensor:

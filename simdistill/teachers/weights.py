@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -85,7 +86,7 @@ def _describe(denoiser: nn.Module) -> dict[str, Any] | None:
         "scaling": {"name": type(denoiser.scaling).__name__, **dataclasses.asdict(denoiser.scaling)},
         "sigma_min": denoiser.sigma_min,
         "sigma_max": denoiser.sigma_max,
-        "mean": denoiser.mean,
+        "mean": "picture" if isinstance(denoiser.mean, Tensor) else denoiser.mean,
     }
 
 
@@ -104,6 +105,7 @@ def _build(about: dict[str, Any] | None) -> Preconditioned:
     network = {c.__name__: c for c in NETWORKS}[about["network"]](**about["arguments"])
     values = {name: about[name] for name in ("classes", "sigma_min", "sigma_max")}
     mean = about.get("mean", 0.0)  # files of version 0.1.0 have none
+    mean = torch.zeros(about["shape"]) if mean == "picture" else mean
     return Preconditioned(network, tuple(about["shape"]), scaling=_scaling(about), mean=mean, **values)
 
 

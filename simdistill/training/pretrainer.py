@@ -53,8 +53,10 @@ class PretrainingTrainer:
         prompts: Embeddings | None = None,
     ) -> None:
         self.settings, self.device, self.data = settings, torch.device(device), data
-        mean, std = (round(value, 3) for value in data.moments())
-        self.sigma_data, shift = std, mean if settings.centre else 0.0
+        picture = data.mean()
+        mean = round(float(picture.mean()), 3)
+        shift = {"none": 0.0, "mean": mean, "picture": picture.float()}[settings.centre]
+        self.sigma_data = round(data.spread(picture if settings.centre == "picture" else mean), 3)
         self.prompts, self._captions = prompts, None if prompts is None else _captions(data, prompts)
         text = None if prompts is None else prompts.encoding.text
         self.denoiser = settings.build(data.shape, data.classes, self.sigma_data, shift, text).to(device).train()

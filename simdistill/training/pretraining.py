@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from simdistill.denoisers import Preconditioned
 from simdistill.networks.mlp import MLP
@@ -51,8 +51,9 @@ class Pretraining:
     """Of the U-Net's blocks."""
     augment: float = 0.0
     """Chance of each of EDM's augmentations, which the U-Net (without patches) is told of; 0 for none."""
-    centre: bool = False
-    """Take the mean of all the data's values off before the network; sigma_data is then the spread around it."""
+    centre: Literal["none", "mean", "picture"] = "none"
+    """What is taken off before the network: the mean of all values, or the mean picture, which pays for pictures that
+    are much alike; sigma_data is the spread around it."""
     noise: Law = LogNormal(-1.2, 1.2)  # noqa: RUF009  (frozen)
     """Noise levels of the training [B.5]."""
     lr: float = 2e-3
@@ -93,7 +94,7 @@ class Pretraining:
         shape: tuple[int, ...],
         classes: int,
         sigma_data: float,
-        mean: float = 0.0,
+        mean: Tensor | float = 0.0,
         text: TextInput | None = None,
     ) -> Preconditioned:
         """A fresh denoiser for samples of `shape` with classes or `text`, its weights a function of the seed.
@@ -140,7 +141,7 @@ PRETRAININGS: dict[str, Pretraining] = {
     "digits":         Pretraining(data="digits", features="digits"),
     # the folder of Debian's package dataset-fashion-mnist; docs/fashion-mnist.md
     "fashion-mnist":  Pretraining(data="/usr/share/datasets/fashion-mnist", features="fashion-mnist", network="unet",
-                                  width=32, depth=1, patch=2, attention=(8,), dropout=0.0, centre=True,
+                                  width=32, depth=1, patch=2, attention=(8,), dropout=0.0, centre="mean",
                                   noise=LogNormal(-0.7, 1.4), batch=64, iterations=5000, ema_half_life=50_000),
     # EDM's (Karras et al. 2022, Table 7): 200 million images
     "cifar10-uncond": Pretraining(network="unet", conditional=False, width=128, depth=4, channel_mult=(2, 2, 2),
