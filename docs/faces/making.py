@@ -40,7 +40,7 @@ def make(out: Path, count: int, held_out_count: int, seed: int) -> list[Path]:
     install()
     made: list[Path] = []
     for part, n in zip(PARTS, (count, held_out_count), strict=True):
-        drawn = [draw(part, seed, index) for index in range(n)]
+        drawn = [draw(part, seed, index) for index in _shown(range(n), f"choosing {part}")]
         path = out / f"{part}.zip"
         lines = [line(index, face, caption) for index, (face, caption) in enumerate(drawn)]
         write(path, pictures([face for face, _ in drawn], f"drawing {part}"), lines)
@@ -72,7 +72,7 @@ def file_name(index: int) -> str:
 def pictures(faces: list[Face], what: str) -> Iterable[NDArray[Any]]:
     """RGB `[16, 16, 3]` of each face, with a progress bar that says `what`."""
     starts = range(0, len(faces), AT_ONCE)
-    for start in track(starts, what, console=Console(stderr=True), transient=True):
+    for start in _shown(starts, what):
         yield from render([face.options for face in faces[start : start + AT_ONCE]])
 
 
@@ -93,6 +93,11 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
             return [json.loads(text) for text in archive.read(METADATA).decode().splitlines()]
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path}: not a zip of faces ({error}); `python -m docs.faces make` writes one") from error
+
+
+def _shown(numbers: range, what: str) -> Iterable[int]:
+    """With a progress bar on stderr."""
+    return track(numbers, what, console=Console(stderr=True), transient=True)
 
 
 def _entry(name: str) -> zipfile.ZipInfo:
