@@ -14,14 +14,17 @@ from gradients_of_a_step import KINDS, gradients
 from safetensors.torch import load_file
 
 from simdistill.cli import main
+from simdistill.data.images import open_images
 from simdistill.runs import RunFolder
-from simdistill.teachers.weights import read_tensors
+from simdistill.teachers.weights import read_tensors, write_network
+from simdistill.training.pretrainer import PretrainingTrainer
+from simdistill.training.pretraining import Pretraining
 from simdistill.training.processes import ALONE, Processes
 
 HERE = Path(__file__).parent
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "PYTHONPATH": str(HERE.parent)}
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-SHORT = ["distill", "digits", "--batch", "16", "--iterations", "30", "--out"]
+SHORT = ["distill", "digits", "--batch", "16", "--iterations", "30"]
 
 
 def start(*words):
@@ -34,6 +37,18 @@ def finish(process, code=0):
     out, err = process.communicate(timeout=200)
     assert process.returncode == code, err
     return out, err
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """--teacher, and one that is soon evaluated."""
+    path = tmp_path_factory.mktemp("small") / "teacher.safetensors"
+    settings = Pretraining("digits", width=32, depth=1, batch=64, iterations=60)
+    trainer = PretrainingTrainer(open_images("digits"), settings)
+    for _ in range(trainer.iterations):
+        trainer.step()
+    write_network(path, trainer.average)
+    return ["--teacher", path]
 
 
 @pytest.fixture(scope="module")
@@ -69,11 +84,11 @@ def test_rows_are_dealt_out_once_and_evenly():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("shard", [False, True], ids=["replicated", "sharded"])
-def test_a_run_started_by_torchrun(tmp_path, shard):
+def test_a_run_started_by_torchrun(tmp_path, small, shard):
     """A whole run; one process writes and prints; the weights are those of a run in one process, but for rounding."""
-    flags = ["--shard"] if shard else []
-    finish(start(sys.executable, "-m", "simdistill", *SHORT, tmp_path / "one"))
-    out, err = finish(start(*TORCHRUN, "-m", "simdistill", *SHORT, tmp_path / "two", *flags, "--json"))
+    words, flags = [*SHORT, *small, "--out"], ["--shard"] if shard else []
+    finish(start(sys.executable, "-m", "simdistill", *words, tmp_path / "one"))
+    out, err = finish(start(*TORCHRUN, "-m", "simdistill", *words, tmp_path / "two", *flags, "--json"))
     figures = json.loads(out)
     assert figures["student"]["frechet"]["seeds"] == 5
     assert err.count("30/30 iterations") == 1
@@ -96,10 +111,10 @@ TOGETHER_COMMAND = [*TORCHRUN, "-m", "simdistill"]
     [(TOGETHER_COMMAND, ALONE_COMMAND, ["--shard"]), (ALONE_COMMAND, TOGETHER_COMMAND, [])],
     ids=["two sharded, then one", "one, then two"],
 )
-def test_a_stopped_run_goes_on_with_another_number_of_processes(tmp_path, before, after, flags):
+def test_a_stopped_run_goes_on_with_another_number_of_processes(tmp_path, small, before, after, flags):
     """SIGTERM, as a scheduler sends it: all is saved, and whoever comes next takes over."""
     run = RunFolder(tmp_path / "run")
-    words = [*SHORT[:-3], "--iterations", "200", "--checkpoint-minutes", "0", "--out"]
+    words = [*SHORT, *small, "--iterations", "200", "--checkpoint-minutes", "0", "--out"]
     running = start(*before, *words, run.path, *flags)
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not any(r.get("loss") for r in run.records()):
@@ -126,7 +141,7 @@ def test_a_stopped_run_goes_on_with_another_number_of_processes(tmp_path, before
 def test_an_error_of_the_leading_process_reaches_all(tmp_path):
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "thesis.tex").write_text("x")
-    _, err = finish(start(*TORCHRUN, "-m", "simdistill", *SHORT, tmp_path / "taken"), code=1)
+    _, err = finish(start(*TORCHRUN, "-m", "simdistill", *SHORT, "--out", tmp_path / "taken"), code=1)
     assert err.count("exists; give another --out") == 2
 
 
