@@ -10,6 +10,7 @@ import numpy as np
 from tyro.conf import Positional, UseAppendAction
 
 from simdistill.commands.common import Common, own_teacher
+from simdistill.data.prompts import read_prompts
 from simdistill.evaluation.pictures import picture
 from simdistill.files import write_atomically
 from simdistill.options import first_word, parse_numbers, parse_options
@@ -25,6 +26,8 @@ class _Sample(Common):
     """Seeds of the samples, as 0-63 or 1,5,8-11; each gives the same sample in whatever company."""
     prompt: UseAppendAction[tuple[str, ...]] = ()
     """What to draw, for a text-to-image run: seed s has the (s mod their number)-th; the run's own if not given."""
+    prompts: Path | None = None
+    """More to draw: a file of prompts, as of `simdistill encode`, or figure-3, the paper's own three."""
     labels: str | None = None
     """Class labels, as 3 or 0-9: seed s has the (s mod their number)-th of them; all classes if not given."""
     out: Path | None = None
@@ -41,6 +44,7 @@ ABOUT = """Draw samples from a one-step generator, one network evaluation each.
 
   simdistill sample runs/digits --seeds 0-63 --labels 3
   simdistill sample runs/faces --prompt "a smiling person with long red hair" --seeds 0-15
+  simdistill sample runs/pixart --prompts figure-3 --seeds 0-2
   simdistill sample fashion-mnist                          the shipped student: nothing needs to be trained
   simdistill sample student.safetensors                    runs/NAME/generator.safetensors, as somebody gave it away
 """
@@ -56,7 +60,8 @@ def run(words: Sequence[str]) -> None:
     teacher = own_teacher(options.teacher)
     if teacher is None and in_folder:
         teacher = measuring.folder_teacher(options.run)
-    drawn = measuring.sample(options.run, seeds, labels, teacher, options.device, options.average, options.prompt)
+    prompts = [*options.prompt, *([] if options.prompts is None else read_prompts(options.prompts))]
+    drawn = measuring.sample(options.run, seeds, labels, teacher, options.device, options.average, prompts)
     out = options.out or (options.run if in_folder else Path()) / "samples.png"
     if teacher is not None and out.suffix != ".npy":
         drawn = teacher.pictured(drawn, options.device)
