@@ -62,7 +62,7 @@ def library() -> Generator[Any]:
         diffusers: Any = import_module("diffusers")
         logs: list[Any] = [diffusers.utils.logging, import_module("transformers.utils.logging")]
     except ImportError as error:
-        raise ValueError('teacher: its library is missing; pip install "simdistill[diffusers]"') from error
+        raise ValueError('diffusers or transformers is missing; pip install "simdistill[diffusers]"') from error
     before = [(log, log.get_verbosity(), log.is_progress_bar_enabled()) for log in logs]
     for log in logs:
         log.set_verbosity(log.CRITICAL)
