@@ -12,6 +12,7 @@ VERBS = {
     "plan": "what a distillation would need: memory, operations, hours on named GPUs; starts nothing",
     "sample": "draw images from a run or a shipped student, each with a seed of its own",
     "evaluate": "measure a run's teacher, student and undistilled generator side by side",
+    "score": "score a text-to-image run's pictures for prompts: CLIP score, aesthetic score, PickScore and others",
     "compare": "run variants of a recipe side by side: which is better, and by more than noise",
     "gallery": "distil densities in two dimensions, with animations and figures: the method, seen whole",
     "encode": "encode prompts by a text-to-image teacher's text encoder, before it is distilled",

@@ -103,8 +103,8 @@ def test_palettes_and_alpha_become_colours(tmp_path, pixels):
 def test_a_set_larger_than_memory_is_read_as_it_is_asked_for(tmp_path, pixels, monkeypatch):
     monkeypatch.setattr("simdistill.data.images.IN_MEMORY", 100)
     images = open_images(zipped(tmp_path / "set.zip", named(pixels)))
-    decode, decoded = data_images._decoded, []
-    monkeypatch.setattr(data_images, "_decoded", lambda name, content: decoded.append(name) or decode(name, content))
+    decode, decoded = data_images.decoded, []
+    monkeypatch.setattr(data_images, "decoded", lambda name, content: decoded.append(name) or decode(name, content))
     for _ in range(2):  # nothing is kept
         torch.testing.assert_close(images.batch([4, 1]).double(), values(pixels)[[4, 1]], rtol=0, atol=1e-6)
     assert sorted(name[-5:] for name in decoded) == ["1.png", "1.png", "4.png", "4.png"]

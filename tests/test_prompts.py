@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import tarfile
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -131,3 +132,17 @@ def test_numbers_are_no_prompts(tmp_path):
     pl.DataFrame({"text": [1, 2]}).write_parquet(tmp_path / "p.parquet")
     with pytest.raises(ValueError, match="column text = Int64: must be of text"):
         read_prompts(tmp_path / "p.parquet")
+
+
+def test_the_papers_own_prompts(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cactus, egg, baby = read_prompts(Path("figure-3"))
+    assert cactus == "A small cactus with a happy face in the Sahara desert."
+    assert baby == "Baby playing with toys in the snow."
+    assert egg.startswith("An image of a jade green and gold coloured Fabergé egg, 16k resolution, highly detailed, ")
+    assert egg.endswith(", intricate details, highly detailed, by greg rutkowski.")
+    assert len(egg.split(", ")) == 21
+    assert len(egg.split()) == 56
+    (tmp_path / "figure-3").mkdir()  # what is there goes first
+    txt(tmp_path / "figure-3" / "own.txt")
+    assert read_prompts(Path("figure-3")) == TEXTS

@@ -4,16 +4,18 @@ import io
 import json
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from text_encoders import PROMPTS, distill, encoded, pipeline
+from text_encoders import PROMPTS, distill, encoded, pipeline, untrained
 
 from simdistill.cli import main
 from simdistill.configuration import to_mapping
 from simdistill.data.embeddings import Embeddings
+from simdistill.data.prompts import read_prompts
 from simdistill.evaluation.pictures import picture
 from simdistill.evaluation.quality import evaluate, reference_for
 from simdistill.generator import Generator
@@ -102,6 +104,16 @@ def test_held_out_prompts_are_what_is_judged(pixart, tmp_path, capsys):
     assert not (tmp_path / "again").exists()
 
 
+def test_prompts_of_a_file_are_drawn_as_those_that_are_typed(pixart, tmp_path):
+    untrained(pixart, tmp_path / "run")
+    asked = ["sample", str(tmp_path / "run"), "--seeds", "0-4", "--out", str(tmp_path / "s.npy"), "--prompt", "hat"]
+    assert main([*asked, "--prompts", "figure-3"]) == 0
+    drawn = np.load(tmp_path / "s.npy")
+    assert main([*asked, *(word for prompt in read_prompts(Path("figure-3")) for word in ("--prompt", prompt))]) == 0
+    np.testing.assert_allclose(np.load(tmp_path / "s.npy"), drawn, rtol=0, atol=1e-6)
+    assert np.abs(drawn[1] - drawn[0]).max() > 0.1
+
+
 # ---- given away
 
 
@@ -110,14 +122,7 @@ def test_a_student_as_a_pipeline_of_one_step(tmp_path, capsys, name):
     """Called as its users do: the pictures are those of the generator for the same noise and prompts."""
     teacher, run = tmp_path / "teacher", tmp_path / "run"
     pipeline(name, teacher, num_train_timesteps=1000)  # to sigma = 157
-    recipe = replace(RECIPES["pixart-512"], teacher=str(teacher), teacher_levels="scheduler", prompts="unused")
-    RunFolder.create(run, {"verb": "distill", **to_mapping(recipe)})
-    student = load_teacher(str(teacher)).denoiser
-    torch.manual_seed(5)
-    for p in student.parameters():
-        p.add_(0.02 * torch.randn(p.shape))
-    facts = {"sigma_init": 2.5, "shape": (4, 8, 8), "classes": 0, "text": True}
-    write_network(RunFolder(run).network, student, **facts)
+    student = untrained(teacher, run)
 
     assert main(["export", str(run), "--to", "diffusers", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)

@@ -1,12 +1,18 @@
 """Tiny text encoders of transformers' with tokenizers made here, and whole pipelines' folders with them."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 from tiny_models import SHORT, TINY, autoencoder
 
 from simdistill.cli import main
+from simdistill.configuration import to_mapping
+from simdistill.recipes import RECIPES
+from simdistill.runs import RunFolder
+from simdistill.teachers.teacher import load_teacher
+from simdistill.teachers.weights import write_network
 from simdistill.workflows import encoding
 
 diffusers, transformers, tokenizers = map(pytest.importorskip, ("diffusers", "transformers", "tokenizers"))
@@ -103,3 +109,16 @@ def distill(folder, prompts, out, *more):
     small += ["--teacher-levels", "scheduler"]  # of 20 times
     words = ["--teacher", str(folder), "--prompts", str(prompts), "--out", str(out), *small, *more]
     return main(["distill", "pixart-512", *words])
+
+
+def untrained(folder, out, **settings):
+    """A run of a pipeline's folder whose student is its teacher, a little changed; returns the student's network."""
+    recipe = replace(RECIPES["pixart-512"], teacher=str(folder), teacher_levels="scheduler", prompts="unused")
+    RunFolder.create(out, {"verb": "distill", **to_mapping(replace(recipe, **settings))})
+    student = load_teacher(str(folder)).denoiser
+    torch.manual_seed(5)
+    for p in student.parameters():
+        p.add_(0.02 * torch.randn(p.shape))
+    facts = {"sigma_init": 2.5, "shape": (4, 8, 8), "classes": 0, "text": True}
+    write_network(RunFolder(out).network, student, **facts)
+    return student

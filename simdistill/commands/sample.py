@@ -10,6 +10,7 @@ import numpy as np
 from tyro.conf import Positional, UseAppendAction
 
 from simdistill.commands.common import Common, own_teacher
+from simdistill.data.prompts import read_prompts
 from simdistill.evaluation.pictures import picture
 from simdistill.files import write_atomically
 from simdistill.options import first_word, parse_numbers, parse_options
@@ -25,6 +26,8 @@ class _Sample(Common):
     """Seeds of the samples, as 0-63 or 1,5,8-11; each gives the same sample in whatever company."""
     prompt: UseAppendAction[tuple[str, ...]] = ()
     """What to draw, for a text-to-image run: seed s has the (s mod their number)-th; the run's own if not given."""
+    prompts: Path | None = None
+    """More to draw: a file of prompts, as of `simdistill encode`, or figure-3, the paper's own three."""
     labels: str | None = None
     """Class labels, as 3 or 0-9: seed s has the (s mod their number)-th of them; all classes if not given."""
     out: Path | None = None
@@ -41,6 +44,7 @@ ABOUT = """Draw samples from a one-step generator, one network evaluation each.
 
   simdistill sample runs/digits --seeds 0-63 --labels 3
   simdistill sample runs/faces --prompt "a smiling person with long red hair" --seeds 0-15
+  simdistill sample runs/pixart --prompts figure-3 --seeds 0-2
   simdistill sample fashion-mnist                          the shipped student: nothing needs to be trained
   simdistill sample student.safetensors                    runs/NAME/generator.safetensors, as somebody gave it away
 """
@@ -52,6 +56,7 @@ def run(words: Sequence[str]) -> None:
     options = parse_options(_Sample(), [run, *rest], "sample RUN", ABOUT)
     seeds = parse_numbers("--seeds", options.seeds)
     labels = None if options.labels is None else parse_numbers("--labels", options.labels)
+    prompts = [*options.prompt, *([] if options.prompts is None else read_prompts(options.prompts))]
     out = options.out or (options.run if options.run.is_dir() else Path()) / "samples.png"
     drawn = measuring.sample(
         options.run,
@@ -60,7 +65,7 @@ def run(words: Sequence[str]) -> None:
         own_teacher(options.teacher, options.run),
         options.device,
         options.average,
-        options.prompt,
+        prompts,
         pictures=out.suffix != ".npy",
     )
     if out.suffix == ".npy":

@@ -168,11 +168,11 @@ def _files(
     captions: Sequence[str] | None,
 ) -> ImageSet:
     require(len(names) > 0, f"{path}: images", 0, f"at least one of {', '.join(SUFFIXES)}")
-    first = _decoded(f"{path}/{names[0]}", load(names[0]))
+    first = decoded(f"{path}/{names[0]}", load(names[0]))
     shape = tuple(first.shape)
 
     def one(index: int) -> Tensor:
-        pixels = _decoded(f"{path}/{names[index]}", load(names[index]))
+        pixels = decoded(f"{path}/{names[index]}", load(names[index]))
         like_first = f"{list(shape)}, as {names[0]}: images of one set have one size and one number of channels"
         require(tuple(pixels.shape) == shape, f"{path}: shape of {names[index]}", list(pixels.shape), like_first)
         return pixels
@@ -201,8 +201,11 @@ def _parts(indices: range) -> Iterable[range]:
     return (indices[start : start + PART] for start in range(0, len(indices), PART))
 
 
-def _decoded(name: str, content: bytes) -> Tensor:
-    """uint8 `[channels, height, width]`: one channel for grey images, three for all others."""
+def decoded(name: str, content: bytes) -> Tensor:
+    """The image in a file, uint8 `[channels, height, width]`: one channel for grey images, three for all others.
+
+    Raises `ValueError` if it is damaged.
+    """
     try:
         with Image.open(BytesIO(content)) as image:
             pixels = np.asarray(image if image.mode == "L" else image.convert("RGB"))

@@ -3,6 +3,7 @@
 import json
 import tarfile
 from collections.abc import Callable, Iterator
+from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from simdistill.validation import require
 
 COLUMNS = ("prompt", "caption", "text", "txt")
 """What the prompts are called in a table or a JSON object, in the order in which they are looked for."""
+BUNDLED = ("figure-3",)
+"""Lists that come with the package, by name: the three prompts of the paper's Figure 3, in full."""
 LONGEST = 100_000  # bytes of a caption's file: whatever is longer is none
 
 
@@ -21,17 +24,20 @@ def read_prompts(path: Path, column: str = "") -> list[str]:
     A .txt has one a line. A .csv, .tsv, .parquet, .jsonl or .ndjson has them in `column`, by default the first of
     `COLUMNS` that there is. A .tar or .tar.gz, as of webdataset or SAM-LLaVA-Captions10M, has them in its .txt members,
     or in its .json members under `column`, or where they have one of `COLUMNS`; members of over 100 kB are passed over,
-    and nothing is unpacked. Raises `ValueError` if there are none, or a file is of another kind, damaged, or without
-    the column.
+    and nothing is unpacked. Where there is no such file, `path` may be one of `BUNDLED`. Raises `ValueError` if there
+    are no prompts, or a file is of another kind, damaged, or without the column.
     """
-    files = sorted(file for file in path.rglob("*") if _reader(file)) if path.is_dir() else [path]
-    if not path.exists() or not files:
+    if str(path) in BUNDLED and not path.exists():
+        with as_file(files("simdistill") / "data" / f"{path}.txt") as bundled:
+            return read_prompts(bundled)
+    parts = sorted(file for file in path.rglob("*") if _reader(file)) if path.is_dir() else [path]
+    if not path.exists() or not parts:
         what = "no such file" if not path.exists() else "no prompts in it"
         raise ValueError(
             f"prompts = '{path}': {what}: must be a .txt, .csv, .tsv, .parquet, .jsonl, .tar or a folder of them"
         )
     found: dict[str, None] = {}
-    for file in files:
+    for file in parts:
         reader = _reader(file)
         if reader is None:
             raise ValueError(f"prompts = '{file}': must be one of {', '.join(READERS)}, or a folder of them")

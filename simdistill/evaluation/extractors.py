@@ -1,6 +1,5 @@
 """What images are compared in: features of Inception-v3, of other classifiers, or the samples as they are."""
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -16,6 +15,7 @@ from torch.nn.functional import interpolate
 from simdistill.evaluation.features import read_classifier
 from simdistill.evaluation.inception import Probabilities, as_bytes, in_parts, read_inception
 from simdistill.evaluation.metrics import Features
+from simdistill.evaluation.weight_files import fingerprint
 from simdistill.shapes import Data, Pictures
 from simdistill.validation import require
 
@@ -78,7 +78,7 @@ def load_extractor(name: str, device: torch.device | str = "cpu") -> Extractor:
 def inception(path: Path, device: torch.device | str = "cpu") -> Extractor:
     """The FID's Inception-v3 from the user's weights, in either of the two formats of `read_inception`."""
     features, probabilities = read_inception(path, device)
-    return Extractor(f"{INCEPTION}-{_fingerprint(path)}", features, probabilities)
+    return Extractor(f"{INCEPTION}-{fingerprint([path])}", features, probabilities)
 
 
 def of_inception(name: str | None) -> bool:
@@ -95,7 +95,7 @@ def _classifier(name: str, path: Path, device: torch.device | str) -> Extractor:
         with torch.no_grad():
             return torch.cat([classifier.features(part.to(device)) for part in images.split(CLASSIFIED)])
 
-    return Extractor(f"{name}-{_fingerprint(path)}", features)
+    return Extractor(f"{name}-{fingerprint([path])}", features)
 
 
 def _imagenet(device: torch.device | str) -> Extractor:
@@ -112,13 +112,4 @@ def _imagenet(device: torch.device | str) -> Extractor:
         resized = interpolate(as_bytes(part).float(), edges, mode="bilinear", align_corners=False, antialias=True)
         return model.extract_features((resized - 127) / 128).mean((2, 3))  # as it was trained
 
-    return Extractor(f"imagenet-{_fingerprint(path)}", lambda images: in_parts(features, images, device))
-
-
-def _fingerprint(path: Path) -> str:
-    """The first eight hexadecimal digits of the file's SHA-256, as PyTorch puts them into the names of its files."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()[:8]
+    return Extractor(f"imagenet-{fingerprint([path])}", lambda images: in_parts(features, images, device))

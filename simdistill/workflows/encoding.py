@@ -54,7 +54,9 @@ def encode(
     texts = read_prompts(prompts, column)
     dtype = torch.bfloat16 if torch.device(device).type == "cuda" else torch.float32
     loaded = load_encoder(encoder, device, dtype, tokens)
-    require(tokens in (0, loaded.limit), "--tokens", tokens, f"left out: {encoder} keeps {loaded.limit}")
+    require(
+        tokens in (0, loaded.limit, loaded.text.tokens), "--tokens", tokens, f"left out: {encoder} keeps {loaded.limit}"
+    )
     digest = hashlib.sha256("\n".join(texts).encode()).hexdigest()
     form, name = loaded.text, str(Path(encoder).resolve()) if Path(encoder).exists() else encoder
     most = max(1, min(MOST, PART // (2 * form.tokens * form.width)))

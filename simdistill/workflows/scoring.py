@@ -1,0 +1,158 @@
+"""The quantitative protocol of text to image: a picture a prompt by each model, from the same seeds, scored alike."""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from torch import Tensor
+
+from simdistill.data.embeddings import ABOUT
+from simdistill.data.images import LARGEST_FILE, SUFFIXES, decoded
+from simdistill.data.prompts import read_prompts
+from simdistill.evaluation.bar import progress_bar
+from simdistill.evaluation.preferences import Score, load_scores
+from simdistill.evaluation.quality import Sampler, batch_for, draw, teacher_sampler
+from simdistill.evaluation.scored import Scored
+from simdistill.runs import RunFolder
+from simdistill.shapes import PerSample, Pictures
+from simdistill.teachers.encoders import digest_of
+from simdistill.teachers.teacher import Teacher
+from simdistill.validation import require
+from simdistill.workflows.encoding import encode
+from simdistill.workflows.measuring import Device, load_generator, quiet, recipe_of, teacher_of
+
+READ = 16  # pictures of a folder that are scored at a time
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What every model is asked: a picture for each of the `prompts`, of runs from the seeds `seed`, `seed` + 1, ….
+
+    `prompts` is what `read_prompts` takes, which is told the `column`, or a folder of `simdistill encode`. With
+    `student_only` runs' teachers are left out.
+    """
+
+    prompts: Path
+    seed: int = 0
+    column: str = ""
+    student_only: bool = False
+    device: Device = "cpu"
+
+
+@dataclass(frozen=True)
+class _Model:
+    """A picture for each prompt: all their names, and `draw` for those of a few, at most `batch`, in [-1, 1]."""
+
+    name: str
+    pictures: Sequence[str]
+    draw: Callable[[range], Pictures]
+    batch: int
+
+
+def score(models: Sequence[Path], weights: Mapping[str, Path | None], protocol: Protocol) -> Scored:
+    """Score one picture a prompt by each of the `models`: runs' folders, and folders of pictures.
+
+    A run's teacher, with the run's guidance and the reference sampler, and its student start from the same noise. The
+    pictures of a folder belong to the prompts in the order of their names, 2.png before 10.png. `weights` are those of
+    `load_scores`. A few pictures are in memory at a time.
+
+    Raises `ValueError` if weights cannot be read, a folder has not a picture for each prompt, a run's teacher takes no
+    prompts, or two models have one name.
+    """
+    texts = read_prompts(protocol.prompts, protocol.column)
+    for path in models:
+        require(path.is_dir(), "MODEL", str(path), "a run's folder, or a folder of pictures")
+    several = sum(map(is_run, models)) > 1
+    names = {path: _names(path, several, protocol.student_only) for path in models}
+    alike = [name for name, times in Counter(chain(*(names[path] for path in models))).items() if times > 1]
+    require(not alike, "models of one name", alike, "none; rename a folder")
+    folders = {path: _of_folder(path, len(texts)) for path in models if not is_run(path)}
+    scores = load_scores(**weights, device=protocol.device)
+    values: dict[str, dict[str, PerSample]] = {}
+    pictures: dict[str, Sequence[str]] = {}
+    with TemporaryDirectory() as room:
+        for path in models:
+            found = [folders[path]] if path in folders else _of_run(path, names[path], len(texts), protocol, Path(room))
+            for model in found:
+                values[model.name], pictures[model.name] = _scores(model, texts, scores), model.pictures
+    return Scored(texts, {one.name: one.weights for one in scores}, pictures, values)
+
+
+def is_run(path: Path) -> bool:
+    """Whether a folder is a run's, and not one of pictures."""
+    return (path / "config.toml").is_file()
+
+
+def _names(path: Path, several: bool, student_only: bool) -> list[str]:
+    """What a folder's models are called; of several runs with the runs' names."""
+    own = path.resolve().name
+    players = ["student"] if student_only else ["teacher", "student"]
+    return [f"{own} {player}" if several else player for player in players] if is_run(path) else [own]
+
+
+def _scores(model: _Model, texts: Sequence[str], scores: Sequence[Score]) -> dict[str, PerSample]:
+    found: dict[str, list[PerSample]] = {one.name: [] for one in scores}
+    with progress_bar(model.name, len(texts), True) as advance:
+        for start in range(0, len(texts), model.batch):
+            rows = range(len(texts))[start : start + model.batch]
+            pictures = model.draw(rows)
+            for one in scores:
+                found[one.name].append(one(pictures, texts[rows.start : rows.stop]))
+            advance(len(rows))
+    return {name: torch.cat(parts) for name, parts in found.items()}
+
+
+def _of_run(path: Path, names: Sequence[str], count: int, protocol: Protocol, room: Path) -> list[_Model]:
+    """A run's teacher and student, or student alone, for prompts that are encoded in `room` unless they are already."""
+    run, device = RunFolder.open(path), protocol.device
+    recipe, teacher = recipe_of(run), teacher_of(run)
+    if teacher.text is None:
+        raise ValueError(f"{path}: its teacher = {teacher.name!r}: must be one that takes prompts")
+    own = room / str(digest_of(teacher.encoder))  # runs of one encoder share it
+    encoded = protocol.prompts if (protocol.prompts / ABOUT).is_file() else own
+    if not (encoded / ABOUT).is_file():
+        encode(protocol.prompts, teacher.encoder, encoded, protocol.column, device, tokens=teacher.text.tokens)
+    teacher = teacher.prepared(replace(recipe, prompts=str(encoded)))
+    teacher.check(device)
+    generator, _ = load_generator(path, teacher)
+    samplers: list[Sampler] = [teacher_sampler(teacher), quiet(generator.to(device), teacher)]
+    seeds = range(protocol.seed, protocol.seed + count)
+    pictures = [f"seed {seed}" for seed in seeds]
+    return [
+        _Model(name, pictures, partial(_drawn, sampler, teacher, seeds, device), batch_for(teacher.shape))
+        for name, sampler in zip(names, samplers[-len(names) :], strict=True)
+    ]
+
+
+def _drawn(sampler: Sampler, teacher: Teacher, seeds: range, device: Device, rows: range) -> Pictures:
+    """The pictures for those prompts, each from its own seed."""
+    samples = draw(sampler, seeds[rows.start : rows.stop], teacher.shape, torch.tensor(rows), device)
+    return teacher.pictured(samples, device)
+
+
+def _of_folder(path: Path, count: int) -> _Model:
+    files = sorted((file for file in path.iterdir() if file.suffix.lower() in SUFFIXES), key=_place)
+    require(len(files) == count, f"{path}: pictures", len(files), f"{count}, one for each prompt, in their order")
+    return _Model(path.resolve().name, [file.name for file in files], partial(_read, files), READ)
+
+
+def _place(file: Path) -> list[tuple[int, str]]:
+    """By which names are in the order of the numbers in them."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", file.name) if part]
+
+
+def _read(files: Sequence[Path], rows: range) -> Pictures:
+    found: list[Tensor] = []
+    for file in files[rows.start : rows.stop]:
+        require(file.stat().st_size <= LARGEST_FILE, f"{file}: bytes", file.stat().st_size, f"at most {LARGEST_FILE}")
+        pixels = decoded(str(file), file.read_bytes()).expand(3, -1, -1)
+        found.append(pixels)
+        size, first = tuple(pixels.shape[1:]), tuple(found[0].shape[1:])
+        require(size == first, f"{file}: height and width", size, f"{first}, as of the others")
+    return torch.stack(found) / 127.5 - 1
