@@ -16,7 +16,7 @@ from simdistill.generator import Generator
 from simdistill.recipes import RECIPES
 from simdistill.runs import RunFolder
 from simdistill.sampling import heun, noise_from_seeds
-from simdistill.teachers.encoders import TextEncoder
+from simdistill.teachers.pipeline_encoders import PipelineEncoder
 from simdistill.teachers.teacher import load_teacher
 from simdistill.workflows import encoding
 from simdistill.workflows.scoring import Protocol, score
@@ -58,7 +58,7 @@ def test_teacher_student_and_a_folder(pixart, weights, named, tmp_path, capsys):
     assert figures == json.loads((tmp_path / "run" / "scores.json").read_text())
     assert (figures["source"], figures["seed"], figures["prompts"]) == (str(tmp_path / "p.txt"), 4, 3)
 
-    teacher, encoder = load_teacher(str(pixart)), TextEncoder(pixart)
+    teacher, encoder = load_teacher(str(pixart)), PipelineEncoder(pixart)
     text, empty, z = encoder(PROMPTS), encoder.empty().expand(3), noise_from_seeds([4, 5, 6], (4, 8, 8))
 
     def guided(x_t, sigma, condition=None):
@@ -102,7 +102,7 @@ def test_teacher_student_and_a_folder(pixart, weights, named, tmp_path, capsys):
 def test_encoded_prompts_are_taken_as_they_are(pixart, weights, tmp_path, monkeypatch):
     untrained(pixart, tmp_path / "run")
     write(tmp_path / "p.txt", PROMPTS)
-    encoding.encode(tmp_path / "p.txt", pixart, tmp_path / "encoded")
+    encoding.encode(tmp_path / "p.txt", str(pixart), tmp_path / "encoded")
     first = score([tmp_path / "run"], weights, Protocol(tmp_path / "p.txt", student_only=True))
     monkeypatch.setattr("simdistill.workflows.scoring.encode", None)
     again = score([tmp_path / "run"], weights, Protocol(tmp_path / "encoded", student_only=True))
@@ -114,7 +114,9 @@ def test_runs_are_told_apart(pixart, weights, tmp_path, monkeypatch):
     untrained(pixart, tmp_path / "a")
     shutil.copytree(tmp_path / "a", tmp_path / "b")
     encode, times = encoding.encode, []
-    monkeypatch.setattr("simdistill.workflows.scoring.encode", lambda *words: times.append(1) or encode(*words))
+    monkeypatch.setattr(
+        "simdistill.workflows.scoring.encode", lambda *words, **more: times.append(1) or encode(*words, **more)
+    )
     found = score(
         [tmp_path / "a", tmp_path / "b"],
         weights,

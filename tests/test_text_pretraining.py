@@ -171,11 +171,12 @@ def test_each_image_is_given_its_caption_or_none(squares, encoded):
         assert torch.equal(shown.states, own[torch.tensor([colour])].expand(len(shown)).states)
 
 
-def test_captions_that_were_not_encoded(squares, encoder, tmp_path, capsys):
+def test_captions_that_were_not_encoded(squares, encoder, classifier, tmp_path, capsys):
     (tmp_path / "p.txt").write_text("a red hat\n")
     assert main(["encode", str(tmp_path / "p.txt"), "--encoder", str(encoder), "--tokens", "6", "--json"]) == 0
     command = ["pretrain", "digits", "--data", str(squares), "--network", "pixart", "--out", str(tmp_path / "run")]
-    assert main([*command, "--width", "32", "--patch", "4", "--prompts", str(tmp_path / "p-encoded")]) == 2
+    sizes = ["--width", "32", "--patch", "4", "--features", str(classifier)]
+    assert main([*command, *sizes, "--prompts", str(tmp_path / "p-encoded")]) == 2
     assert "'a blue hat' = 'absent': must be encoded, as every caption" in capsys.readouterr().err
 
 
