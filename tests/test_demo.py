@@ -24,6 +24,7 @@ from simdistill.sampling import heun
 from simdistill.teachers.pipeline_encoders import PipelineEncoder
 from simdistill.teachers.teacher import load_teacher
 from simdistill.teachers.weights import write_network
+from simdistill.training.pretraining import Pretraining
 from simdistill.workflows.measuring import sample
 
 testclient = pytest.importorskip("starlette.testclient")
@@ -124,6 +125,19 @@ def test_prompts_go_through_the_teachers_own_encoder_and_guidance(pixart, tmp_pa
     levels = 18, teacher.sigma_min, teacher.sigma_max
     drawn = draw(lambda z, _: heun(denoiser, z, text, *levels), range(3), teacher.shape)
     assert np.array_equal(guided, pixels(picture(teacher.pictured(drawn), columns=3, edge=192)))
+
+
+def test_of_vectors_there_are_many_with_their_label_and_seeds(tmp_path):
+    settings, run = Pretraining(width=8, depth=1), RunFolder(tmp_path / "run")
+    write_network(tmp_path / "teacher.safetensors", settings.build((2,), 3, sigma_data=1.0))
+    recipe = replace(RECIPES["digits"], teacher=str(tmp_path / "teacher.safetensors"))
+    RunFolder.create(run.path, {"verb": "distill", **to_mapping(recipe)})
+    network = replace(settings, seed=1).build((2,), 3, sigma_data=1.0)
+    write_network(run.network, network, sigma_init=2.5, shape=(2,), classes=3)
+    student, _ = Pair(str(run.path)).draw(Wish(label=2, seed=7, count=1))
+    expected = sample(run.path, range(7, 2007), [2])
+    assert np.array_equal(pixels(student.png), pixels(picture(expected)))
+    assert not np.array_equal(pixels(student.png), pixels(picture(sample(run.path, range(2000), [2]))))
 
 
 def test_what_there_is_not(tmp_path, capsys):

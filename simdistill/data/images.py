@@ -3,7 +3,6 @@
 A set is opened by the name of its file or folder. Nothing in it is executed, and its sizes are bounded.
 """
 
-import math
 import os
 import zipfile
 import zlib
@@ -60,15 +59,13 @@ class ImageSet:
         values = self.read(indices)
         return values.float() / 127.5 - 1 if values.dtype == torch.uint8 else values
 
-    def mean(self) -> Float[Tensor, "*shape"]:
-        """The mean picture, float64."""
-        return torch.stack([self.batch(part).double().sum(0) for part in _parts(range(self.count))]).sum(0) / self.count
-
-    def spread(self, around: Tensor | float) -> float:
-        """The standard deviation of all values of all images around that number, or that picture."""
-        squares = (float((self.batch(part).double() - around).square().sum()) for part in _parts(range(self.count)))
-        values = self.count * math.prod(self.shape)
-        return math.sqrt(math.fsum(squares) / max(values - 1, 1))
+    def moments(self) -> tuple[Float[Tensor, "*shape"], Float[Tensor, "*shape"]]:
+        """The mean picture, and the mean of the pictures' squares, float64; every image is decoded once."""
+        total, squares = torch.zeros(2, *self.shape, dtype=torch.float64)
+        for part in _parts(range(self.count)):
+            values = self.batch(part).double()
+            total, squares = total + values.sum(0), squares + values.square().sum(0)
+        return total / self.count, squares / self.count
 
     def without_labels(self) -> "ImageSet":
         """The same images, unlabelled."""

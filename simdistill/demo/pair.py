@@ -21,7 +21,7 @@ from simdistill.validation import require
 from simdistill.workflows.measuring import STUDENTS, Device, load_generator, quiet, recipe_of, teacher_of
 
 MOST = 16  # samples at a time
-POINTS = 2000  # samples of vectors, of which a few show nothing
+POINTS = 2000  # of vectors, whatever is asked: a few show nothing
 LONGEST = 1000  # characters of a prompt
 EDGE = 192  # pixels of a picture, at least
 
@@ -97,15 +97,18 @@ class Pair:
         if self.takes_text:
             require(wish.prompt.strip() != "", "prompt", wish.prompt, "given: what to draw")
             teacher = replace(teacher, prompts=self._encoder([wish.prompt]), null=self._nothing)
-            rows = torch.zeros(wish.count, dtype=torch.int64)
+            rows = torch.zeros(self._many(wish), dtype=torch.int64)
         elif self.classes:
             require(0 <= wish.label < self.classes, "label", wish.label, f"in 0 … {self.classes - 1}")
-            rows = torch.full((wish.count,), wish.label)
+            rows = torch.full((self._many(wish),), wish.label)
         return teacher.prepared(self._recipe), rows
 
+    def _many(self, wish: Wish) -> int:
+        """How many samples to draw: of vectors enough to show a law."""
+        return POINTS if len(self._teacher.shape) == 1 else wish.count
+
     def _drawn(self, who: str, sampler: Sampler, count: int, wish: Wish, teacher: Teacher, rows: Rows) -> Drawing:
-        vectors = len(teacher.shape) == 1
-        seeds = range(POINTS) if vectors else range(wish.seed, wish.seed + wish.count)
+        seeds = range(wish.seed, wish.seed + self._many(wish))
         with self._drawing:
             started = time.perf_counter()
             drawn = draw(sampler, seeds, teacher.shape, rows, self.device)

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from importlib import import_module
+from itertools import chain
 from typing import Any
 
 from simdistill.demo.pair import LONGEST, MOST, Drawing, Pair, Wish
@@ -47,7 +48,7 @@ def application(pair: Pair) -> Any:
             first = next(drawings, None)  # what is wrong with a wish is found before the page begins
         except ValueError as error:
             return responses.HTMLResponse("".join(_page(pair, Wish(), iter(()), str(error))), 400, SAFE)
-        every = iter(()) if first is None else _both(first, drawings)
+        every = iter(()) if first is None else chain([first], drawings)
         return responses.StreamingResponse(_page(pair, wish, every), media_type="text/html", headers=SAFE)
 
     return library.Starlette(routes=[routing.Route("/", home)])
@@ -60,11 +61,6 @@ def _wish(asked: dict[str, str]) -> Wish:
         require(value.lstrip("-").isdecimal() or not value, name, value, "a whole number")
         numbers |= {name: int(value)} if value else {}
     return Wish(prompt=" ".join(asked.get("prompt", "").split()), **numbers)
-
-
-def _both(first: Drawing, others: Iterator[Drawing]) -> Iterator[Drawing]:
-    yield first
-    yield from others
 
 
 def _page(pair: Pair, wish: Wish, drawings: Iterator[Drawing], wrong: str = "") -> Iterator[str]:

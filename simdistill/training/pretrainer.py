@@ -1,6 +1,7 @@
 """Training a teacher by EDM's denoising loss (Karras et al. 2022): on images, or on samples of an exact teacher."""
 
 import copy
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -53,10 +54,12 @@ class PretrainingTrainer:
         prompts: Embeddings | None = None,
     ) -> None:
         self.settings, self.device, self.data = settings, torch.device(device), data
-        picture = data.mean()
+        picture, squares = data.moments()
         mean = round(float(picture.mean()), 3)
         shift = {"none": 0.0, "mean": mean, "picture": picture.float()}[settings.centre]
-        self.sigma_data = round(data.spread(picture if settings.centre == "picture" else mean), 3)
+        centre = picture if settings.centre == "picture" else picture.mean()
+        variance = float((squares - (2 * picture - centre) * centre).mean())  # E(x - centre)²
+        self.sigma_data = round(math.sqrt(max(variance, 0.0)), 3)
         self.prompts, self._captions = prompts, None if prompts is None else _captions(data, prompts)
         text = None if prompts is None else prompts.encoding.text
         self.denoiser = settings.build(data.shape, data.classes, self.sigma_data, shift, text).to(device).train()
