@@ -6,15 +6,25 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from docs.faces import rendering
 from docs.faces.attributes import UNSAID, VALUES, draw_attributes, draw_face, held_out
 from docs.faces.making import draw, make, read_lines
-from docs.faces.rendering import install, missing, render
+from docs.faces.rendering import install, render
 from simdistill.data.images import open_images
 from simdistill.data.prompts import read_prompts
 
-ABSENT = missing()
-drawn = pytest.mark.skipif(bool(ABSENT), reason=ABSENT)
+
+@pytest.fixture(scope="module")
+def node():
+    """DiceBear's packages, fetched once; no pip brings node and them, so without both there is nothing to draw with."""
+    try:
+        install()
+    except ValueError as error:
+        pytest.skip(str(error))
+
+
+def drawn(test):
+    """By node: slow, for npm may have to fetch its packages."""
+    return pytest.mark.slow(pytest.mark.usefixtures("node")(test))
 
 
 def some_face(seed, **attributes):
@@ -35,21 +45,21 @@ def test_without_node_it_is_said_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ValueError, match=r"node = None: must be on the path: install Node.js 18 or newer"):
         install()
-    assert "no node and no npm" in missing()
 
 
-def test_without_the_packages_it_is_said_how_to_fetch_them(monkeypatch, tmp_path):
+def test_without_npms_registry_it_is_said_what_failed(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(rendering.shutil, "which", lambda program: f"/usr/bin/{program}")
-    assert missing() == (
-        f"DiceBear and resvg are not in {tmp_path}/simdistill/faces: `python -m docs.faces make` fetches them"
-    )
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for program in ("node", "npm"):
+        (tmp_path / program).write_text("#!/bin/sh\necho no route to the registry >&2\nexit 1\n")
+        (tmp_path / program).chmod(0o755)
+    with pytest.raises(ValueError, match=r"npm install .*: failed, is there a connection .* no route to the registry"):
+        install()
 
 
 @drawn
 def test_colours_are_those_of_the_options():
     faces = [some_face(seed) for seed in range(300)]
-    install()
     pixels = render([face.options for face in faces])
     assert pixels.shape == (300, 16, 16, 3)
     for face, picture in zip(faces, pixels, strict=True):
@@ -66,7 +76,6 @@ def test_colours_are_those_of_the_options():
 @drawn
 def test_every_variant_is_one_that_dicebear_draws():
     """It draws nothing, silently, for a name that it does not know."""
-    install()
     base = some_face(0, hat="none", glasses="none", beard="none").options
     tried = {}
     for options in (UNSAID, *(value for values in VALUES.values() for value in values.values())):
@@ -87,7 +96,6 @@ def test_every_variant_is_one_that_dicebear_draws():
 
 @drawn
 def test_beards_show_whatever_the_colour_and_sunglasses_are_dark():
-    install()
     for colour in VALUES["hair_colour"]:
         with_beard = some_face(1, hair_colour=colour, beard="beard", hair_style="short", skin="light").options
         bearded, shaven = render([with_beard, {**with_beard, "beardProbability": 0}]).astype(int)
@@ -116,6 +124,5 @@ def test_making_is_repeatable_and_larger_counts_add(tmp_path):
 
 @drawn
 def test_an_error_of_nodes_is_told():
-    install()
     with pytest.raises(ValueError, match="not opaque"):
         render([{**some_face(0).options, "backgroundColor": ["transparent"]}])

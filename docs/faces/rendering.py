@@ -23,16 +23,6 @@ def folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "simdistill" / "faces"
 
 
-def missing() -> str:
-    """What rendering lacks on this machine, "" if nothing."""
-    programs = [program for program in ("node", "npm") if shutil.which(program) is None]
-    if programs:
-        return f"no {' and no '.join(programs)} on the path: install Node.js 18 or newer (https://nodejs.org)"
-    if _installed() != _asked():
-        return f"DiceBear and resvg are not in {folder()}: `python -m docs.faces make` fetches them"
-    return ""
-
-
 def install() -> None:
     """Have the packages at the versions of package.json; `ValueError` without node or npm, or if npm fails."""
     for program in ("node", "npm"):
