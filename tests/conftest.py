@@ -29,6 +29,48 @@ def rng() -> torch.Generator:
     return torch.Generator().manual_seed(0)
 
 
+@pytest.fixture
+def refused(capsys):
+    """What the command line says of words that it refuses: one line on stderr, nothing on stdout, exit code 2."""
+    from simdistill.cli import main
+
+    def error(*words):
+        assert main([str(word) for word in words]) == 2
+        shown = capsys.readouterr()
+        assert shown.out == ""
+        assert len(shown.err.splitlines()) == 1
+        return shown.err
+
+    return error
+
+
+# ---- runs that are logged
+
+
+@pytest.fixture(scope="module")
+def offline(tmp_path_factory):
+    from logged import offline_in
+
+    with offline_in(tmp_path_factory.mktemp("home")) as home:
+        yield home
+
+
+@pytest.fixture
+def run(tmp_path):
+    from logged import CONFIG
+
+    from simdistill.runs import RunFolder
+
+    return RunFolder.create(tmp_path / "digits", CONFIG)
+
+
+@pytest.fixture
+def png(run):
+    from logged import picture_of
+
+    return picture_of(run)
+
+
 # ---- folders of diffusers', to be read or copied
 
 

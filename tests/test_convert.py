@@ -4,6 +4,7 @@ import hashlib
 import json
 import zipfile
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -109,16 +110,11 @@ def test_the_command_prints_what_it_wrote(checkpoint, tmp_path, capsys):
     assert shown == f"{out}: SongUNet with {printed['parameters']:,} parameters, VPScaling, samples 3×8×8, 10 classes\n"
 
 
-def test_bad_requests_are_answered_with_one_line(checkpoint, tmp_path, capsys):
+def test_bad_requests_are_answered_with_one_line(checkpoint, tmp_path, refused):
     out = tmp_path / "tiny.safetensors"
     out.write_bytes(b"precious")
 
-    def error(*words):
-        assert main(["convert", *map(str, words)]) == 2
-        shown = capsys.readouterr()
-        assert shown.out == ""
-        assert len(shown.err.splitlines()) == 1
-        return shown.err
+    error = partial(refused, "convert")
 
     assert f"out = '{out}': must be a new file; give another, or --overwrite it" in error(checkpoint, out)
     assert "a .pkl of EDM's; a .safetensors needs no conversion" in error(out, tmp_path / "y.safetensors")

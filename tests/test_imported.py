@@ -150,7 +150,7 @@ def test_in_half_precision(checkpoint, teacher, run, tmp_path):
     assert all(torch.equal(rounded[name], tensor.half()) for name, tensor in exact.items())
 
 
-def test_bad_requests_are_answered_with_one_line(checkpoint, teacher, tmp_path, capsys):
+def test_bad_requests_are_answered_with_one_line(checkpoint, teacher, tmp_path, capsys, refused):
     other, short = tmp_path / "other", tmp_path / "short"
     pipeline("StableDiffusionPipeline", other, num_train_timesteps=1000)
     shutil.copytree(teacher, short)
@@ -160,12 +160,7 @@ def test_bad_requests_are_answered_with_one_line(checkpoint, teacher, tmp_path, 
     out, given = tmp_path / "run", ["--teacher", teacher]
     capsys.readouterr()  # what transformers says while it saves
 
-    def error(*words):
-        assert main(["convert", *map(str, words)]) == 2
-        shown = capsys.readouterr()
-        assert shown.out == ""
-        assert len(shown.err.splitlines()) == 1
-        return shown.err
+    error = partial(refused, "convert")
 
     assert "--teacher is missing: name the diffusers folder of the .pth's teacher" in error(checkpoint, out)
     assert "student.safetensors': must be a folder, which becomes a run's" in error(

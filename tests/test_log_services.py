@@ -9,27 +9,13 @@ import time
 
 import numpy as np
 import pytest
-from logged import CONFIG, FLAT_MILESTONE, FLAT_READING, MILESTONE, READING, offline_in, picture_of
+from logged import CONFIG, FLAT_MILESTONE, FLAT_READING, MILESTONE, READING
 from PIL import Image
 
 from simdistill.logs import open_logs
 from simdistill.runs import RunFolder
 
-
-@pytest.fixture(scope="module", autouse=True)
-def offline(tmp_path_factory):
-    with offline_in(tmp_path_factory.mktemp("home")) as home:
-        yield home
-
-
-@pytest.fixture
-def run(tmp_path):
-    return RunFolder.create(tmp_path / "digits", CONFIG)
-
-
-@pytest.fixture
-def png(run):
-    return picture_of(run)
+pytestmark = pytest.mark.usefixtures("offline")
 
 
 def tell(run, service, *records):

