@@ -7,11 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
+import polars as pl
 import pytest
 import torch
 
 from benchmarks.tables import publish
-from docs import noise_levels, pictures, site, tables
+from docs import figure_2, noise_levels, pictures, site, tables
 from docs.experiments import MISTAKES, PAPER, RIGHT, START, TARGET, errors, expected_gradient, tensor, train
 from simdistill.distances import Distance, SquaredL2
 from simdistill.noise import LogNormal
@@ -188,3 +189,45 @@ def test_an_online_network_that_is_fitted_has_kept_up(monkeypatch):
     assert losses[0] < 0.95 * losses[1]
     one, other = (noise_levels.gradients(fitted, teacher.shape, teacher.classes, 8, seed) for seed in (1, 2))
     torch.testing.assert_close((one.mean * other.mean).sum(1) / other.signal, torch.ones(2), rtol=0, atol=0.25)
+
+
+# --- Figure 2 ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def compared(tmp_path):
+    """Two seeds of each variant at two milestones; the k-th variant's distances are k + 1 and 4 (k + 1)."""
+    rows, points = [], []
+    for k, variant in enumerate(figure_2.SETTINGS):
+        for seed, distance in ((0, k + 1.0), (1, 4.0 * (k + 1))):
+            row = {"variant": variant, "training_seed": seed, "status": "done", "iterations": 2000}
+            rows.append({**row, "frechet": distance, "precision": 0.5, "recall": 0.1 * k})
+            points += [{"variant": variant, "iteration": n, "frechet": distance + 2000 - n} for n in (0, 1000, 2000)]
+    (tmp_path / "it").mkdir()
+    pl.DataFrame(rows).write_csv(tmp_path / "it" / "cells.csv")
+    pl.DataFrame(points).write_csv(tmp_path / "it" / "milestones.csv")
+    return tmp_path / "it"
+
+
+def test_figure_2_is_a_table_and_curves_of_a_comparison(compared, monkeypatch):
+    assert figure_2.finished(compared)
+    made = figure_2.table(compared, "it", "MLP")
+    assert made.title == "MLP: 2,000 iterations, 2 training seeds"
+    assert [row[0] for row in made.rows] == [f"`{variant}`" for variant in figure_2.SETTINGS]
+    assert [row[1].split(",")[0] for row in made.rows] == [f"{2 * (k + 1):.3f}" for k in range(9)]  # √(d · 4d)
+    assert [row[4].split(",")[0] for row in made.rows] == ["best"] + 8 * ["within noise"]
+    monkeypatch.chdir(compared.parent)
+    Path("runs").symlink_to(".")
+    axes = figure_2.curves({"it": "MLP"}).axes[0]
+    lines = {line.get_label(): line for line in axes.lines}
+    assert list(lines) == list(figure_2.SETTINGS)
+    for k, line in enumerate(lines.values()):
+        assert line.get_xdata().tolist() == [1000, 2000]
+        assert line.get_ydata() == pytest.approx([((k + 1001) * (4 * k + 1004)) ** 0.5, 2 * (k + 1)])
+
+
+def test_a_comparison_with_open_cells_is_not_published(compared, tmp_path):
+    assert not figure_2.finished(tmp_path / "none")
+    cells = (compared / "cells.csv").read_text().replace("done", "open", 1)
+    (compared / "cells.csv").write_text(cells)
+    assert not figure_2.finished(compared)

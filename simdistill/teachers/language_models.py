@@ -1,4 +1,4 @@
-"""Language models in transformers' folders as text encoders: BERT and its kin, T5, CLIP's text part."""
+"""Language models in transformers' folders as text encoders, as BERT and T5."""
 
 from collections.abc import Sequence
 from functools import cached_property
