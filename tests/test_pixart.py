@@ -169,7 +169,7 @@ def test_damaged_files_and_none(tmp_path):
     whole = path.read_bytes()
     for cut in (0, 1000, len(whole) - 50):
         path.write_bytes(whole[:cut])
-        with pytest.raises(ValueError, match=r"g.pth: is damaged, or no file of torch.save \(\w+\); download it again"):
+        with pytest.raises(ValueError, match=r"g.pth: is damaged, or holds no tensors \(\w+\); download it again"):
             read_pixart(path, network())
     with pytest.raises(ValueError, match=r"none.pth: no such file"):
         read_pixart(tmp_path / "none.pth", network())

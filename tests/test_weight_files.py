@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from simdistill.evaluation.weight_files import fill, fingerprint, read_state
+from simdistill.teachers.weight_files import fill, fingerprint, read_state
 
 STATE = {"weight": torch.tensor([[1.0, 2.0]]), "bias": torch.tensor([3.0])}
 
@@ -36,11 +36,14 @@ class Hostile:
         return os.mkdir, ("it-ran",)
 
 
-@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
-def test_nothing_is_run(tmp_path, monkeypatch, suffix):
+@pytest.mark.parametrize(
+    ("suffix", "message"),
+    [(".pt", r"w.pt: asks for '\w+.mkdir', which weights do not need"), (".safetensors", "is damaged, or holds no")],
+)
+def test_nothing_is_run(tmp_path, monkeypatch, suffix, message):
     monkeypatch.chdir(tmp_path)
     torch.save({"weight": Hostile()}, tmp_path / f"w{suffix}")
-    with pytest.raises(ValueError, match="is no file of tensors alone, or cut off"):
+    with pytest.raises(ValueError, match=message):
         read_state(tmp_path / f"w{suffix}")
     assert not (tmp_path / "it-ran").exists()
 
@@ -60,7 +63,7 @@ def test_missing_and_damaged_files(tmp_path):
         read_state(tmp_path / "w.pt")
     torch.save(STATE, tmp_path / "w.pt")
     (tmp_path / "w.pt").write_bytes((tmp_path / "w.pt").read_bytes()[:200])
-    with pytest.raises(ValueError, match=r"w.pt: is no file of tensors alone, or cut off"):
+    with pytest.raises(ValueError, match=r"w.pt: is damaged, or holds no tensors .*; download it again"):
         read_state(tmp_path / "w.pt")
 
 

@@ -15,8 +15,8 @@ from torch.nn.functional import interpolate
 from simdistill.evaluation.features import read_classifier
 from simdistill.evaluation.inception import Probabilities, as_bytes, in_parts, read_inception
 from simdistill.evaluation.metrics import Features
-from simdistill.evaluation.weight_files import fingerprint
 from simdistill.shapes import Data, Pictures
+from simdistill.teachers.weight_files import fingerprint
 from simdistill.validation import require
 
 CLASSIFIERS = ("digits", "fashion-mnist")

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from simdistill.evaluation.clip import Clip, check_config, read_tokenizer
-from simdistill.evaluation.weight_files import fill, fingerprint, read_state
 from simdistill.libraries import library, short
+from simdistill.teachers.weight_files import fill, fingerprint, read_state
 from simdistill.validation import require
 
 # fmt: off

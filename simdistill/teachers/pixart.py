@@ -3,7 +3,6 @@
 So is the generator that the paper's authors have published, SIM-DiT-600M: a `.pth` whose `ema` is its state dict.
 """
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from simdistill.teachers.diffusers_process import paper_levels
+from simdistill.teachers.weight_files import read_content
 from simdistill.validation import require
 
 # fmt: off
@@ -75,16 +75,7 @@ def read_pixart(path: Path, model: nn.Module) -> None:
 
 def _read_ema(path: Path) -> dict[str, Tensor]:
     """The tensors under `ema`, by their names without `PREFIXES`."""
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file")
-    try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load promises no kinds, and advises to run what is in the file
-        asked = re.search(r"GLOBAL ([\w.]+)", str(error))
-        what = f"is damaged, or no file of torch.save ({type(error).__name__}); download it again"
-        if asked:
-            what = f"asks for {asked[1]!r}, which weights do not need: do not trust it; nothing of it was run"
-        raise ValueError(f"{path}: {what}") from error
+    content = read_content(path)
     content = content if isinstance(content, dict) else {}
     ema = content.get("ema")
     if not isinstance(ema, dict):

@@ -1,6 +1,7 @@
 """Files of weights that somebody else published: read as tensors, and put into networks whole or not at all."""
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,20 +15,29 @@ from simdistill.validation import require
 Network = TypeVar("Network", bound=nn.Module)
 
 
-def read_state(path: Path) -> dict[str, Tensor]:
-    """The tensors by name in a .safetensors or a file of `torch.save`, there also under "state_dict".
+def read_content(path: Path) -> Any:
+    """What a .safetensors or a file of `torch.save` holds, in which there is nothing but tensors and plain values.
 
-    Nothing is executed: torch's restricted unpickler builds tensors and refuses everything else. Raises `ValueError` if
-    the file is missing, damaged, or holds anything else.
+    Nothing is executed: torch's restricted unpickler refuses everything else. Raises `ValueError` if the file is
+    missing, damaged, or asks for more.
     """
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
     try:
-        safe = path.suffix == ".safetensors"
-        content: Any = load_file(path) if safe else torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever damaged bytes lead to
-        reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
-        raise ValueError(f"{path}: is no file of tensors alone, or cut off ({reason}); fetch it again") from error
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load promises no kinds, and advises to run what is in the file
+        asked = re.search(r"GLOBAL ([\w.]+)", str(error))
+        what = f"is damaged, or holds no tensors ({type(error).__name__}); download it again"
+        if asked:
+            what = f"asks for {asked[1]!r}, which weights do not need: do not trust it; nothing of it was run"
+        raise ValueError(f"{path}: {what}") from error
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """The tensors by name in such a file, also under "state_dict"; `ValueError` if it holds anything else."""
+    content = read_content(path)
     state = content.get("state_dict", content) if isinstance(content, dict) else content
     named = isinstance(state, dict) and all(isinstance(value, Tensor) for value in state.values())
     require(named, f"{path}: content", type(state).__name__, "a state dict: tensors by name")
