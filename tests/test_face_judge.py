@@ -3,40 +3,18 @@
 import numpy as np
 import pytest
 import torch
+from faces_in_rows import SIZES, Reader, in_rows
 
 from docs.faces.attributes import VALUES
 from docs.faces.judge import FEATURES, faces, follow, judged, numbers, read_judge, report, train
-from docs.faces.making import draw, line, write
+from docs.faces.making import draw
 from simdistill.evaluation.extractors import load_extractor
 from simdistill.evaluation.features import ImageClassifier, write_classifier
-
-SIZES = [len(values) for values in VALUES.values()]
-
-
-def picture_of(attributes):
-    """A row of the picture for each attribute, with two white pixels whose place is the number of its value."""
-    picture = np.zeros((16, 16, 3), np.uint8)
-    for row, (name, values) in enumerate(VALUES.items()):
-        place = 2 * list(values).index(attributes[name])
-        picture[row, place : place + 2] = 255
-    return picture
-
-
-class Reader(torch.nn.Module):
-    """Reads such pictures without a mistake."""
-
-    def forward(self, pictures):
-        return torch.cat([pictures[:, 0, row, : 2 * size : 2] for row, size in enumerate(SIZES)], 1)
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("faces")
-    for part, count in (("train", 600), ("held-out", 80)):
-        drawn = [draw(part, 0, index) for index in range(count)]
-        lines = [line(index, face, caption) for index, (face, caption) in enumerate(drawn)]
-        write(folder / f"{part}.zip", [picture_of(face.attributes) for face, _ in drawn], lines)
-    return folder
+    return in_rows(tmp_path_factory.mktemp("faces"), 600, 80)
 
 
 def test_faces_come_with_the_numbers_of_their_values(data):

