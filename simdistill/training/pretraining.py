@@ -143,6 +143,10 @@ PRETRAININGS: dict[str, Pretraining] = {
     "fashion-mnist":  Pretraining(data="/usr/share/datasets/fashion-mnist", features="fashion-mnist", network="unet",
                                   width=32, depth=1, patch=2, attention=(8,), dropout=0.0, centre="mean",
                                   noise=LogNormal(-0.7, 1.4), batch=64, iterations=5000, ema_half_life=50_000),
+    # the faces of `python -m docs.faces make`, with --prompts
+    "faces":          Pretraining(network="pixart", width=128, depth=6, patch=4, centre="picture",
+                                  noise=LogNormal(-0.2, 1.3), lr=1.8e-3, batch=64, iterations=8000,
+                                  ema_half_life=50_000),
     # EDM's (Karras et al. 2022, Table 7): 200 million images
     "cifar10-uncond": Pretraining(network="unet", conditional=False, width=128, depth=4, channel_mult=(2, 2, 2),
                                   attention=(16,), dropout=0.13, augment=0.12, lr=1e-3, batch=512, iterations=390_625,
