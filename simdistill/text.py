@@ -7,6 +7,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.nn.functional import pad
 
 
 @dataclass(frozen=True)
@@ -48,13 +49,20 @@ class Text:
         ]
 
     def replaced(self, rows: Bool[Tensor, " batch"], by: "Text") -> "Text":
-        """The same with the only row of `by` in each place where `rows` is true."""
+        """The same with the only row of `by` in each place where `rows` is true; the shorter of both is filled up."""
+        tokens = max(self.mask.shape[1], by.mask.shape[1])
+        text, by = self.filled(tokens), by.filled(tokens)
 
         def choose(new: Tensor, old: Tensor) -> Tensor:
             return torch.where(rows.reshape(-1, *[1] * (old.ndim - 1)), new, old)
 
-        pooled = None if self.pooled is None or by.pooled is None else choose(by.pooled, self.pooled)
-        return Text(choose(by.states, self.states), choose(by.mask, self.mask), pooled)
+        pooled = None if text.pooled is None or by.pooled is None else choose(by.pooled, text.pooled)
+        return Text(choose(by.states, text.states), choose(by.mask, text.mask), pooled)
+
+    def filled(self, tokens: int) -> "Text":
+        """The same with rows of so many tokens: those that are added no prompt has."""
+        more = tokens - self.mask.shape[1]
+        return Text(pad(self.states, (0, 0, 0, more)), pad(self.mask, (0, more)), self.pooled)
 
     def expand(self, n: int) -> "Text":
         """Its only row, `n` times, without copies."""

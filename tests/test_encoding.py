@@ -55,7 +55,7 @@ def test_from_a_prompt_to_a_picture_as_its_pipeline_does(tmp_path, name):
 
 @pytest.mark.parametrize("name", ["PixArtAlphaPipeline", "StableDiffusionXLPipeline"])
 def test_what_is_stored_is_what_was_encoded(tmp_path, monkeypatch, name):
-    """With the tokens that fill rows where the network sees them, and without where it does not; in parts of two."""
+    """With the tokens that fill rows where the network sees them, else as long as the longest; in parts of two."""
     monkeypatch.setattr(encoding, "MOST", 2)
     pipeline(name, tmp_path / "pipeline")
     texts = [*PROMPTS, "person on a blue background", "short hair"]
@@ -65,7 +65,9 @@ def test_what_is_stored_is_what_was_encoded(tmp_path, monkeypatch, name):
     assert pl.read_parquet(tmp_path / "out" / "prompts.parquet")["prompt"].to_list() == texts
     rows = torch.tensor([4, 0, 3, 0])
     expected, found = encoder([texts[i] for i in rows]), stored[rows]
-    counted = expected.mask[..., None]
+    longest = int(expected.mask.sum(1).max())
+    assert found.mask.shape[1] == (longest if name.startswith("PixArt") else encoder.text.tokens)
+    found, counted = found.filled(encoder.text.tokens), expected.mask[..., None]
     torch.testing.assert_close(found.states, (expected.states * counted).half().float(), rtol=0, atol=1e-3)
     assert torch.equal(found.mask, expected.mask)
     assert (found.pooled is None) == (expected.pooled is None)

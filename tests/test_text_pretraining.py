@@ -157,6 +157,11 @@ def test_text_with_rows_replaced():
     assert new.mask.tolist() == [[True, True], [True, False], [True, True]]
     assert new.pooled is not None
     assert new.pooled.flatten().tolist() == [0, -2, 2]
+    short = Text(by.states[:, :1], by.mask[:, :1], by.pooled)
+    filled = text.replaced(torch.tensor([False, True, False]), short)
+    assert filled.states[1].flatten().tolist() == [-1, -1, 0, 0]
+    assert torch.equal(filled.mask, new.mask)
+    assert short.replaced(torch.tensor([False]), text[:1]).states.flatten().tolist() == [-1, -1, 0, 0]
 
 
 def test_each_image_is_given_its_caption_or_none(squares, encoded):
@@ -165,8 +170,9 @@ def test_each_image_is_given_its_caption_or_none(squares, encoded):
     trainer = PretrainingTrainer(open_images(squares).without_labels(), settings, prompts=prompts)
     k = torch.arange(90).repeat(20)
     given = trainer._condition(k, torch.Generator().manual_seed(0))
-    own = prompts[prompts.rows(["a red hat", "a blue hat", "a green hat"])]
-    left_out = (given.states == prompts.empty.states).flatten(1).all(1)
+    own = prompts[prompts.rows(["a red hat", "a blue hat", "a green hat"])].filled(given.mask.shape[1])
+    nothing = prompts.empty.filled(given.mask.shape[1])
+    left_out = (given.states == nothing.states).flatten(1).all(1)
     assert float(left_out.float().mean()) == pytest.approx(0.25, abs=0.03)
     for colour in range(3):
         shown = given[(k % 3 == colour) & ~left_out]

@@ -137,14 +137,15 @@ class Embeddings:
         return self._parts[k]
 
     def _text(self, found: list[tuple[_Part, int]]) -> Text:
-        form = self.encoding.text
-        states = torch.zeros(len(found), form.tokens, form.width)
-        mask = torch.zeros(len(found), form.tokens, dtype=torch.bool)
+        """The prompts of those parts and rows: as long as the longest, or in full length where the network sees it."""
+        form, own = self.encoding.text, [part.states(row) for part, row in found]
+        tokens = max([1, *map(len, own)]) if self.encoding.trimmed else form.tokens
+        states = torch.zeros(len(found), tokens, form.width)
+        mask = torch.zeros(len(found), tokens, dtype=torch.bool)
         pooled = torch.zeros(len(found), form.pooled) if form.pooled else None
         for i, (part, row) in enumerate(found):
-            own = part.states(row)
-            states[i, : len(own)] = own
-            mask[i, : len(own)] = True
+            states[i, : len(own[i])] = own[i]
+            mask[i, : len(own[i])] = True
             if pooled is not None and part.pooled is not None:
                 pooled[i] = part.pooled[row]
         return Text(states, mask, pooled)
