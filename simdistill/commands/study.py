@@ -7,6 +7,7 @@ from simdistill.options import first_word
 
 STEPS = {
     "new": "make the pairs of pictures: of a run's student and its teacher, or of two folders",
+    "serve": "show them to participants: a web page with consent, pair after pair, and the owner's pages",
 }
 ABOUT = """Ask people which of two pictures is better, as the paper does (B.4), and say what their answers are worth.
 
@@ -15,6 +16,7 @@ ABOUT = """Ask people which of two pictures is better, as the paper does (B.4), 
 `simdistill study STEP --help` tells each step's options. To try it all, on a shipped student and its teacher:
 
   simdistill study new studies/clothes
+  simdistill study serve studies/clothes
 """
 
 
@@ -24,4 +26,8 @@ def run(words: Sequence[str]) -> None:
         steps = "\n".join(f"  {name:10}{what}" for name, what in STEPS.items())
         return print(ABOUT.format(steps=steps))
     step, rest = first_word(words, "study", "STEP", STEPS)
-    return import_module(f"simdistill.commands.study_{step}").run(rest)
+    try:
+        verb = import_module(f"simdistill.commands.study_{step}")
+    except ModuleNotFoundError as error:
+        raise ValueError(f'{error.name} is missing: pip install "simdistill[study]"') from error
+    return verb.run(rest)
