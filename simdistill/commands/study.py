@@ -8,6 +8,8 @@ from simdistill.options import first_word
 STEPS = {
     "new": "make the pairs of pictures: of a run's student and its teacher, or of two folders",
     "serve": "show them to participants: a web page with consent, pair after pair, and the owner's pages",
+    "results": "tell what the votes say: rates with intervals, tests, bias, agreement; a table and a picture",
+    "simulate": "rehearse with simulated votes, and plan how many participants are needed",
 }
 ABOUT = """Ask people which of two pictures is better, as the paper does (B.4), and say what their answers are worth.
 
@@ -17,6 +19,7 @@ ABOUT = """Ask people which of two pictures is better, as the paper does (B.4), 
 
   simdistill study new studies/clothes
   simdistill study serve studies/clothes
+  simdistill study results studies/clothes
 """
 
 

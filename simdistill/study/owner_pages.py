@@ -1,4 +1,4 @@
-"""The owner's pages, behind the study's token: review the pairs, and take the votes away."""
+"""The owner's pages, behind the study's token: review the pairs, see the results, take the votes away."""
 
 import io
 
@@ -7,10 +7,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from simdistill.study.bars import bars
 from simdistill.study.folder import StudyFolder
 from simdistill.study.guard import Rate, Seals, address, same
 from simdistill.study.owner import Owner
 from simdistill.study.pages import Fields, form, page, set_cookie, to
+from simdistill.study.results import tell
 
 COOKIE = "owner"
 TRIES = (10, 1 / 60)  # of the token by one address: at once, and a second in the long run
@@ -26,6 +28,8 @@ class OwnerPages:
             Route("/owner", self._review),
             form("/owner/enter", seals, lambda request: "enter", self._enter),
             form("/owner/pair/{number:int}", seals, self._owner_of, self._decide),
+            Route("/owner/results", self._results),
+            Route("/owner/bars.png", self._bars),
             Route("/owner/votes.csv", self._csv),
             Route("/owner/votes.parquet", self._parquet),
         ]
@@ -69,6 +73,14 @@ class OwnerPages:
         except ValueError as error:
             raise HTTPException(404, "There is no such pair.") from error
         return to(f"/owner#pair-{number}")
+
+    def _results(self, request: Request) -> Response:
+        self._only_owner(request)
+        return page("results", title="Results", results=tell(self._owner.votes(), self._folder.settings))
+
+    def _bars(self, request: Request) -> Response:
+        self._only_owner(request)
+        return Response(bars(tell(self._owner.votes(), self._folder.settings)), media_type="image/png")
 
     def _csv(self, request: Request) -> Response:
         self._only_owner(request)
