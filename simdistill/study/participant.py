@@ -12,11 +12,11 @@ from simdistill.study.ballot import Ballot, Progress
 from simdistill.study.folder import StudyFolder
 from simdistill.study.guard import Rate, Seals, address
 from simdistill.study.pages import Fields, form, page, set_cookie, to
+from simdistill.study.pictures import SMALL
 from simdistill.study.settings import QUESTIONS
 
 COOKIE = "participant"
 TOKEN = re.compile(r"[A-Za-z0-9_-]{32}")
-SMALL = 128  # pixels a side below which pictures are enlarged with sharp edges
 JOINS = (400, 1.0)  # people who join from one address: at once, and a second in the long run
 
 

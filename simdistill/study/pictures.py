@@ -10,6 +10,7 @@ from PIL import Image, ImageOps
 from simdistill.validation import require
 
 LARGEST_FILE = 2**26  # bytes
+SMALL = 128  # pixels a side below which pictures are enlarged with sharp edges
 SHAPES = 0.02  # by how much of themselves two pictures' ratios of width to height may differ
 
 
