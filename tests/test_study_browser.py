@@ -203,6 +203,7 @@ def test_the_owners_pages(study, visit):
     page.get_by_role("link", name="Results").click()
     page.get_by_role("heading", name="student or teacher?").wait_for()
     assert page.get_by_role("table", name="By question").get_by_role("row").count() == 2
+    page.wait_for_load_state()
     assert page.get_by_role("img").evaluate("image => image.naturalWidth") > 500
     with page.expect_download() as download:
         page.get_by_role("link", name="Votes as CSV").click()

@@ -2,18 +2,22 @@
 
 import hashlib
 import random
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
+from typing import TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
+from sqlalchemy.orm.exc import StaleDataError
 
 from simdistill.study.database import Database, now
 from simdistill.study.folder import Pair, StudyFolder
 from simdistill.study.settings import Choice, Side
 from simdistill.study.tables import Participant, Presentation, Review, Vote
 from simdistill.validation import require
+
+Stored = TypeVar("Stored")
 
 TOO_SOON = 0.3  # seconds after a pair is shown: the second half of a double click on the pair before
 
@@ -51,13 +55,7 @@ class Ballot:
 
     def join(self, token: str) -> None:
         """Take part, with an order of pairs and sides of one's own; whoever does already still does."""
-        with self._database.session() as session:
-            if _participant(session, token) is not None:
-                return
-            visible = self._visible(session)
-            shown = [pair for pair in self._pairs.values() if pair.number in visible]
-            order = arranged(shown, self._settings.repeats, self._rng)
-            session.add(Participant(digest=digest(token), consented=now(), presentations=order))
+        _settled(lambda: self._add(token))
 
     def progress(self, token: str) -> Progress | None:
         """How far the participant is; None if nobody has the token."""
@@ -102,15 +100,21 @@ class Ballot:
         chosen: dict[str, Choice] = {name: choice for name in answers for choice in choices if choice == answers[name]}
         for question in answers:
             require(question in chosen, question, answers[question], f"one of {', '.join(choices)}")
-        try:
-            return self._store(token, place, chosen)
-        except IntegrityError:  # the same vote at the same time, where transactions do not take turns
-            return self._store(token, place, chosen)
+        return _settled(lambda: self._store(token, place, chosen))
 
     def forget(self, token: str) -> None:
         """Delete the participant and all that they answered."""
         with self._database.session() as session:
             session.execute(sa.delete(Participant).where(Participant.digest == digest(token)))
+
+    def _add(self, token: str) -> None:
+        with self._database.session() as session:
+            if _participant(session, token) is not None:
+                return
+            visible = self._visible(session)
+            shown = [pair for pair in self._pairs.values() if pair.number in visible]
+            order = arranged(shown, self._settings.repeats, self._rng)
+            session.add(Participant(digest=digest(token), consented=now(), presentations=order))
 
     def _store(self, token: str, place: int, answers: Mapping[str, Choice]) -> bool:
         with self._database.session() as session:
@@ -161,6 +165,17 @@ def arranged(pairs: Sequence[Pair], repeats: int, rng: random.Random) -> list[Pr
         Presentation(place=place, pair=pair.number, repetition=repetition, left=rng.choice(sides))
         for place, (pair, repetition) in enumerate([*((pair, 0) for pair in first), *second], 1)
     ]
+
+
+def _settled(store: Callable[[], Stored]) -> Stored:
+    """What `store` gives, at a second try if a retry of the same request did it meanwhile.
+
+    SQLite's transactions take turns, so that this never happens there.
+    """
+    try:
+        return store()
+    except (IntegrityError, StaleDataError):
+        return store()
 
 
 def _participant(session: Session, token: str) -> Participant | None:

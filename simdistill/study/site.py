@@ -46,7 +46,7 @@ def application(folder: StudyFolder, database: Database) -> ASGIApp:
     seals = Seals(folder.token)
     participants = ParticipantPages(folder, Ballot(folder, database), seals)
     owner = OwnerPages(folder, Owner(folder, database), seals)
-    shared = [Route("/study.css", _style), Route("/keys.js", _script)]
+    shared = [Route("/study.css", _style), Route("/keys.js", _script), Route("/favicon.ico", _no_icon)]
     site = Starlette(
         routes=[*participants.routes, *owner.routes, *shared],
         exception_handlers={HTTPException: _refused, Exception: _failed},
@@ -62,6 +62,10 @@ def _style(_: Request) -> Response:
 def _script(_: Request) -> Response:
     script = (files("simdistill.study") / "keys.js").read_text(encoding="utf-8")
     return Response(script, media_type="text/javascript", headers=LASTING)
+
+
+def _no_icon(_: Request) -> Response:
+    return Response(status_code=204, headers=LASTING)
 
 
 def _refused(request: Request, error: Exception) -> Response:
