@@ -2,7 +2,6 @@
 
 import http.client
 import os
-import re
 import socket
 import subprocess
 import sys
@@ -44,7 +43,3 @@ def served(folder):
     finally:
         process.kill()
         process.wait()
-
-
-def seal(html):
-    return re.findall(r'name="seal" value="([0-9a-f]{64})"', html)[-1]

@@ -8,19 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+from studies import drafts, noise
 
 from simdistill.study.folder import Draft, Pair, StudyFolder
 from simdistill.study.pictures import bare_png, equal_sizes, read_picture, scrambled
 from simdistill.study.settings import Settings
-
-
-def noise(seed, size=(24, 16)):
-    values = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), np.uint8)
-    return Image.fromarray(values)
-
-
-def drafts(count):
-    return [Draft(f"prompt {k}", noise(k), noise(100 + k)) for k in range(count)]
 
 
 def pixels(content):

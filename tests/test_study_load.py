@@ -7,8 +7,9 @@ import sqlite3
 
 import httpx
 import pytest
-from served_studies import free_port, seal, start
+from served_studies import free_port, start
 from studies import a_study
+from visitors import seal
 
 from simdistill.study.ballot import digest
 from simdistill.study.participant import COOKIE

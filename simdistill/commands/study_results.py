@@ -78,7 +78,7 @@ def print_results(results: Results) -> None:
     if results["left_out"]:
         print(f"left out for failing an attention check: participants {', '.join(map(str, results['left_out']))}")
     table = Table(box=None, pad_edge=False)
-    rows = {name: _rows(found, b) for name, found in results["questions"].items()}
+    rows = {name: _rows(found, a) for name, found in results["questions"].items()}
     table.add_column("")
     for name in rows:
         table.add_column(name, justify="right")
@@ -90,7 +90,7 @@ def print_results(results: Results) -> None:
         print(f"attention checks: {checks['failed']} of {checks['checks']} failed")
 
 
-def _rows(found: dict[str, Any], other: str) -> dict[str, str]:
+def _rows(found: dict[str, Any], side: str) -> dict[str, str]:
     """What is said of a question, by title."""
     share, mixed, majorities = found["preference"], found["mixed"] or {}, found["majorities"]
     twice = found["consistency"]
@@ -101,8 +101,8 @@ def _rows(found: dict[str, Any], other: str) -> dict[str, str]:
         "  bootstrap over participants and prompts": _interval(found["bootstrap"]),
         "  typical participant and prompt (mixed model)": _rate(mixed.get("rate"), mixed.get("interval")),
         "sign test, p: votes": _p(share["p"]),
-        f"  participants, their majority not {other}": _majority(majorities["participants"]),
-        f"  prompts, their majority not {other}": _majority(majorities["prompts"]),
+        f"  participants with a majority for {side}": _majority(majorities["participants"]),
+        "  prompts with one": _majority(majorities["prompts"]),
         "the left one chosen": _rate(found["position"]["rate"], found["position"]["wilson"]),
         "agreement, Fleiss' kappa": "–" if found["agreement"] is None else f"{found['agreement']:.3f}",
         "same answer at the second time": f"{twice['wins']} of {twice['votes']}" if twice["votes"] else "–",

@@ -53,8 +53,13 @@ class Ballot:
         self._pairs = {pair.number: pair for pair in folder.pairs}
         self._rng = rng or random.SystemRandom()
 
+    def offered(self) -> int:
+        """How many pairs newcomers are shown, checks and second times not counted; 0 if the study is not open yet."""
+        with self._database.session() as session:
+            return sum(not self._pairs[number].check for number in self._visible(session))
+
     def join(self, token: str) -> None:
-        """Take part, with an order of pairs and sides of one's own; whoever does already still does."""
+        """Take part, with an order of pairs and sides of one's own, once there are any; who does already still does."""
         _settled(lambda: self._add(token))
 
     def progress(self, token: str) -> Progress | None:
@@ -113,8 +118,9 @@ class Ballot:
                 return
             visible = self._visible(session)
             shown = [pair for pair in self._pairs.values() if pair.number in visible]
-            order = arranged(shown, self._settings.repeats, self._rng)
-            session.add(Participant(digest=digest(token), consented=now(), presentations=order))
+            if shown:
+                order = arranged(shown, self._settings.repeats, self._rng)
+                session.add(Participant(digest=digest(token), consented=now(), presentations=order))
 
     def _store(self, token: str, place: int, answers: Mapping[str, Choice]) -> bool:
         with self._database.session() as session:

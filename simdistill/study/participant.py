@@ -45,11 +45,11 @@ class ParticipantPages:
         return to(_following(progress)) if progress else self._consent(request, token)
 
     def _consent(self, request: Request, token: str, wrong: str = "") -> Response:
-        token = token or secrets.token_urlsafe(24)
-        pairs = sum(not pair.check for pair in self._folder.pairs)
-        response = self._page(
-            "welcome", token, 400 if wrong else 200, pairs=pairs, wrong=wrong, questions=self._questions
-        )
+        token, pairs = token or secrets.token_urlsafe(24), self._ballot.offered()
+        if not pairs:
+            return self._page("thanks", token, last=None)
+        values = {"pairs": pairs, "wrong": wrong, "questions": self._questions}
+        response = self._page("welcome", token, 400 if wrong else 200, **values)
         set_cookie(response, request, COOKIE, token)
         return response
 
