@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from simdistill.libraries import short
 from simdistill.study.tables import Identity
 
-WAIT = 30  # seconds for a turn to write
+WAIT = 300  # seconds for a turn: on a busy machine slow is better than refused
 PRAGMAS = (
     "journal_mode = WAL",  # readers and the writer do not wait for each other
     "synchronous = FULL",  # committed means on the disk, even if the power fails
