@@ -58,13 +58,17 @@ def visit(browser):
         if message.type == "error" and not message.location["url"].endswith(("/nothing", "/owner")):
             problems.append(message.text)
 
+    def fail(request):
+        if not request.url.endswith(".csv"):  # a download is no page, so that its navigation ends
+            problems.append(request.url)
+
     def visit(**options):
         context = browser.new_context(**options)
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(60_000)
         page.on("console", note)
-        page.on("requestfailed", lambda request: problems.append(request.url))
+        page.on("requestfailed", fail)
         return page
 
     yield visit
