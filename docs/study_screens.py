@@ -75,6 +75,7 @@ def _owners(browser: Browser, token: str) -> None:
     """The review and the results."""
     page: Any = browser.new_page(viewport=SIZES["desktop"], color_scheme="light")
     page.goto(f"http://127.0.0.1:{PORT}/owner?token={token}")
+    page.wait_for_load_state("networkidle")  # its pictures are loaded when they come into view
     page.screenshot(path=FOLDER / "study-review.png")
     page.goto(f"http://127.0.0.1:{PORT}/owner/results")
     page.screenshot(path=FOLDER / "study-results.png")
