@@ -19,6 +19,8 @@ VERBS = {
     "stats": "compute the reference statistics of images that samples are compared with",
     "export": "write a run's generator as safetensors, ONNX, a torch program or a diffusers pipeline",
     "demo": "a local page: type a prompt or pick a class, see teacher and student side by side",
+    "study": "ask people which of two pictures is better: the questionnaire, its votes and what they are worth",
+    "quiz": "the paper's Figure 1 as a page: which one is the one-step image?",
     "watch": "show a run in progress as a live page: pictures, curves, speed",
     "pretrain": "train a teacher on images",
     "convert": "store a published teacher as safetensors, the paper's generator as a run, images as EDM's zip",

@@ -13,8 +13,8 @@ from simdistill.validation import require
 
 COLUMNS = ("prompt", "caption", "text", "txt")
 """What the prompts are called in a table or a JSON object, in the order in which they are looked for."""
-BUNDLED = ("figure-3",)
-"""Lists that come with the package, by name: the three prompts of the paper's Figure 3, in full."""
+BUNDLED = ("figure-3", "fashion-mnist")
+"""Lists that come with the package, by name: the three prompts of the paper's Figure 3, and Fashion-MNIST's classes."""
 LONGEST = 100_000  # bytes of a caption's file: whatever is longer is none
 
 

@@ -1,0 +1,85 @@
+"""The screenshots of docs/study.md, of the default study with simulated votes: `python -m docs.study_screens`.
+
+Needs Playwright and a Chromium on the PATH.
+"""
+
+import io
+import shutil
+import threading
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import uvicorn
+from PIL import Image
+from playwright.sync_api import Browser, sync_playwright
+
+from simdistill.cli import main as simdistill
+from simdistill.study.database import Database
+from simdistill.study.folder import StudyFolder
+from simdistill.study.simulation import Truth, simulate
+from simdistill.study.site import application
+
+FOLDER = Path(__file__).parent
+PORT = 8768
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync", "--no-first-run"]
+SIZES = {"desktop": {"width": 1100, "height": 800}, "phone": {"width": 390, "height": 800}}
+
+
+def main() -> None:
+    """Make the study, serve it, and take all pictures."""
+    with TemporaryDirectory() as room:
+        path = Path(room) / "clothes"
+        words = ["--tie", "--checks", "1", "--title", "Which clothes are better?", "--contact", "study@example.org"]
+        if simdistill(["study", "new", str(path), *words]):
+            raise SystemExit(1)
+        folder = StudyFolder.open(path)
+        database = Database(folder.database, folder.settings.identity)
+        simulate(folder, database, 30, Truth(0.45, tie=0.1, lapse=0.05))
+        server = uvicorn.Server(uvicorn.Config(application(folder, database), port=PORT, log_level="error"))
+        serving = threading.Thread(target=server.run)
+        serving.start()
+        while not server.started:
+            time.sleep(0.1)
+        try:
+            with sync_playwright() as running:
+                browser = running.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+                _questionnaire(browser)
+                _owners(browser, folder.token)
+        finally:
+            server.should_exit = True
+            serving.join()
+
+
+def _questionnaire(browser: Browser) -> None:
+    """The consent, and a pair on a desktop beside the same on a phone."""
+    shots = []
+    for name, size in SIZES.items():
+        page: Any = browser.new_page(viewport=size, color_scheme="light")
+        page.goto(f"http://127.0.0.1:{PORT}")
+        if name == "desktop":
+            page.screenshot(path=FOLDER / "study-welcome.png")
+        page.get_by_label("I have read this").check()
+        page.get_by_role("button", name="Begin").click()
+        page.wait_for_url("**/pair/1")
+        shots.append(Image.open(io.BytesIO(page.screenshot())))
+    width = sum(shot.width for shot in shots) + 24
+    sheet = Image.new("RGB", (width, max(shot.height for shot in shots)), "white")
+    sheet.paste(shots[0], (0, 0))
+    sheet.paste(shots[1], (shots[0].width + 24, 0))
+    sheet.save(FOLDER / "study-pair.png", optimize=True)
+
+
+def _owners(browser: Browser, token: str) -> None:
+    """The review and the results."""
+    page: Any = browser.new_page(viewport=SIZES["desktop"], color_scheme="light")
+    page.goto(f"http://127.0.0.1:{PORT}/owner?token={token}")
+    page.wait_for_load_state("networkidle")  # its pictures are loaded when they come into view
+    page.screenshot(path=FOLDER / "study-review.png")
+    page.goto(f"http://127.0.0.1:{PORT}/owner/results")
+    page.screenshot(path=FOLDER / "study-results.png")
+
+
+if __name__ == "__main__":
+    main()

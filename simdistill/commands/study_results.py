@@ -1,0 +1,126 @@
+"""`simdistill study results`: what a study's votes say, with intervals, tests and a picture."""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from tyro.conf import Positional
+
+from simdistill.files import replacing, write_atomically
+from simdistill.options import first_word, parse_options
+from simdistill.study.bars import Kind, bars
+from simdistill.study.database import Database
+from simdistill.study.folder import StudyFolder
+from simdistill.study.owner import Owner
+from simdistill.study.results import Results, tell
+from simdistill.validation import require
+
+KINDS: dict[str, Kind] = {".png": "png", ".svg": "svg", ".pdf": "pdf"}
+
+
+@dataclass(frozen=True)
+class _Results:
+    study: Positional[Path] = Path()
+    """Folder of the study."""
+    attentive: bool = False
+    """Leave out whoever failed an attention check."""
+    rehearsal: bool = False
+    """Of the simulated votes of `simdistill study simulate`."""
+    database: str = ""
+    """URL of the votes' database, as for `serve`."""
+    votes: Path | None = None
+    """A .csv or .parquet to write, with a row a vote."""
+    picture: Path | None = None
+    """A .png, .svg or .pdf to write: the shares as bars, for a paper."""
+    json: bool = False
+    """Print everything as JSON, and nothing else, on stdout."""
+
+
+ABOUT = """Tell the results of a study: how often side a was preferred, with Wilson's interval, which takes votes for
+independent, and the bootstrap's, which draws participants and prompts anew; sign tests; a logistic model with
+participants and prompts as random effects; position bias, attention, agreement; by prompt and by participant in --json.
+
+  simdistill study results studies/clothes
+  simdistill study results studies/clothes --attentive --votes votes.parquet --picture bars.pdf
+"""
+
+
+def run(words: Sequence[str]) -> None:
+    """`simdistill study results STUDY …`."""
+    path, rest = first_word(words, "study results", "STUDY")
+    options = parse_options(_Results(), [path, *rest], "study results STUDY", ABOUT)
+    for name, kinds in {"votes": (".csv", ".parquet"), "picture": tuple(KINDS)}.items():
+        file = getattr(options, name)
+        require(file is None or file.suffix in kinds, f"--{name}", str(file), f"a {' or '.join(kinds)}")
+    study = StudyFolder.open(options.study)
+    url = study.rehearsal if options.rehearsal else options.database or study.database
+    votes = Owner(study, Database(url, study.settings.identity)).votes()
+    results = tell(votes, study.settings, options.attentive)
+    if options.votes is not None:
+        with replacing(options.votes) as file:
+            votes.write_csv(file) if options.votes.suffix == ".csv" else votes.write_parquet(file)
+    if options.picture is not None:
+        write_atomically(options.picture, bars(results, KINDS[options.picture.suffix]))
+    if options.json:
+        return print(json.dumps(results))
+    return print_results(results)
+
+
+def print_results(results: Results) -> None:
+    """The results as tables."""
+    a, b = results["a"], results["b"]
+    print(f"{a} preferred to {b}: {results['participants']} participants")
+    if results["left_out"]:
+        print(f"left out for failing an attention check: participants {', '.join(map(str, results['left_out']))}")
+    table = Table(box=None, pad_edge=False)
+    rows = {name: _rows(found, a) for name, found in results["questions"].items()}
+    table.add_column("")
+    for name in rows:
+        table.add_column(name, justify="right")
+    for title in next(iter(rows.values())):
+        table.add_row(title, *(cells[title] for cells in rows.values()))
+    Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120).print(table)
+    checks = results["attention"]
+    if checks["checks"]:
+        print(f"attention checks: {checks['failed']} of {checks['checks']} failed")
+
+
+def _rows(found: dict[str, Any], side: str) -> dict[str, str]:
+    """What is said of a question, by title."""
+    share, mixed, majorities = found["preference"], found["mixed"] or {}, found["majorities"]
+    twice = found["consistency"]
+    return {
+        "votes": f"{found['votes']}, {found['ties']} ties",
+        "preference rate": _rate(share["rate"], None),
+        "  Wilson": _interval(share["wilson"]),
+        "  bootstrap over participants and prompts": _interval(found["bootstrap"]),
+        "  typical participant and prompt (mixed model)": _rate(mixed.get("rate"), mixed.get("interval")),
+        "sign test, p: votes": _p(share["p"]),
+        f"  participants with a majority for {side}": _majority(majorities["participants"]),
+        "  prompts with one": _majority(majorities["prompts"]),
+        "the left one chosen": _rate(found["position"]["rate"], found["position"]["wilson"]),
+        "agreement, Fleiss' kappa": "–" if found["agreement"] is None else f"{found['agreement']:.3f}",
+        "same answer at the second time": f"{twice['wins']} of {twice['votes']}" if twice["votes"] else "–",
+    }
+
+
+def _rate(rate: float | None, interval: Sequence[float] | None) -> str:
+    text = "–" if rate is None else f"{100 * rate:.1f} %"
+    return text if interval is None else f"{text} ({_interval(interval)})"
+
+
+def _interval(interval: Sequence[float] | None) -> str:
+    return "–" if interval is None else f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f} %"
+
+
+def _p(p: float | None) -> str:
+    return "–" if p is None else f"{p:.2g}"
+
+
+def _majority(found: dict[str, Any]) -> str:
+    return f"{found['wins']} of {found['votes']}, p = {_p(found['p'])}"

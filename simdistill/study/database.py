@@ -1,0 +1,91 @@
+"""The study's database: SQLite beside the pictures, or any that SQLAlchemy knows, brought up to date when opened."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from alembic.util import CommandError
+from sqlalchemy.event import listen
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from simdistill.libraries import short
+from simdistill.study.tables import Identity
+
+WAIT = 300  # seconds for a turn: on a busy machine slow is better than refused
+PRAGMAS = (
+    "journal_mode = WAL",  # readers and the writer do not wait for each other
+    "synchronous = FULL",  # committed means on the disk, even if the power fails
+    "foreign_keys = ON",
+    "secure_delete = ON",  # what is deleted on request is overwritten
+)
+
+
+class Database:
+    """The database at `url`, for the study of that `identity`; of another study it is refused.
+
+    Raises `ValueError` if it cannot be opened, or was written by a later version of this package.
+    """
+
+    def __init__(self, url: str, identity: str) -> None:
+        try:
+            self.engine = _engine(url)
+            with self.engine.begin() as connection:
+                migrate(connection)
+            self._claim(identity)
+        except (SQLAlchemyError, CommandError, ImportError) as error:
+            raise ValueError(f"database: cannot be opened ({short(error)})") from error
+
+    @contextmanager
+    def session(self) -> Generator[Session]:
+        """A transaction: committed, and on the disk, at the end of the block, or undone if the block fails."""
+        with Session(self.engine) as session, session.begin():
+            yield session
+
+    def _claim(self, identity: str) -> None:
+        with self.session() as session:
+            found = session.scalar(sa.select(Identity.identity))
+            if found is None:
+                session.add(Identity(identity=identity))
+            elif found != identity:
+                raise ValueError("database: holds the votes of another study; name one of this study's own")
+
+
+def migrate(connection: sa.Connection) -> None:
+    """Bring the tables up to date."""
+    config = Config()
+    config.set_main_option("script_location", "simdistill.study:migrations")
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+def now() -> datetime:
+    """The time as the tables have it: UTC, without a zone."""
+    return datetime.now(timezone.utc).replace(tzinfo=None)
+
+
+def _engine(url: str) -> sa.Engine:
+    """Threads take turns at the one connection to SQLite, which has one writer at a time; other databases share."""
+    if sa.make_url(url).get_backend_name() != "sqlite":
+        return sa.create_engine(url, pool_pre_ping=True)
+    connect = {"timeout": WAIT, "check_same_thread": False}
+    engine = sa.create_engine(
+        url, poolclass=sa.QueuePool, pool_size=1, max_overflow=0, pool_timeout=WAIT, connect_args=connect
+    )
+    listen(engine, "connect", _prepare)
+    listen(engine, "begin", _begin)
+    return engine
+
+
+def _prepare(connection: Any, _: Any) -> None:
+    connection.isolation_level = None  # transactions begin when `_begin` says so
+    for pragma in PRAGMAS:
+        connection.execute(f"PRAGMA {pragma}").close()
+
+
+def _begin(connection: sa.Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")  # another process may write, too: wait now, rather than fail later

@@ -1,0 +1,156 @@
+"""The folder of a study: its settings, its pairs of pictures, the owner's token and, by default, the database."""
+
+import json
+import os
+import secrets
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from PIL import Image
+
+from simdistill.configuration import read_toml, settings_from_mapping, to_mapping, to_toml
+from simdistill.files import write_atomically
+from simdistill.study.pictures import bare_png, equal_sizes, scrambled
+from simdistill.study.settings import Settings
+from simdistill.validation import require
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two pictures for a `prompt`, by the names of their files; of a `check` the second is the first, scrambled."""
+
+    number: int
+    prompt: str
+    a: str
+    b: str
+    check: bool = False
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What becomes a pair: the prompt and what the two sides made of it."""
+
+    prompt: str
+    a: Image.Image
+    b: Image.Image
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    """A study's folder; only its owner may read it, for it tells which side made which picture."""
+
+    path: Path
+
+    @property
+    def settings_file(self) -> Path:
+        """TOML: the study's `Settings`."""
+        return self.path / "study.toml"
+
+    @property
+    def pairs_file(self) -> Path:
+        """JSON lines: the study's pairs."""
+        return self.path / "pairs.jsonl"
+
+    @property
+    def token_file(self) -> Path:
+        """The owner's token, which opens the owner's pages."""
+        return self.path / "owner.token"
+
+    @property
+    def database(self) -> str:
+        """URL of the database unless another is named."""
+        return f"sqlite:///{self.path.resolve() / 'votes.sqlite3'}"
+
+    @property
+    def rehearsal(self) -> str:
+        """URL of the database of simulated votes."""
+        return f"sqlite:///{self.path.resolve() / 'rehearsal.sqlite3'}"
+
+    @cached_property
+    def settings(self) -> Settings:
+        """How the study asks; `ValueError` if the file is damaged."""
+        try:
+            return settings_from_mapping(Settings(), read_toml(self.settings_file))
+        except ValueError as error:
+            raise ValueError(f"{self.settings_file}: {error}") from error
+
+    @cached_property
+    def pairs(self) -> Sequence[Pair]:
+        """All pairs, numbered from 1; `ValueError` if the file is damaged."""
+        try:
+            return [Pair(**json.loads(line)) for line in self.pairs_file.read_text(encoding="utf-8").splitlines()]
+        except (OSError, ValueError, TypeError) as error:
+            raise ValueError(f"{self.pairs_file}: cannot be read ({error})") from error
+
+    @cached_property
+    def token(self) -> str:
+        """The owner's token; `ValueError` if there is none."""
+        try:
+            token = self.token_file.read_text(encoding="ascii").strip()
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{self.token_file}: cannot be read ({error})") from error
+        require(len(token) >= 20, f"{self.token_file}: length of the token", len(token), "at least 20")
+        return token
+
+    def picture(self, name: str) -> bytes:
+        """A PNG of one of the pairs; `KeyError` for any other name."""
+        if not any(name in (pair.a, pair.b) for pair in self.pairs):
+            raise KeyError(name)
+        return (self.path / "pictures" / name).read_bytes()
+
+    @classmethod
+    def open(cls, path: Path) -> "StudyFolder":
+        """An existing study; `ValueError` if it is none or damaged."""
+        if not (path / "study.toml").is_file():
+            raise ValueError(f"{path}: not a study's folder (no study.toml in it); made by `simdistill study new`")
+        study = cls(path)
+        require(len(study.pairs) > 0 and study.settings.identity != "", str(path), "damaged", "a whole study's folder")
+        return study
+
+    @classmethod
+    def create(cls, path: Path, settings: Settings, drafts: Iterable[Draft], checks: int = 0) -> "StudyFolder":
+        """A new study of those drafts, and so many attention checks; it is there as a whole or not at all.
+
+        Raises `ValueError` if `path` is taken, or there are no drafts or fewer than `checks`.
+        """
+        require(not path.exists(), "STUDY", str(path), "a folder that is not there yet")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as temporary:
+            study = cls(Path(temporary) / path.name)
+            (study.path / "pictures").mkdir(parents=True)
+            study.path.chmod(0o700)
+            _write_pairs(study, drafts, checks)
+            settings = replace(settings, identity=secrets.token_hex(8))
+            write_atomically(study.settings_file, to_toml(to_mapping(settings)).encode())
+            with os.fdopen(os.open(study.token_file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+                file.write(secrets.token_urlsafe(24) + "\n")
+            study.path.rename(path)
+        return cls.open(path)
+
+
+def _write_pairs(study: StudyFolder, drafts: Iterable[Draft], checks: int) -> None:
+    pairs: list[Pair] = []
+    sources: list[Draft] = []
+    for draft in drafts:
+        a, b = equal_sizes(draft.a, draft.b, draft.prompt)
+        pairs.append(Pair(len(pairs) + 1, draft.prompt, _store(study, a), _store(study, b)))
+        if len(sources) < checks:
+            kept = (a, b)[len(sources) % 2]  # neither side's pictures are in all checks
+            sources.append(Draft(draft.prompt, kept, scrambled(kept, len(sources))))
+    require(len(pairs) > 0, "pairs", 0, "at least 1")
+    require(0 <= checks <= len(pairs), "checks", checks, f"in 0 … {len(pairs)}, one a pair at most")
+    for source in sources:
+        a, b = _store(study, source.a), _store(study, source.b)
+        pairs.append(Pair(len(pairs) + 1, source.prompt, a, b, check=True))
+    lines = "".join(json.dumps(asdict(pair)) + "\n" for pair in pairs)
+    write_atomically(study.pairs_file, lines.encode())
+
+
+def _store(study: StudyFolder, image: Image.Image) -> str:
+    """Write a picture under a random name, which is returned."""
+    name = f"{secrets.token_hex(16)}.png"
+    write_atomically(study.path / "pictures" / name, bare_png(image))
+    return name

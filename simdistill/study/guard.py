@@ -1,0 +1,122 @@
+"""What stands between the web and the study: safe headers, limits of rate and size, and seals on forms."""
+
+import hashlib
+import hmac
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; img-src 'self'; style-src 'self'; script-src 'self'; "
+    "form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
+    "Cache-Control": "no-store",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    "Referrer-Policy": "same-origin",  # no-referrer would hide from us, too, where forms come from
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+"""Of every answer that does not say otherwise."""
+LARGEST_FORM = 10_000  # bytes
+REMEMBERED = 10_000  # keys whose rate is known
+
+
+class Rate:
+    """At most `burst` events at once by each key, and `per_second` in the long run (a token bucket)."""
+
+    def __init__(self, burst: float, per_second: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._burst, self._per_second, self._clock = burst, per_second, clock
+        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def allows(self, key: str) -> bool:
+        """Whether one more event by that key is within the rate; if it is, it counts."""
+        with self._lock:
+            time = self._clock()
+            left, since = self._left.pop(key, (self._burst, time))
+            left = min(self._burst, left + (time - since) * self._per_second)
+            self._left[key] = (left - 1 if left >= 1 else left, time)
+            if len(self._left) > REMEMBERED:
+                self._left.popitem(last=False)
+            return left >= 1
+
+
+class Guard:
+    """An application with `HEADERS` on every answer and a limit to each address's requests.
+
+    Addresses are in memory only, and nowhere written down.
+    """
+
+    def __init__(self, application: ASGIApp, rate: Rate) -> None:
+        self._application, self._rate = application, rate
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, as ASGI asks."""
+        if scope["type"] != "http":
+            return await self._application(scope, receive, send)
+
+        async def send_safely(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        if self._rate.allows(address(scope)):
+            return await self._application(scope, receive, send_safely)
+        response = PlainTextResponse("Too many requests: wait a moment.", 429, {"Retry-After": "5"})
+        return await response(scope, receive, send_safely)
+
+
+class Seals:
+    """Seals for forms, which nobody can make who has not the study's `secret`: a form counts only with its own."""
+
+    def __init__(self, secret: str) -> None:
+        self._key = hashlib.sha256(b"seals of " + secret.encode()).digest()
+
+    def seal(self, who: str) -> str:
+        """The seal on the forms of a participant's token, or on the owner's."""
+        return hmac.new(self._key, who.encode(), hashlib.sha256).hexdigest()
+
+    def holds(self, who: str, seal: str) -> bool:
+        """Whether that is the seal, in a time that tells nothing."""
+        return same(self.seal(who), seal)
+
+
+def same(expected: str, given: str) -> bool:
+    """Whether two secrets are equal, in a time that tells nothing."""
+    return hmac.compare_digest(expected.encode(), given.encode())
+
+
+def address(scope: Scope) -> str:
+    """Where a request comes from."""
+    client: Any = scope.get("client")
+    return client[0] if client else ""
+
+
+async def sent_fields(request: Request) -> dict[str, str]:
+    """The fields of a form that a page of this site sent; `HTTPException` for other sites', files and large ones."""
+    origin = request.headers.get("origin")
+    if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
+        raise HTTPException(403, "This form came from another site.")
+    if request.headers.get("content-type", "").partition(";")[0].strip() != "application/x-www-form-urlencoded":
+        raise HTTPException(415, "Only plain forms are taken.")
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > LARGEST_FORM:
+            raise HTTPException(413, "This form is too large.")
+    try:
+        return dict(parse_qsl(body.decode("ascii"), strict_parsing=bool(body), max_num_fields=20))
+    except ValueError as error:
+        raise HTTPException(400, "This form cannot be read.") from error

@@ -1,0 +1,1 @@
+"""The migrations, each in a file, in the order of their numbers."""

@@ -1,0 +1,84 @@
+"""What the owner of a study does: review its pairs, and read the votes as a table."""
+
+from collections.abc import Mapping
+
+import polars as pl
+import sqlalchemy as sa
+from sqlalchemy.orm import lazyload
+
+from simdistill.study.database import Database, now
+from simdistill.study.folder import StudyFolder
+from simdistill.study.tables import Participant, Presentation, Review, Vote
+from simdistill.validation import require
+
+COLUMNS: dict[str, type[pl.DataType]] = {
+    "participant": pl.Int64,
+    "place": pl.Int64,
+    "pair": pl.Int64,
+    "prompt": pl.String,
+    "check": pl.Boolean,
+    "repetition": pl.Int64,
+    "question": pl.String,
+    "left": pl.String,
+    "choice": pl.String,
+    "winner": pl.String,
+    "seconds": pl.Float64,
+    "at": pl.Datetime,
+}
+"""Of the table of votes. `left` is the side that stood left, `winner` that which was chosen, or tie."""
+
+
+class Owner:
+    """The owner's side of a study."""
+
+    def __init__(self, folder: StudyFolder, database: Database) -> None:
+        self._database = database
+        self._pairs = {pair.number: pair for pair in folder.pairs}
+
+    def reviews(self) -> Mapping[int, bool]:
+        """Whether the pairs that were reviewed are kept, by their numbers."""
+        with self._database.session() as session:
+            return {review.pair: review.kept for review in session.scalars(sa.select(Review))}
+
+    def review(self, pair: int, kept: bool) -> None:
+        """Keep or drop a pair, from now on; `ValueError` if there is none of that number."""
+        require(pair in self._pairs, "pair", pair, f"in 1 … {len(self._pairs)}")
+        with self._database.session() as session:
+            session.merge(Review(pair=pair, kept=kept, at=now()))
+
+    def participants(self) -> int:
+        """How many people take part."""
+        with self._database.session() as session:
+            return session.scalar(sa.select(sa.func.count()).select_from(Participant)) or 0
+
+    def votes(self) -> pl.DataFrame:
+        """All votes of pairs that were not dropped, a row each, with the `COLUMNS`."""
+        dropped = [pair for pair, kept in self.reviews().items() if not kept]
+        with self._database.session() as session:
+            joined = session.execute(
+                sa.select(Presentation, Vote)
+                .join(Presentation.votes)
+                .where(Presentation.pair.not_in(dropped))
+                .order_by(Vote.participant_id, Vote.place, Vote.question)
+                .options(lazyload(Presentation.votes))
+            ).all()
+            rows = [self._row(presentation, vote) for presentation, vote in joined]
+        return pl.DataFrame(rows, schema=COLUMNS, orient="row")
+
+    def _row(self, one: Presentation, vote: Vote) -> dict[str, object]:
+        pair = self._pairs[one.pair]
+        sides = {"left": one.left, "right": "b" if one.left == "a" else "a", "tie": "tie"}
+        return {
+            "participant": one.participant_id,
+            "place": one.place,
+            "pair": one.pair,
+            "prompt": pair.prompt,
+            "check": pair.check,
+            "repetition": one.repetition,
+            "question": vote.question,
+            "left": one.left,
+            "choice": vote.choice,
+            "winner": sides[vote.choice],
+            "seconds": vote.seconds,
+            "at": vote.at,
+        }

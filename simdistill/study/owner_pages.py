@@ -1,0 +1,101 @@
+"""The owner's pages, behind the study's token: review the pairs, see the results, take the votes away."""
+
+import io
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from simdistill.study.bars import bars
+from simdistill.study.folder import StudyFolder
+from simdistill.study.guard import Rate, Seals, address, same
+from simdistill.study.owner import Owner
+from simdistill.study.pages import Fields, form, page, set_cookie, to
+from simdistill.study.results import tell
+
+COOKIE = "owner"
+TRIES = (10, 1 / 60)  # of the token by one address: at once, and a second in the long run
+
+
+class OwnerPages:
+    """Their routes. The owner is whoever's cookie has the seal that the token is exchanged for."""
+
+    def __init__(self, folder: StudyFolder, owner: Owner, seals: Seals) -> None:
+        self._folder, self._owner, self._seals = folder, owner, seals
+        self._tries = Rate(*TRIES)
+        self.routes = [
+            Route("/owner", self._review),
+            form("/owner/enter", seals, lambda request: "enter", self._enter),
+            form("/owner/pair/{number:int}", seals, self._owner_of, self._decide),
+            Route("/owner/results", self._results),
+            Route("/owner/bars.png", self._bars),
+            Route("/owner/votes.csv", self._csv),
+            Route("/owner/votes.parquet", self._parquet),
+        ]
+
+    def _owner_of(self, request: Request) -> str:
+        """Whose form it is: the owner's, or nobody's."""
+        return "owner" if same(self._seals.seal("owner's cookie"), request.cookies.get(COOKIE, "")) else ""
+
+    def _review(self, request: Request) -> Response:
+        token = request.query_params.get("token")
+        if token is not None:  # the link that `serve` prints
+            return self._enter(request, {"token": token})
+        if not self._owner_of(request):
+            return page("enter", 401, seal=self._seals.seal("enter"))
+        reviews = self._owner.reviews()
+        return page(
+            "review",
+            seal=self._seals.seal("owner"),
+            pairs=self._folder.pairs,
+            reviews=reviews,
+            waiting=[pair.number for pair in self._folder.pairs if pair.number not in reviews],
+            participants=self._owner.participants(),
+            settings=self._folder.settings,
+        )
+
+    def _enter(self, request: Request, fields: Fields) -> Response:
+        if not self._tries.allows(address(request.scope)):
+            raise HTTPException(429, "Too many tries: wait a minute.")
+        if not same(self._folder.token, fields.get("token", "").strip()):
+            raise HTTPException(403, "This is not the owner's token; it is in owner.token in the study's folder.")
+        response = to("/owner")
+        set_cookie(response, request, COOKIE, self._seals.seal("owner's cookie"))
+        return response
+
+    def _decide(self, request: Request, fields: Fields) -> Response:
+        number, kept = request.path_params["number"], fields.get("kept")
+        if kept not in ("yes", "no"):
+            raise HTTPException(400, "Keep the pair, or drop it.")
+        try:
+            self._owner.review(number, kept == "yes")
+        except ValueError as error:
+            raise HTTPException(404, "There is no such pair.") from error
+        return to(f"/owner#pair-{number}")
+
+    def _results(self, request: Request) -> Response:
+        self._only_owner(request)
+        return page("results", title="Results", results=tell(self._owner.votes(), self._folder.settings))
+
+    def _bars(self, request: Request) -> Response:
+        self._only_owner(request)
+        return Response(bars(tell(self._owner.votes(), self._folder.settings)), media_type="image/png")
+
+    def _csv(self, request: Request) -> Response:
+        self._only_owner(request)
+        return _file(self._owner.votes().write_csv().encode(), "text/csv", "votes.csv")
+
+    def _parquet(self, request: Request) -> Response:
+        self._only_owner(request)
+        buffer = io.BytesIO()
+        self._owner.votes().write_parquet(buffer)
+        return _file(buffer.getvalue(), "application/vnd.apache.parquet", "votes.parquet")
+
+    def _only_owner(self, request: Request) -> None:
+        if not self._owner_of(request):
+            raise HTTPException(403, "This page is the owner's: enter by /owner first.")
+
+
+def _file(content: bytes, kind: str, name: str) -> Response:
+    return Response(content, media_type=kind, headers={"Content-Disposition": f'attachment; filename="{name}"'})

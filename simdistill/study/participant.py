@@ -1,0 +1,155 @@
+"""The participants' pages: consent, pair after pair, thanks; going on elsewhere, and withdrawing."""
+
+import re
+import secrets
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from simdistill.study.ballot import Ballot, Progress
+from simdistill.study.folder import StudyFolder
+from simdistill.study.guard import Rate, Seals, address
+from simdistill.study.pages import Fields, form, page, set_cookie, to
+from simdistill.study.pictures import SMALL
+from simdistill.study.settings import QUESTIONS
+
+COOKIE = "participant"
+TOKEN = re.compile(r"[A-Za-z0-9_-]{32}")
+JOINS = (400, 1.0)  # people who join from one address: at once, and a second in the long run
+
+
+class ParticipantPages:
+    """Their routes. A participant is whoever's cookie has the token; the token of their personal link becomes one."""
+
+    def __init__(self, folder: StudyFolder, ballot: Ballot, seals: Seals) -> None:
+        self._folder, self._settings, self._ballot, self._seals = folder, folder.settings, ballot, seals
+        self._joins = Rate(*JOINS)
+        width = int.from_bytes(folder.picture(folder.pairs[0].a)[16:20], "big")  # of a PNG's first chunk
+        self._small = width < SMALL
+        self.routes = [
+            Route("/", self._welcome),
+            form("/join", seals, _token, self._join),
+            Route("/pair/{place:int}", self._pair),
+            form("/pair/{place:int}", seals, _token, self._vote),
+            Route("/thanks", self._thanks),
+            Route("/me", self._me),
+            Route("/resume/{token}", self._resume),
+            form("/forget", seals, _token, self._forget),
+            Route("/picture/{name}", self._picture),
+        ]
+
+    def _welcome(self, request: Request) -> Response:
+        token, progress = self._who(request)
+        return to(_following(progress)) if progress else self._consent(request, token)
+
+    def _consent(self, request: Request, token: str, wrong: str = "") -> Response:
+        token, pairs = token or secrets.token_urlsafe(24), self._ballot.offered()
+        if not pairs:
+            return self._page("thanks", token, last=None)
+        values = {"pairs": pairs, "wrong": wrong, "questions": self._questions}
+        response = self._page("welcome", token, 400 if wrong else 200, **values)
+        set_cookie(response, request, COOKIE, token)
+        return response
+
+    def _join(self, request: Request, fields: Fields) -> Response:
+        token = _token(request)
+        if fields.get("consent") != "yes":
+            return self._consent(request, token, "Tick the box if you agree to take part.")
+        if self._ballot.progress(token) is None and not self._joins.allows(address(request.scope)):
+            raise HTTPException(429, "Too many people join at once: try again in a minute.")
+        self._ballot.join(token)
+        return to("/")
+
+    def _pair(self, request: Request) -> Response:
+        return self._shown(request, request.path_params["place"])
+
+    def _shown(self, request: Request, place: int, wrong: str = "") -> Response:
+        token, progress = self._who(request)
+        shown = self._ballot.show(token, place) if progress else None
+        if progress is None or shown is None:
+            return to("/")
+        before = [one for one in progress.places if one < place]
+        after = [one for one in progress.places if one > place and place not in progress.open]
+        values = {
+            "shown": shown,
+            "questions": self._questions,
+            "tie": self._settings.tie,
+            "before": before[-1] if before else None,
+            "after": after[0] if after else None,
+            "answered": len(progress.places) - len(progress.open),
+            "small": self._small,
+            "wrong": wrong,
+        }
+        return self._page("pair", token, 400 if wrong else 200, **values)
+
+    def _vote(self, request: Request, fields: Fields) -> Response:
+        place = request.path_params["place"]
+        answers = {question: fields[question] for question in self._settings.asked if question in fields}
+        try:
+            stored = self._ballot.vote(_token(request), place, answers)
+        except ValueError:
+            return self._shown(request, place, "Please answer each question.")
+        progress = self._ballot.progress(_token(request)) if stored else None
+        return to(f"/pair/{place}") if progress is None else to(_following(progress, place))
+
+    def _thanks(self, request: Request) -> Response:
+        token, progress = self._who(request)
+        if progress is None or progress.open:
+            return to("/")
+        return self._page("thanks", token, last=progress.places[-1] if progress.places else None)
+
+    def _me(self, request: Request) -> Response:
+        token, progress = self._who(request)
+        if progress is None:
+            return to("/")
+        link = str(request.url.replace(path=f"/resume/{token}", query=""))
+        return self._page("me", token, link=link, answered=len(progress.places) - len(progress.open))
+
+    def _resume(self, request: Request) -> Response:
+        token = request.path_params["token"]
+        if not TOKEN.fullmatch(token) or self._ballot.progress(token) is None:
+            raise HTTPException(404, "Nobody takes part by this link.")
+        response = to("/")
+        set_cookie(response, request, COOKIE, token)
+        return response
+
+    def _forget(self, request: Request, fields: Fields) -> Response:
+        self._ballot.forget(_token(request))
+        response = self._page("forgotten", "")
+        response.delete_cookie(COOKIE)
+        return response
+
+    def _picture(self, request: Request) -> Response:
+        try:
+            content = self._folder.picture(request.path_params["name"])
+        except KeyError as error:
+            raise HTTPException(404, "There is no such picture.") from error
+        # neither a date nor a tag: those of one side's files would be alike
+        return Response(content, media_type="image/png", headers={"Cache-Control": "private, max-age=86400, immutable"})
+
+    @property
+    def _questions(self) -> dict[str, str]:
+        return {name: QUESTIONS[name] for name in self._settings.asked}
+
+    def _who(self, request: Request) -> tuple[str, Progress | None]:
+        """The token, "" if there is none, and how far its participant is, if it has one."""
+        token = _token(request)
+        return token, self._ballot.progress(token) if token else None
+
+    def _page(self, name: str, token: str, status: int = 200, **values: object) -> Response:
+        seal = self._seals.seal(token)
+        return page(name, status, title=self._settings.title, contact=self._settings.contact, seal=seal, **values)
+
+
+def _token(request: Request) -> str:
+    """The token in a request's cookie, "" if it has none of the right form."""
+    token = request.cookies.get(COOKIE, "")
+    return token if TOKEN.fullmatch(token) else ""
+
+
+def _following(progress: Progress, place: int = 0) -> str:
+    """The page after that of a place: the next pair without an answer, the first one, or the thanks."""
+    later = [one for one in progress.open if one > place] or progress.open
+    return f"/pair/{later[0]}" if later else "/thanks"

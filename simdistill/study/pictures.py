@@ -1,0 +1,48 @@
+"""Pictures that tell nothing but what is to be seen: equal in size and format, without metadata."""
+
+import io
+import random
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from simdistill.validation import require
+
+LARGEST_FILE = 2**26  # bytes
+SMALL = 128  # pixels a side below which pictures are enlarged with sharp edges
+SHAPES = 0.02  # by how much of themselves two pictures' ratios of width to height may differ
+
+
+def read_picture(path: Path) -> Image.Image:
+    """The picture in a file, upright, in colour; `ValueError` if it is none, damaged or of over 64 MiB."""
+    require(path.stat().st_size <= LARGEST_FILE, f"{path}: bytes", path.stat().st_size, f"at most {LARGEST_FILE}")
+    try:
+        with Image.open(path) as image:
+            return ImageOps.exif_transpose(image).convert("RGB")
+    except (Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
+        raise ValueError(f"{path}: cannot be decoded as an image ({error})") from error
+
+
+def equal_sizes(a: Image.Image, b: Image.Image, name: str) -> tuple[Image.Image, Image.Image]:
+    """Both pictures at the size of the smaller one; `ValueError` if they are of different shapes."""
+    ratio = (a.width * b.height) / (b.width * a.height)
+    require(abs(ratio - 1) <= SHAPES, f"{name}: sizes", (a.size, b.size), "of one ratio of width to height")
+    size = min(a.size, b.size)
+    resized = [one if one.size == size else one.resize(size, Image.Resampling.LANCZOS) for one in (a, b)]
+    return resized[0], resized[1]
+
+
+def bare_png(image: Image.Image) -> bytes:
+    """The pixels as a PNG of 8-bit colours and nothing else: whatever the file was, this does not tell."""
+    buffer = io.BytesIO()
+    Image.fromarray(np.asarray(image.convert("RGB"))).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def scrambled(image: Image.Image, seed: int) -> Image.Image:
+    """The same pixels in random order, which nobody prefers: for attention checks."""
+    pixels = np.asarray(image.convert("RGB"))
+    order = list(range(pixels.shape[0] * pixels.shape[1]))
+    random.Random(seed).shuffle(order)
+    return Image.fromarray(pixels.reshape(-1, 3)[order].reshape(pixels.shape))

@@ -1,0 +1,103 @@
+"""Votes of people who are not there: to rehearse a study, and to plan how many participants it needs."""
+
+import random
+from dataclasses import dataclass
+from datetime import timedelta
+from math import log
+
+import numpy as np
+
+from simdistill.study.ballot import arranged
+from simdistill.study.database import Database, now
+from simdistill.study.estimates import Counts, bootstrap
+from simdistill.study.folder import StudyFolder
+from simdistill.study.settings import Choice, Side
+from simdistill.study.tables import Participant, Vote
+from simdistill.validation import require
+
+CERTAIN = 20.0  # log-odds of a real picture against noise
+PLANNED = 400  # bootstrap replicates of each study that is planned with
+
+
+@dataclass(frozen=True)
+class Truth:
+    """How simulated people choose: log-odds of side a = logit(preference) + participant's + prompt's + position's.
+
+    The participant's and the prompt's part are normal with those deviations; `position` is added if a stands left, and
+    taken off if right, half of it each. `tie` is how often they see no difference, `lapse` how often they do not look.
+    """
+
+    preference: float = 0.6
+    participants_deviation: float = 0.5
+    prompts_deviation: float = 0.5
+    position: float = 0.0
+    tie: float = 0.0
+    lapse: float = 0.0
+
+    def __post_init__(self) -> None:
+        require(0 < self.preference < 1, "preference", self.preference, "above 0 and below 1")
+        for name in ("participants_deviation", "prompts_deviation"):
+            require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
+        for name in ("tie", "lapse"):
+            require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "in 0 … 1")
+
+
+def simulate(folder: StudyFolder, database: Database, participants: int, truth: Truth, seed: int = 0) -> None:
+    """Add votes of so many simulated participants, each of whom answers everything."""
+    require(participants >= 1, "participants", participants, "at least 1")
+    rng, draws = random.Random(seed), np.random.default_rng(seed)
+    pairs = {pair.number: pair for pair in folder.pairs}
+    prompts = {pair.prompt: draws.normal(0, truth.prompts_deviation) for pair in folder.pairs}
+    settings = folder.settings
+    with database.session() as session:
+        for _ in range(participants):
+            own = draws.normal(0, truth.participants_deviation)
+            order = arranged(folder.pairs, settings.repeats, rng)
+            time = now()
+            for one in order:
+                pair = pairs[one.pair]
+                odds = CERTAIN if pair.check else _logit(truth.preference) + own + prompts[pair.prompt]
+                tie = 0.0 if pair.check or not settings.tie else truth.tie
+                one.shown = time
+                seconds = float(draws.lognormal(1.5, 0.5))
+                time += timedelta(seconds=seconds)
+                one.votes = [
+                    Vote(question=name, choice=_choice(truth, odds, one.left, tie, draws), at=time, seconds=seconds)
+                    for name in settings.asked
+                ]
+            session.add(Participant(digest=f"{rng.getrandbits(256):064x}", consented=now(), presentations=order))
+
+
+def power(truth: Truth, participants: int, prompts: int, studies: int = 200, seed: int = 0) -> float:
+    """In how many of so many simulated studies the bootstrap's interval leaves out one half, as a share."""
+    draws = np.random.default_rng(seed)
+    found = 0
+    for k in range(studies):
+        interval = bootstrap(*_table(truth, participants, prompts, draws), replicates=PLANNED, seed=k)
+        found += interval is not None and not interval[0] <= 0.5 <= interval[1]
+    return found / studies
+
+
+def _table(truth: Truth, participants: int, prompts: int, draws: np.random.Generator) -> tuple[Counts, Counts]:
+    """Wins and votes `[participants, prompts]` of one study."""
+    people = draws.normal(0, truth.participants_deviation, (participants, 1))
+    texts = draws.normal(0, truth.prompts_deviation, (1, prompts))
+    sides = draws.choice([-0.5, 0.5], (participants, prompts))
+    odds = _logit(truth.preference) + people + texts + truth.position * sides
+    chance = truth.lapse / 2 + (1 - truth.lapse) / (1 + np.exp(-odds))
+    votes = (draws.random(chance.shape) >= truth.tie).astype(float)
+    return votes * (draws.random(chance.shape) < chance), votes
+
+
+def _choice(truth: Truth, odds: float, left: Side, tie: float, draws: np.random.Generator) -> Choice:
+    """The answer to a pair whose side a has those log-odds."""
+    if draws.random() < tie:
+        return "tie"
+    odds += truth.position * (0.5 if left == "a" else -0.5)
+    chance = 0.5 if draws.random() < truth.lapse else 1 / (1 + np.exp(-odds))
+    a_wins = draws.random() < chance
+    return "left" if a_wins == (left == "a") else "right"
+
+
+def _logit(chance: float) -> float:
+    return log(chance / (1 - chance))

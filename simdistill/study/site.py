@@ -1,0 +1,80 @@
+"""The study as a web site: all pages behind one guard, and the server that serves them."""
+
+import sys
+from contextlib import suppress
+from importlib.resources import files
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from simdistill.evaluation.report import templates
+from simdistill.study.ballot import Ballot
+from simdistill.study.database import Database
+from simdistill.study.folder import StudyFolder
+from simdistill.study.guard import Guard, Rate, Seals
+from simdistill.study.owner import Owner
+from simdistill.study.owner_pages import OwnerPages
+from simdistill.study.pages import page
+from simdistill.study.participant import ParticipantPages
+from simdistill.validation import require
+
+REQUESTS = (4000, 200.0)  # by one address: at once, and a second in the long run; a laboratory may share an address
+
+LASTING = {"Cache-Control": "max-age=3600"}
+
+
+def serve_study(folder: StudyFolder, database: Database, host: str = "127.0.0.1", port: int = 8767) -> None:
+    """Serve the study until Ctrl-C, and say on stderr where; `ValueError` if the address cannot be had."""
+    require(0 < port < 2**16, "--port", port, "in 1 … 65535")
+    config = uvicorn.Config(application(folder, database), host, port, log_level="error", server_header=False)
+    print(f"participants: http://{host}:{port}/ (Ctrl-C ends it; every vote is kept)", file=sys.stderr)
+    print(f"owner: http://{host}:{port}/owner?token={folder.token}", file=sys.stderr)
+    try:
+        with suppress(KeyboardInterrupt):
+            uvicorn.Server(config).run()
+    except SystemExit as error:  # uvicorn has said why
+        raise ValueError(f"--host = {host!r}, --port = {port}: cannot be listened on; give another port") from error
+
+
+def application(folder: StudyFolder, database: Database) -> ASGIApp:
+    """The study as an ASGI application."""
+    seals = Seals(folder.token)
+    participants = ParticipantPages(folder, Ballot(folder, database), seals)
+    owner = OwnerPages(folder, Owner(folder, database), seals)
+    shared = [Route("/study.css", _style), Route("/keys.js", _script), Route("/favicon.ico", _no_icon)]
+    site = Starlette(
+        routes=[*participants.routes, *owner.routes, *shared],
+        exception_handlers={HTTPException: _refused, Exception: _failed},
+    )
+    return Guard(site, Rate(*REQUESTS))
+
+
+def _style(_: Request) -> Response:
+    template = templates("simdistill.study").get_template("study.css.jinja")
+    return Response(template.render(level_colours={"light": [], "dark": []}), media_type="text/css", headers=LASTING)
+
+
+def _script(_: Request) -> Response:
+    script = (files("simdistill.study") / "keys.js").read_text(encoding="utf-8")
+    return Response(script, media_type="text/javascript", headers=LASTING)
+
+
+def _no_icon(_: Request) -> Response:
+    return Response(status_code=204, headers=LASTING)
+
+
+def _refused(request: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    says = error.detail if isinstance(error, HTTPException) else ""
+    return page("refused", status, says="There is no such page." if says == "Not Found" else says)
+
+
+def _failed(request: Request, error: Exception) -> Response:
+    return page(
+        "refused", 500, says="Something went wrong here. Nothing that was answered is lost: load the page again."
+    )

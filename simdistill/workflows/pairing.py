@@ -1,0 +1,163 @@
+"""A study's pairs: what two models draw for the same prompts from the same seeds, or pictures in two folders."""
+
+import re
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import torch
+from PIL import Image
+
+from simdistill.data.images import SUFFIXES
+from simdistill.data.listings import CAPTIONS, listed_captions
+from simdistill.data.prompts import BUNDLED, read_prompts
+from simdistill.evaluation.quality import draw, teacher_sampler
+from simdistill.recipes import Recipe
+from simdistill.runs import RunFolder
+from simdistill.study.folder import Draft
+from simdistill.study.pictures import read_picture
+from simdistill.teachers.encoders import load_encoder
+from simdistill.teachers.teacher import Teacher, load_teacher
+from simdistill.validation import require
+from simdistill.workflows.measuring import STUDENTS, Device, load_generator, quiet, recipe_of, teacher_of
+
+Player: TypeAlias = Literal["student", "teacher"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where one side's pictures come from: a run, a shipped student or a folder of pictures, and of models whose."""
+
+    place: str
+    player: Player = "student"
+
+    @classmethod
+    def named(cls, text: str) -> "Source":
+        """The source that is written teacher:runs/x, student:runs/x, or runs/x for the student; folders as they are."""
+        player, colon, place = text.partition(":")
+        if colon and player in ("student", "teacher"):
+            return cls(place, "teacher" if player == "teacher" else "student")
+        return cls(text)
+
+    @property
+    def shipped(self) -> bool:
+        """Whether it is a student that comes with the package, or its teacher."""
+        return self.place in STUDENTS and not Path(self.place).exists()
+
+    @property
+    def draws(self) -> bool:
+        """Whether it is a model, and not a folder of pictures."""
+        return self.shipped or (Path(self.place) / "config.toml").is_file()
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to make pairs of: each of the `prompts`, which `read_prompts` reads, `each` times, from `seed` on.
+
+    Models that know classes are given a prompt a class, in the order of the labels; without any they are "class 0", ….
+    """
+
+    prompts: Path | None = None
+    column: str = ""
+    each: int = 1
+    seed: int = 0
+    device: Device = "cpu"
+
+    def __post_init__(self) -> None:
+        require(self.each >= 1, "each", self.each, "at least 1")
+
+    def texts(self) -> list[str] | None:
+        """The prompts, if any are named."""
+        return None if self.prompts is None else read_prompts(self.prompts, self.column)
+
+
+def draft_pairs(a: Source, b: Source, wanted: Wanted) -> list[Draft]:
+    """The pairs of two sources, of which models start from the same noise.
+
+    Two folders are matched by their files' names without the endings; their prompts are in the order of the names, or
+    in a `metadata.jsonl` of the first. A folder beside a model has a picture for each of the model's, in that order.
+
+    Raises `ValueError` if a source is none, takes neither prompts nor labels, or has not the pictures it should have.
+    """
+    for source in (a, b):
+        require(source.draws or Path(source.place).is_dir(), "--a, --b", source.place, "a run, or a folder of pictures")
+    if not (a.draws or b.draws):
+        return _matched(Path(a.place), Path(b.place), wanted)
+    texts, pictures = wanted.texts(), {source: _drawn(source, wanted) for source in (a, b) if source.draws}
+    if texts is None:
+        first = a if a.draws else b
+        known = _teacher(first)[0]
+        require(known.text is None, "--prompts", "", f"given: {first.place} draws from prompts")
+        bundled = first.place if first.shipped and first.place in BUNDLED else ""
+        texts = read_prompts(Path(bundled)) if bundled else [f"class {label}" for label in range(known.classes)]
+    texts = texts * wanted.each
+    for source in (a, b):
+        if not source.draws:
+            pictures[source] = [read_picture(file) for file in _files(Path(source.place)).values()]
+        count = len(pictures[source])
+        require(count == len(texts), f"{source.place}: pictures", count, f"{len(texts)}, one for each prompt")
+    return [Draft(*row) for row in zip(texts, pictures[a], pictures[b], strict=True)]
+
+
+def _matched(a: Path, b: Path, wanted: Wanted) -> list[Draft]:
+    left, right = _files(a), _files(b)
+    alone = sorted(left.keys() ^ right.keys())
+    require(not alone, "names in only one of the folders", alone[:5], "none: pictures are matched by their names")
+    require(wanted.each == 1, "--each", wanted.each, "1 for folders of pictures")
+    texts, listing = wanted.texts(), a / CAPTIONS
+    if texts is None and listing.is_file():
+        texts = listed_captions(a, [file.name for file in left.values()], listing.read_bytes())
+    if texts is None:
+        raise ValueError(f"--prompts = '': must be given: {a} has no {CAPTIONS} that says what its pictures show")
+    require(len(texts) == len(left), f"{a}: pictures", len(left), f"{len(texts)}, one for each prompt")
+    return [
+        Draft(text, read_picture(left[name]), read_picture(right[name])) for text, name in zip(texts, left, strict=True)
+    ]
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    """The pictures in a folder by name without ending, 2.png before 10.png."""
+    files = sorted((file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES), key=_place)
+    found = {file.stem: file for file in files}
+    require(len(found) == len(files) > 0, f"{folder}: pictures", len(files), "at least one, of different names")
+    return found
+
+
+def _place(file: Path) -> list[tuple[int, str]]:
+    """By which names are in the order of the numbers in them."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", file.stem) if part]
+
+
+def _teacher(source: Source) -> tuple[Teacher, Recipe]:
+    """The teacher of a run or of a shipped student, and the recipe."""
+    if source.shipped:
+        return load_teacher(source.place), Recipe()
+    run = RunFolder.open(Path(source.place))
+    return teacher_of(run), recipe_of(run)
+
+
+def _drawn(source: Source, wanted: Wanted) -> list[Image.Image]:
+    """What a model draws, picture k from the seed `seed` + k, for the k-th prompt or class, which come in turn."""
+    (teacher, recipe), texts = _teacher(source), wanted.texts()
+    if teacher.text is None:
+        require(teacher.classes > 0, source.place, "unconditional", "a model that takes prompts or class labels")
+        count = teacher.classes if texts is None else len(texts)
+        require(count == teacher.classes, "prompts", count, f"{teacher.classes}, one for each class of {source.place}")
+    else:
+        encoder = load_encoder(teacher.encoder, wanted.device, tokens=teacher.text.tokens)
+        require(texts is not None, "--prompts", "", f"given: {source.place} draws from prompts")
+        teacher = replace(teacher, prompts=encoder(texts or []), null=encoder.empty())
+        count = len(texts or [])
+    teacher = teacher.prepared(replace(recipe, prompts=""))
+    teacher.check(wanted.device)
+    if source.player == "teacher":
+        sampler = teacher_sampler(teacher)
+    else:
+        sampler = quiet(load_generator(source.place, teacher)[0].to(wanted.device), teacher)
+    seeds = range(wanted.seed, wanted.seed + count * wanted.each)
+    rows = torch.tensor([*chain(*[range(count)] * wanted.each)])
+    pictures = teacher.pictured(draw(sampler, seeds, teacher.shape, rows, wanted.device), wanted.device)
+    require(pictures.ndim == 4 and pictures.shape[1] in (1, 3), source.place, "no pictures", "a model of pictures")
+    pixels = ((pictures.clamp(-1, 1) + 1) * 127.5).round().byte().expand(-1, 3, -1, -1)
+    return [Image.fromarray(one.permute(1, 2, 0).contiguous().numpy()) for one in pixels]

@@ -1,0 +1,198 @@
+"""What participants do: orders by chance, votes that count once and can be changed, nothing left of the forgotten."""
+
+import random
+import sqlite3
+import threading
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from studies import Asked
+
+from simdistill.study import ballot
+from simdistill.study.ballot import Progress, arranged, digest
+from simdistill.study.folder import Pair
+
+
+@pytest.fixture
+def asked(tmp_path, monkeypatch):
+    return Asked(tmp_path / "study", monkeypatch)
+
+
+def rows(asked, query):
+    with sqlite3.connect(asked.folder.path / "votes.sqlite3") as connection:
+        return connection.execute(query).fetchall()
+
+
+def pairs(count, checks=0):
+    return [Pair(k, "", "", "", k > count) for k in range(1, count + checks + 1)]
+
+
+def test_orders_and_sides_are_random():
+    rng = random.Random(0)
+    orders = [arranged(pairs(4), 0, rng) for _ in range(4000)]
+    assert all([one.place for one in order] == [1, 2, 3, 4] for order in orders)
+    seen = Counter(tuple(one.pair for one in order) for order in orders)
+    assert len(seen) == 24
+    assert max(abs(count - 4000 / 24) for count in seen.values()) < 5 * (4000 / 24) ** 0.5
+    left = sum(one.left == "a" for order in orders for one in order)
+    assert abs(left - 8000) < 4 * 4000**0.5  # 16,000 coins, σ = 63
+
+
+def test_repeats_come_in_the_second_half_and_checks_once():
+    rng = random.Random(0)
+    for _ in range(200):
+        order = arranged(pairs(8, checks=2), 3, rng)
+        assert len(order) == 13
+        counts = Counter(one.pair for one in order)
+        assert sorted(counts.values()) == [1] * 7 + [2] * 3
+        assert counts[9] == counts[10] == 1
+        first = {one.pair: one.place for one in order if one.repetition == 0}
+        again = {one.pair: one.place for one in order if one.repetition == 1}
+        assert all(first[pair] <= 5 < place for pair, place in again.items())
+    assert len(arranged(pairs(3), 9, rng)) == 5  # no more than there are in the first half
+
+
+def test_a_vote_counts_once_and_can_be_changed(asked):
+    asked.ballot.join("ann")
+    asked.ballot.join("ann")  # a double click
+    assert asked.owner.participants() == 1
+    for _ in range(3):
+        assert asked.answer("ann", 1)
+    first = asked.owner.votes()
+    assert first.height == 1
+    assert asked.answer("ann", 1, "left")
+    assert asked.owner.votes().equals(first)  # nor does its time change
+    assert asked.answer("ann", 1, "right")
+    (vote,) = asked.owner.votes().rows(named=True)
+    assert vote["choice"] == "right"
+    assert asked.ballot.show("ann", 1).answers == {"overall": "right"}
+    assert asked.ballot.progress("ann") == Progress([1, 2, 3, 4], [2, 3, 4])
+
+
+def test_who_won_is_told_by_the_side(asked):
+    shown = {}
+
+    def choose(one):
+        shown[one.place] = one
+        return "left" if one.place % 2 else "right"
+
+    asked.answer_all("ann", choose)
+    files = {pair.prompt: pair for pair in asked.folder.pairs}
+    for vote in asked.owner.votes().rows(named=True):
+        one, pair = shown[vote["place"]], files[vote["prompt"]]
+        chosen = one.pictures[0 if one.place % 2 else 1]
+        assert vote["winner"] == ("a" if chosen == pair.a else "b")
+        assert vote["pair"] == pair.number
+        assert set(one.pictures) == {pair.a, pair.b}
+
+
+def test_participants_see_only_their_own(asked):
+    asked.ballot.join("ann")
+    asked.ballot.join("bob")
+    asked.answer("ann", 1)
+    assert asked.ballot.progress("bob").open == [1, 2, 3, 4]
+    assert asked.ballot.show("bob", 1).answers == {}
+    assert asked.ballot.show("eve", 1) is None
+    assert asked.ballot.progress("eve") is None
+    assert not asked.ballot.vote("eve", 1, {"overall": "left"})
+    assert asked.ballot.show("ann", 99) is None
+    assert not asked.answer("ann", 99)
+    assert not asked.ballot.vote("bob", 2, {"overall": "left"})  # was not displayed
+
+
+@pytest.mark.parametrize(
+    ("answers", "message"),
+    [
+        ({}, r"answers = \[\]: must be to all of overall"),
+        ({"overall": "tie"}, "overall = 'tie': must be one of left, right"),
+        ({"overall": "left' OR 1=1"}, "must be one of left, right"),
+        ({"overall": "left", "quality": "left"}, "must be to all of overall"),
+    ],
+)
+def test_other_answers_are_refused(asked, answers, message):
+    asked.ballot.join("ann")
+    asked.ballot.show("ann", 1)
+    with pytest.raises(ValueError, match=message):
+        asked.ballot.vote("ann", 1, answers)
+    assert asked.owner.votes().height == 0
+
+
+def test_two_questions_and_ties(tmp_path, monkeypatch):
+    asked = Asked(tmp_path / "s", monkeypatch, questions="two", tie=True)
+    asked.ballot.join("ann")
+    asked.ballot.show("ann", 1)
+    assert asked.ballot.vote("ann", 1, {"text": "tie", "quality": "left"})
+    votes = asked.owner.votes()
+    assert dict(votes.select("question", "choice").iter_rows()) == {"text": "tie", "quality": "left"}
+    assert asked.ballot.vote("ann", 1, {"text": "right", "quality": "left"})
+    assert dict(asked.owner.votes().select("question", "choice").iter_rows()) == {"text": "right", "quality": "left"}
+    assert asked.ballot.progress("ann").open == [2, 3, 4]
+
+
+def test_the_second_half_of_a_double_click_is_no_vote(asked, monkeypatch):
+    monkeypatch.setattr(ballot, "TOO_SOON", 60.0)
+    asked.ballot.join("ann")
+    assert not asked.answer("ann", 1)
+    assert asked.owner.votes().height == 0
+    monkeypatch.setattr(ballot, "TOO_SOON", 0.0)
+    assert asked.ballot.vote("ann", 1, {"overall": "left"})
+
+
+def test_forgotten_means_deleted(asked):
+    asked.answer_all("ann")
+    asked.answer_all("bob")
+    asked.ballot.forget("ann")
+    assert asked.ballot.progress("ann") is None
+    assert rows(asked, "SELECT count(*), min(participant_id) FROM votes") == [(4, 2)]
+    assert rows(asked, "SELECT count(*) FROM presentations") == [(4,)]
+    with sqlite3.connect(asked.folder.path / "votes.sqlite3") as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    assert digest("ann").encode() not in Path(asked.folder.path / "votes.sqlite3").read_bytes()
+
+
+def test_dropped_pairs_are_neither_shown_nor_counted(asked):
+    asked.answer_all("ann")
+    asked.owner.review(2, kept=False)
+    asked.owner.review(3, kept=True)
+    assert asked.owner.votes()["pair"].sort().to_list() == [1, 3, 4]
+    assert len(asked.ballot.progress("ann").places) == 3
+    asked.ballot.join("bob")
+    assert len(asked.ballot.progress("bob").places) == 3
+    asked.owner.review(2, kept=True)
+    assert asked.owner.votes().height == 4
+    with pytest.raises(ValueError, match="pair = 5: must be in 1 … 4"):
+        asked.owner.review(5, kept=True)
+
+
+def test_a_reviewed_study_shows_what_was_kept(tmp_path, monkeypatch):
+    asked = Asked(tmp_path / "s", monkeypatch, review=True)
+    asked.ballot.join("ann")
+    assert (asked.ballot.offered(), asked.ballot.progress("ann")) == (0, None)  # not open: come back later
+    asked.owner.review(4, kept=True)
+    asked.owner.review(1, kept=False)
+    asked.ballot.join("ann")
+    assert (asked.ballot.offered(), asked.ballot.progress("ann").places) == (1, [1])
+    assert asked.ballot.show("ann", 1).prompt == "prompt 3"
+
+
+def test_many_at_once(asked):
+    """Forty threads that answer and retry, over one connection to SQLite."""
+    problems = []
+
+    def take_part(name):
+        try:
+            asked.answer_all(name)
+            for place in (1, 2, 3, 4):
+                asked.answer(name, place)
+        except Exception as error:
+            problems.append(error)
+
+    threads = [threading.Thread(target=take_part, args=(f"token {k // 2}",)) for k in range(40)]  # two a participant
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert problems == []
+    assert asked.owner.participants() == 20
+    assert asked.owner.votes().height == 80

@@ -1,0 +1,137 @@
+"""What a study's votes say: every vote counted where it belongs, by hand and by command."""
+
+import io
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+from PIL import Image
+from studies import Asked, a_study
+
+from simdistill.cli import main
+from simdistill.study.bars import COLOURS, bars
+from simdistill.study.estimates import agreement
+from simdistill.study.owner import COLUMNS
+from simdistill.study.results import tell
+from simdistill.study.settings import Settings
+
+
+def table(rows):
+    """Votes as (participant, pair, winner, left), of prompts p1, p2, …; a winner in capitals is of a check."""
+    return pl.DataFrame(
+        [
+            {
+                "participant": participant,
+                "place": place,
+                "pair": pair,
+                "prompt": f"p{pair}",
+                "check": winner.isupper(),
+                "repetition": repetition,
+                "question": "overall",
+                "left": left,
+                "choice": "tie" if winner == "tie" else "left" if winner.lower() == left else "right",
+                "winner": winner.lower(),
+                "seconds": float(place),
+                "at": None,
+            }
+            for place, (participant, pair, winner, left, repetition) in enumerate(rows, 1)
+        ],
+        schema=COLUMNS,
+    )
+
+
+VOTES = table(
+    [
+        (1, 1, "a", "a", 0),
+        (1, 2, "a", "b", 0),
+        (1, 3, "b", "b", 0),
+        (1, 1, "b", "a", 1),
+        (1, 9, "A", "b", 0),
+        (2, 1, "a", "b", 0),
+        (2, 2, "tie", "a", 0),
+        (2, 3, "a", "a", 0),
+        (2, 2, "tie", "a", 1),
+        (2, 9, "B", "b", 0),
+    ]
+)
+
+
+def test_every_vote_is_counted_where_it_belongs():
+    results = tell(VOTES, Settings(tie=True))
+    found = results["questions"]["overall"]
+    assert (found["votes"], found["ties"]) == (6, 1)
+    assert (found["preference"]["wins"], found["preference"]["votes"], found["preference"]["rate"]) == (4, 5, 0.8)
+    assert (found["position"]["wins"], found["position"]["votes"]) == (3, 5)
+    assert (found["consistency"]["wins"], found["consistency"]["votes"]) == (1, 2)
+    assert found["majorities"]["participants"]["wins"] == 2
+    assert (found["majorities"]["prompts"]["wins"], found["majorities"]["prompts"]["votes"]) == (2, 2)  # p3 is even
+    assert [(row["prompt"], row["a"], row["b"], row["tie"]) for row in found["by_prompt"]] == [
+        ("p1", 2, 0, 0),
+        ("p2", 1, 0, 1),
+        ("p3", 1, 1, 0),
+    ]
+    assert results["attention"] == {"checks": 2, "failed": 1, "participants": [2]}
+    assert [(row["participant"], row["failed"], row["left"], row["seconds"]) for row in results["by_participant"]] == [
+        (1, 0, 2, 2.0),
+        (2, 1, 1, 7.0),
+    ]
+    assert found["agreement"] == pytest.approx(agreement([["a", "a"], ["a", "tie"], ["b", "a"]]))
+    alone = tell(VOTES, Settings(tie=True), attentive=True)
+    assert (alone["left_out"], alone["participants"], alone["questions"]["overall"]["preference"]["wins"]) == (
+        [2],
+        1,
+        2,
+    )
+    assert json.loads(json.dumps(results))["questions"]["overall"]["bootstrap"] == list(found["bootstrap"])
+
+
+def test_no_votes_are_no_error():
+    results = tell(table([]), Settings(questions="two"))
+    assert results["participants"] == 0
+    assert results["questions"]["text"]["preference"]["rate"] is None
+    assert bars(results).startswith(b"\x89PNG")
+
+
+def test_the_bars_are_as_long_as_the_shares():
+    votes = table([(k, 1, "a" if k < 6 else "b", "a", 0) for k in range(8)])
+    image = np.asarray(Image.open(io.BytesIO(bars(tell(votes, Settings())))).convert("RGB")).astype(int)
+    lengths = {}
+    for side in ("a", "b"):
+        wanted = [int(COLOURS[side][k : k + 2], 16) for k in (1, 3, 5)]
+        lengths[side] = (np.abs(image - wanted).sum(2) < 10).sum(1).max()
+    assert lengths["a"] / lengths["b"] == pytest.approx(3, rel=0.05)
+    assert bars(tell(votes, Settings()), "pdf").startswith(b"%PDF")
+
+
+def test_rehearsal_and_results_by_command(tmp_path, monkeypatch, capsys):
+    asked = Asked(tmp_path / "s", monkeypatch, pairs=6, checks=1, repeats=2)
+    study = str(asked.folder.path)
+    assert main(["study", "simulate", study, "--participants", "8", "--preference", "0.8", "--json"]) == 0
+    simulated = json.loads(capsys.readouterr().out)
+    assert simulated["questions"]["overall"]["votes"] == 48
+    assert main(["study", "results", study, "--rehearsal", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == simulated
+    assert main(["study", "simulate", study, "--participants", "8", "--preference", "0.8", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == simulated  # anew, and not more
+    asked.answer_all("ann")
+    words = ["--votes", str(tmp_path / "v.parquet"), "--picture", str(tmp_path / "bars.svg")]
+    assert main(["study", "results", study, *words]) == 0
+    shown = capsys.readouterr().out
+    assert "student preferred to teacher: 1 participants" in shown
+    assert pl.read_parquet(tmp_path / "v.parquet").equals(asked.owner.votes())
+    assert b"<svg" in (tmp_path / "bars.svg").read_bytes()
+    assert main(["study", "simulate", study, "--power", "--json"]) == 0
+    planned = json.loads(capsys.readouterr().out)
+    assert planned["prompts"] == 6
+    assert list(planned["power"]) == ["10", "20", "30", "50", "100"]
+
+
+def test_bad_requests(tmp_path, refused):
+    study = a_study(tmp_path / "s").path
+    assert "--votes = 'x.txt': must be a .csv or .parquet" in refused("study", "results", study, "--votes", "x.txt")
+    assert "not a study's folder" in refused("study", "results", tmp_path)
+    assert "participants = 0: must be at least 1" in refused("study", "simulate", study, "--participants", "0")
+    assert "preference = 0.0: must be above 0" in refused("study", "simulate", study, "--preference", "0")
+    assert "database: cannot be opened" in refused("study", "results", study, "--database", "nonsense")
+    assert "--port = 0: must be in" in refused("study", "serve", study, "--port", "0")
