@@ -136,6 +136,7 @@ def test_more_faces_than_there_are_is_refused(data, judge):
 # --- The autoencoder --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_an_autoencoder_is_trained_for_teachers_of_latents(data, tmp_path):
     autoencoder.train(data, tmp_path / "short", iterations=1, seed=0)
     autoencoder.train(data, tmp_path / "long", iterations=25, seed=0)

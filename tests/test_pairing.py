@@ -68,6 +68,7 @@ def test_student_and_teacher_of_a_run_from_the_same_seeds(digits):
     assert np.array_equal([shown(pair.b) for pair in pairs], bytes_of(drawn))
 
 
+@pytest.mark.slow
 def test_prompts_go_through_the_teachers_own_encoder(pixart, tmp_path):
     teacher, run = load_teacher(str(pixart)), RunFolder(tmp_path / "run")
     recipe = replace(RECIPES["pixart-512"], teacher=str(pixart), teacher_levels="scheduler", teacher_guidance=3.0)

@@ -56,6 +56,7 @@ def test_the_mixed_model_finds_a_known_truth():
     assert found.prompts_deviation == pytest.approx(0.6, abs=0.2)
 
 
+@pytest.mark.slow
 def test_the_mixed_models_intervals_hold_what_they_promise():
     rng = np.random.default_rng(2)
     inside = 0

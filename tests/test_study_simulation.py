@@ -10,6 +10,7 @@ from simdistill.study.results import tell
 from simdistill.study.simulation import Truth, power, simulate
 
 
+@pytest.mark.slow
 def test_simulated_votes_have_their_truth(tmp_path):
     study = a_study(tmp_path / "s", pairs=30, checks=2, repeats=4, tie=True)
     database = Database(study.rehearsal, study.settings.identity)
