@@ -3,7 +3,6 @@
 Needs Playwright and a Chromium on the PATH.
 """
 
-import io
 import shutil
 import threading
 import time
@@ -12,10 +11,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import uvicorn
-from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 
 from simdistill.cli import main as simdistill
+from simdistill.evaluation.pictures import side_by_side
 from simdistill.study.database import Database
 from simdistill.study.folder import StudyFolder
 from simdistill.study.simulation import Truth, simulate
@@ -63,12 +62,8 @@ def _questionnaire(browser: Browser) -> None:
         page.get_by_label("I have read this").check()
         page.get_by_role("button", name="Begin").click()
         page.wait_for_url("**/pair/1")
-        shots.append(Image.open(io.BytesIO(page.screenshot())))
-    width = sum(shot.width for shot in shots) + 24
-    sheet = Image.new("RGB", (width, max(shot.height for shot in shots)), "white")
-    sheet.paste(shots[0], (0, 0))
-    sheet.paste(shots[1], (shots[0].width + 24, 0))
-    sheet.save(FOLDER / "study-pair.png", optimize=True)
+        shots.append(page.screenshot())
+    (FOLDER / "study-pair.png").write_bytes(side_by_side(*shots))
 
 
 def _owners(browser: Browser, token: str) -> None:

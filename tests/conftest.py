@@ -1,5 +1,8 @@
 """Every test runs on one thread and with each annotated shape of the package checked at run time."""
 
+import os
+import shutil
+
 import pytest
 import torch
 from beartype import BeartypeConf, beartype
@@ -96,3 +99,52 @@ def pixart(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pipelines") / "pixart"
     pipeline("PixArtAlphaPipeline", folder)
     return folder
+
+
+# ---- studies, and what looks at their pages
+
+
+@pytest.fixture
+def asked(tmp_path, monkeypatch):
+    """A study of four pairs with its database."""
+    from studies import Asked
+
+    return Asked(tmp_path / "study", monkeypatch, a="one-step", b="teacher-35")
+
+
+@pytest.fixture
+def client(asked):
+    from visitors import visitor
+
+    return visitor(asked)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Chromium: the system's, or what `playwright install chromium` brought."""
+    from playwright.sync_api import Error, sync_playwright
+
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync", "--no-first-run"]
+    with sync_playwright() as running:
+        try:
+            found = running.chromium.launch(executable_path=shutil.which("chromium"), args=flags)
+        except Error as error:
+            absent(f"no Chromium, which pip does not bring: `playwright install chromium` does ({error})")
+        yield found
+        found.close()
+
+
+@pytest.fixture(scope="session")
+def node():
+    """DiceBear's packages, fetched once by npm, which pip does not bring."""
+    from docs.faces.rendering import install
+
+    for program in ("node", "npm"):
+        if shutil.which(program) is None:
+            absent(f"no {program}, which pip does not bring: install Node.js 18 or newer (https://nodejs.org)")
+    install()
+
+
+def absent(what):
+    """A program is not on this machine: where all tests must run that is a failure, elsewhere they are left out."""
+    (pytest.fail if os.environ.get("CI") else pytest.skip)(what)

@@ -1,5 +1,7 @@
 """Small studies to be asked: pictures of noise, of which a participant is who has the token."""
 
+import sqlite3
+
 import numpy as np
 from PIL import Image
 
@@ -26,11 +28,17 @@ def a_study(path, pairs=4, checks=0, **settings):
 class Asked:
     """A study with its database, where nobody has to wait before they answer."""
 
-    def __init__(self, path, monkeypatch, pairs=4, checks=0, rng=None, **settings):
+    def __init__(self, path, monkeypatch, pairs=4, checks=0, rng=None, url="", **settings):
         monkeypatch.setattr(ballot, "TOO_SOON", 0.0)
         self.folder = a_study(path, pairs, checks, **settings)
-        self.database = Database(self.folder.database, self.folder.settings.identity)
+        self.url = url or self.folder.database
+        self.database = Database(self.url, self.folder.settings.identity)
         self.ballot, self.owner = Ballot(self.folder, self.database, rng), Owner(self.folder, self.database)
+
+    def rows(self, query):
+        """What SQLite itself finds."""
+        with sqlite3.connect(self.folder.path / "votes.sqlite3") as connection:
+            return connection.execute(query).fetchall()
 
     def answer(self, token, place, choice="left", question="overall"):
         self.ballot.show(token, place)

@@ -13,15 +13,6 @@ from simdistill.data.images import open_images
 from simdistill.data.prompts import read_prompts
 
 
-@pytest.fixture(scope="module")
-def node():
-    """DiceBear's packages, fetched once; no pip brings node and them, so without both there is nothing to draw with."""
-    try:
-        install()
-    except ValueError as error:
-        pytest.skip(str(error))
-
-
 def drawn(test):
     """By node: slow, for npm may have to fetch its packages."""
     return pytest.mark.slow(pytest.mark.usefixtures("node")(test))

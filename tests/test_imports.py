@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "simdistill"
 
 # A module, or a package with all it holds, may import from its own layer and from those above it in this list.
 LAYERS = [
-    {"validation", "files", "libraries"},
+    {"validation", "files", "libraries", "serving"},
     {"shapes", "averages", "text"},
     {"distances", "noise", "scalings"},
     {"weightings", "denoisers"},

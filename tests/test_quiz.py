@@ -3,7 +3,6 @@
 import base64
 import io
 import re
-import shutil
 
 import numpy as np
 import pytest
@@ -48,26 +47,18 @@ def test_what_cannot_be_asked(tmp_path, refused):
 
 
 @pytest.mark.slow
-def test_the_shipped_student_in_a_browser(tmp_path, monkeypatch, capsys):
-    playwright = pytest.importorskip("playwright.sync_api")
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("there is no chromium on this machine")
+def test_the_shipped_student_in_a_browser(browser, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["quiz", "fashion-mnist"]) == 0
     assert capsys.readouterr().out == "10 pairs in quiz.html\n"
-    with playwright.sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-        page = browser.new_page()
-        page.goto((tmp_path / "quiz.html").as_uri())
-        page.locator("input[value=student]").nth(0).check()
-        page.locator("input[value=student]").nth(1).check()
-        page.locator("input[value=teacher]").nth(2).check()
-        page.get_by_text("The answers", exact=True).click()
-        assert page.get_by_role("img").count() == 20
-        tree = page.context.new_cdp_session(page).send("Accessibility.getFullAXTree")["nodes"]
-        read = "".join(
-            node.get("name", {}).get("value", "") for node in tree if node["role"]["value"] == "InlineTextBox"
-        )
-        assert "2 of 10" in read  # as a screen reader has it
-        browser.close()
+    page = browser.new_page()
+    page.goto((tmp_path / "quiz.html").as_uri())
+    page.locator("input[value=student]").nth(0).check()
+    page.locator("input[value=student]").nth(1).check()
+    page.locator("input[value=teacher]").nth(2).check()
+    page.get_by_text("The answers", exact=True).click()
+    assert page.get_by_role("img").count() == 20
+    tree = page.context.new_cdp_session(page).send("Accessibility.getFullAXTree")["nodes"]
+    read = "".join(node.get("name", {}).get("value", "") for node in tree if node["role"]["value"] == "InlineTextBox")
+    assert "2 of 10" in read  # as a screen reader has it
+    page.close()

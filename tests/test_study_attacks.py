@@ -2,7 +2,7 @@
 
 import pytest
 from starlette.testclient import TestClient
-from studies import Asked, noise
+from studies import noise
 from visitors import join, seal, visitor
 
 from simdistill.study.database import Database
@@ -10,16 +10,6 @@ from simdistill.study.folder import Draft, StudyFolder
 from simdistill.study.participant import COOKIE
 from simdistill.study.settings import Settings
 from simdistill.study.site import application
-
-
-@pytest.fixture
-def asked(tmp_path, monkeypatch):
-    return Asked(tmp_path / "study", monkeypatch, a="one-step", b="teacher-35")
-
-
-@pytest.fixture
-def client(asked):
-    return visitor(asked)
 
 
 def test_every_answer_has_safe_headers(asked, client):

@@ -2,7 +2,6 @@
 
 import random
 import sqlite3
-import threading
 from collections import Counter
 from pathlib import Path
 
@@ -12,16 +11,6 @@ from studies import Asked
 from simdistill.study import ballot
 from simdistill.study.ballot import Progress, arranged, digest
 from simdistill.study.folder import Pair
-
-
-@pytest.fixture
-def asked(tmp_path, monkeypatch):
-    return Asked(tmp_path / "study", monkeypatch)
-
-
-def rows(asked, query):
-    with sqlite3.connect(asked.folder.path / "votes.sqlite3") as connection:
-        return connection.execute(query).fetchall()
 
 
 def pairs(count, checks=0):
@@ -144,8 +133,8 @@ def test_forgotten_means_deleted(asked):
     asked.answer_all("bob")
     asked.ballot.forget("ann")
     assert asked.ballot.progress("ann") is None
-    assert rows(asked, "SELECT count(*), min(participant_id) FROM votes") == [(4, 2)]
-    assert rows(asked, "SELECT count(*) FROM presentations") == [(4,)]
+    assert asked.rows("SELECT count(*), min(participant_id) FROM votes") == [(4, 2)]
+    assert asked.rows("SELECT count(*) FROM presentations") == [(4,)]
     with sqlite3.connect(asked.folder.path / "votes.sqlite3") as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     assert digest("ann").encode() not in Path(asked.folder.path / "votes.sqlite3").read_bytes()
@@ -174,25 +163,3 @@ def test_a_reviewed_study_shows_what_was_kept(tmp_path, monkeypatch):
     asked.ballot.join("ann")
     assert (asked.ballot.offered(), asked.ballot.progress("ann").places) == (1, [1])
     assert asked.ballot.show("ann", 1).prompt == "prompt 3"
-
-
-def test_many_at_once(asked):
-    """Forty threads that answer and retry, over one connection to SQLite."""
-    problems = []
-
-    def take_part(name):
-        try:
-            asked.answer_all(name)
-            for place in (1, 2, 3, 4):
-                asked.answer(name, place)
-        except Exception as error:
-            problems.append(error)
-
-    threads = [threading.Thread(target=take_part, args=(f"token {k // 2}",)) for k in range(40)]  # two a participant
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert problems == []
-    assert asked.owner.participants() == 20
-    assert asked.owner.votes().height == 80

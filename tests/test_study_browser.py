@@ -1,8 +1,7 @@
 """A questionnaire in a real browser: by mouse, by keys, on a phone, interrupted; the owner's pages; accessibility."""
 
-import shutil
-
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from served_studies import served
 from studies import a_study
 
@@ -11,20 +10,7 @@ from simdistill.study.owner import Owner
 
 pytestmark = pytest.mark.slow
 
-CHROMIUM = shutil.which("chromium")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync", "--no-first-run"]
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api")
-    if CHROMIUM is None:
-        pytest.skip("there is no chromium on this machine")
-    with playwright.sync_playwright() as running:
-        found = running.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield found
-        found.close()
 
 
 class Served:
@@ -216,8 +202,7 @@ def test_the_owners_pages(study, visit):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_everybody_can_use_it(study, two, visit, scheme):
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
-    page, found = visit(color_scheme=scheme, bypass_csp=True), {}
+    axe, page, found = Axe(), visit(color_scheme=scheme, bypass_csp=True), {}
 
     def check(name):
         found[name] = [(one["id"], one["nodes"][0]["html"]) for one in axe.run(page).response["violations"]]

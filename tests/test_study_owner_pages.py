@@ -3,21 +3,9 @@
 import io
 
 import polars as pl
-import pytest
-from studies import Asked
 from visitors import join, seal, visitor
 
 from simdistill.study import owner_pages
-
-
-@pytest.fixture
-def asked(tmp_path, monkeypatch):
-    return Asked(tmp_path / "study", monkeypatch, a="one-step", b="teacher-35")
-
-
-@pytest.fixture
-def client(asked):
-    return visitor(asked)
 
 
 def enter(client, asked):

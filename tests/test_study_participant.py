@@ -4,22 +4,11 @@ import io
 import re
 
 import numpy as np
-import pytest
 from PIL import Image
 from studies import Asked, noise
 from visitors import join, seal, visitor
 
 from simdistill.study.participant import COOKIE
-
-
-@pytest.fixture
-def asked(tmp_path, monkeypatch):
-    return Asked(tmp_path / "study", monkeypatch, a="one-step", b="teacher-35")
-
-
-@pytest.fixture
-def client(asked):
-    return visitor(asked)
 
 
 def test_from_consent_to_thanks(asked, client):

@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from docs.faces.making import read_lines
 from docs.faces.rendering import EDGE
+from simdistill.data.images import pixels_of
 from simdistill.files import write_atomically
 from simdistill.shapes import Pictures
 
@@ -52,7 +53,7 @@ def beside(path: Path, captions: Sequence[str], columns: Mapping[str, Pictures])
     for column, (name, pictures) in enumerate(columns.items()):
         x = told + GAP + column * (edge + GAP)
         pen.text((x, GAP // 2), name, fill="black", font=font)
-        pixels = ((pictures[: len(captions)] + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
+        pixels = pixels_of(pictures[: len(captions)]).permute(0, 2, 3, 1).numpy()
         for row, face in enumerate(pixels):
             enlarged = Image.fromarray(face).resize((edge, edge), Image.Resampling.NEAREST)
             picture.paste(enlarged, (x, head + row * height))

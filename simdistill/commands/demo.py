@@ -8,7 +8,7 @@ from tyro.conf import Positional
 
 from simdistill.commands.common import Common, own_teacher
 from simdistill.demo.pair import Pair
-from simdistill.demo.serving import serve
+from simdistill.demo.serving import serve_pair
 from simdistill.options import first_word, parse_options
 
 
@@ -35,6 +35,6 @@ def run(words: Sequence[str]) -> None:
     """`simdistill demo RUN …`."""
     run, rest = first_word(words, "demo", "RUN")
     options = parse_options(_Demo(), [run, *rest], "demo RUN", ABOUT)
-    serve(
+    serve_pair(
         Pair(options.run, own_teacher(options.teacher, Path(options.run)), options.device), options.host, options.port
     )

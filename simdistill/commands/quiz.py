@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from simdistill.commands.common import Common
+from simdistill.commands.common import Common, own_teacher
 from simdistill.files import write_atomically
 from simdistill.options import first_word, parse_options
 from simdistill.study.quiz import quiz_page
@@ -25,6 +25,8 @@ class _Quiz(Common):
     """Pairs for each prompt."""
     seed: int = 0
     """Of the first pair; each further one has the next. It also decides order and sides."""
+    teacher: str | None = None
+    """The run's teacher, package.module:function, if it is code of your own."""
     out: Path = Path("quiz.html")
     """The page to write."""
 
@@ -42,9 +44,10 @@ def run(words: Sequence[str]) -> None:
     run, rest = first_word(words, "quiz", "RUN")
     options = parse_options(_Quiz(), [run, *rest], "quiz RUN", ABOUT)
     require(options.out.suffix == ".html", "--out", str(options.out), "a .html")
-    wanted = Wanted(options.prompts, each=options.each, seed=options.seed, device=options.device)
     source = Source(options.run)
     require(source.draws, "RUN", options.run, "a run's folder, or the name of a shipped student")
+    teacher = own_teacher(options.teacher, Path(options.run))
+    wanted = Wanted(options.prompts, "", options.each, options.seed, teacher, options.device)
     drafts = draft_pairs(source, Source(options.run, "teacher"), wanted)
     write_atomically(options.out, quiz_page(drafts, Path(options.run).name, options.seed).encode())
     result = {"out": str(options.out), "pairs": len(drafts)}

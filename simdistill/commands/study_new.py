@@ -8,7 +8,7 @@ from typing import Literal
 
 from tyro.conf import Positional
 
-from simdistill.commands.common import Common
+from simdistill.commands.common import Common, own_teacher
 from simdistill.options import first_word, parse_options
 from simdistill.study.folder import StudyFolder
 from simdistill.study.settings import Settings
@@ -35,6 +35,8 @@ class _New(Common):
     """Pairs for each prompt, from different seeds."""
     seed: int = 0
     """Of the first pair, for both sides; each further pair has the next."""
+    teacher: str | None = None
+    """The runs' teacher, package.module:function, if it is code of your own."""
     name_a: str = ""
     """What one side is called in the results; participants never see it."""
     name_b: str = ""
@@ -80,7 +82,8 @@ def run(words: Sequence[str]) -> None:
         repeats=options.repeats,
         review=options.review,
     )
-    wanted = Wanted(options.prompts, options.column, options.each, options.seed, options.device)
+    teacher = own_teacher(options.teacher, Path((a if a.draws else b).place))
+    wanted = Wanted(options.prompts, options.column, options.each, options.seed, teacher, options.device)
     study = StudyFolder.create(options.study, settings, draft_pairs(a, b, wanted), options.checks)
     made = {"study": str(study.path), "pairs": len(study.pairs), "a": settings.a, "b": settings.b}
     if options.json:

@@ -4,6 +4,7 @@ A set is opened by the name of its file or folder. Nothing in it is executed, an
 """
 
 import os
+import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Sequence
@@ -196,6 +197,21 @@ def _kept(images: ImageSet) -> ImageSet:
 
 def _parts(indices: range) -> Iterable[range]:
     return (indices[start : start + PART] for start in range(0, len(indices), PART))
+
+
+def pixels_of(images: Tensor) -> Tensor:
+    """The 8-bit pixels, 0 … 255, of images in [-1, 1]; what lies outside is cut off."""
+    return ((images.clamp(-1, 1) + 1) * 127.5).round().byte()
+
+
+def numbered_pictures(folder: Path) -> list[Path]:
+    """The pictures that lie in a folder, by the numbers in their names: 2.png before 10.png."""
+
+    def place(file: Path) -> list[tuple[int, str]]:
+        parts = (part for part in re.split(r"(\d+)", file.stem) if part)
+        return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
+
+    return sorted((file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES), key=place)
 
 
 def decoded(name: str, content: bytes) -> Tensor:

@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image
 from torch import Tensor
 
-from simdistill.data.images import ImageSet
+from simdistill.data.images import ImageSet, pixels_of
 from simdistill.data.listings import CAPTIONS, LABELS
 from simdistill.files import replacing
 from simdistill.validation import require
@@ -30,7 +30,7 @@ def write_zip(path: Path, images: ImageSet, advance: Callable[[int], None] = lam
     with replacing(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
         for start in range(0, len(images), batch):
             rows = range(start, min(start + batch, len(images)))
-            pixels = ((images.batch(rows) + 1) * 127.5).round().clamp(0, 255).byte()
+            pixels = pixels_of(images.batch(rows))
             for k, image in zip(rows, pixels, strict=True):
                 archive.writestr(names[k], _png(image))
             advance(len(rows))

@@ -1,9 +1,7 @@
 """The demo's page, served to a browser: it needs no JavaScript, and each picture comes when it is drawn."""
 
 import base64
-import sys
 from collections.abc import Iterator
-from contextlib import suppress
 from importlib import import_module
 from itertools import chain
 from typing import Any
@@ -11,6 +9,7 @@ from typing import Any
 from simdistill.demo.pair import LONGEST, MOST, Drawing, Pair, Wish
 from simdistill.evaluation.progress import duration
 from simdistill.evaluation.report import templates
+from simdistill.serving import serve
 from simdistill.validation import require
 
 SAFE = {
@@ -20,20 +19,13 @@ SAFE = {
 }
 
 
-def serve(pair: Pair, host: str = "127.0.0.1", port: int = 8766) -> None:
+def serve_pair(pair: Pair, host: str = "127.0.0.1", port: int = 8766) -> None:
     """Serve the page of `pair` until Ctrl-C, and say on stderr where.
 
     Raises `ValueError` if the server's library is missing or the address cannot be had.
     """
-    require(0 < port < 2**16, "--port", port, "in 1 … 65535")
-    uvicorn: Any = _library("uvicorn")
-    server = uvicorn.Server(uvicorn.Config(application(pair), host, port, log_level="error", server_header=False))
-    print(f"{pair.name}: teacher and student at http://{host}:{port}/ (Ctrl-C ends it)", file=sys.stderr)
-    try:
-        with suppress(KeyboardInterrupt):
-            server.run()
-    except SystemExit as error:  # uvicorn has said why
-        raise ValueError(f"--host = {host!r}, --port = {port}: cannot be listened on; give another port") from error
+    welcome = f"{pair.name}: teacher and student at http://{host}:{port}/ (Ctrl-C ends it)"
+    serve(application(pair), host, port, welcome)
 
 
 def application(pair: Pair) -> Any:

@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
+from simdistill.data.images import pixels_of
 from simdistill.shapes import Data
 
 
@@ -31,7 +32,7 @@ def _grid(images: Tensor, columns: int, edge: int) -> bytes:
     """`columns` images a row, pixels enlarged until an image is at least `edge` pixels wide, a gap between them."""
     n, channels, height, width = images.shape
     zoom, gap = max(1, -(-edge // width)), max(1, edge // 16)
-    pixels = ((images.clamp(-1, 1) + 1) * 127.5).round().byte()
+    pixels = pixels_of(images)
     tiles = pixels.repeat_interleave(zoom, 2).repeat_interleave(zoom, 3)
     rows = -(-n // columns)
     sheet = torch.full((channels, rows * (height * zoom + gap) - gap, columns * (width * zoom + gap) - gap), 255)

@@ -28,9 +28,7 @@ def to(path: str) -> RedirectResponse:
     return RedirectResponse(path, 303)
 
 
-def form(
-    path: str, seals: Seals, who: Callable[[Request], str], handle: Callable[[Request, Fields], Response]
-) -> Route:
+def form(path: str, seals: Seals, who: Callable[[Request], str], handle: Handler) -> Route:
     """The route of a form that counts only with the seal of `who` sends it; `handle` runs in a thread."""
 
     async def endpoint(request: Request) -> Response:

@@ -1,8 +1,10 @@
 """The participants' pages: consent, pair after pair, thanks; going on elsewhere, and withdrawing."""
 
+import io
 import re
 import secrets
 
+from PIL import Image
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -26,8 +28,8 @@ class ParticipantPages:
     def __init__(self, folder: StudyFolder, ballot: Ballot, seals: Seals) -> None:
         self._folder, self._settings, self._ballot, self._seals = folder, folder.settings, ballot, seals
         self._joins = Rate(*JOINS)
-        width = int.from_bytes(folder.picture(folder.pairs[0].a)[16:20], "big")  # of a PNG's first chunk
-        self._small = width < SMALL
+        with Image.open(io.BytesIO(folder.picture(folder.pairs[0].a))) as first:
+            self._small = first.width < SMALL
         self.routes = [
             Route("/", self._welcome),
             form("/join", seals, _token, self._join),

@@ -1,10 +1,7 @@
 """The study as a web site: all pages behind one guard, and the server that serves them."""
 
-import sys
-from contextlib import suppress
 from importlib.resources import files
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -13,6 +10,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from simdistill.evaluation.report import templates
+from simdistill.serving import serve
 from simdistill.study.ballot import Ballot
 from simdistill.study.database import Database
 from simdistill.study.folder import StudyFolder
@@ -21,7 +19,6 @@ from simdistill.study.owner import Owner
 from simdistill.study.owner_pages import OwnerPages
 from simdistill.study.pages import page
 from simdistill.study.participant import ParticipantPages
-from simdistill.validation import require
 
 REQUESTS = (4000, 200.0)  # by one address: at once, and a second in the long run; a laboratory may share an address
 
@@ -30,15 +27,9 @@ LASTING = {"Cache-Control": "max-age=3600"}
 
 def serve_study(folder: StudyFolder, database: Database, host: str = "127.0.0.1", port: int = 8767) -> None:
     """Serve the study until Ctrl-C, and say on stderr where; `ValueError` if the address cannot be had."""
-    require(0 < port < 2**16, "--port", port, "in 1 … 65535")
-    config = uvicorn.Config(application(folder, database), host, port, log_level="error", server_header=False)
-    print(f"participants: http://{host}:{port}/ (Ctrl-C ends it; every vote is kept)", file=sys.stderr)
-    print(f"owner: http://{host}:{port}/owner?token={folder.token}", file=sys.stderr)
-    try:
-        with suppress(KeyboardInterrupt):
-            uvicorn.Server(config).run()
-    except SystemExit as error:  # uvicorn has said why
-        raise ValueError(f"--host = {host!r}, --port = {port}: cannot be listened on; give another port") from error
+    welcome = f"""participants: http://{host}:{port}/ (Ctrl-C ends it; every vote is kept)
+owner: http://{host}:{port}/owner?token={folder.token}"""
+    serve(application(folder, database), host, port, welcome)
 
 
 def application(folder: StudyFolder, database: Database) -> ASGIApp:

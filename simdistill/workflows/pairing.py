@@ -1,6 +1,5 @@
 """A study's pairs: what two models draw for the same prompts from the same seeds, or pictures in two folders."""
 
-import re
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Literal, TypeAlias
 import torch
 from PIL import Image
 
-from simdistill.data.images import SUFFIXES
+from simdistill.data.images import numbered_pictures, pixels_of
 from simdistill.data.listings import CAPTIONS, listed_captions
 from simdistill.data.prompts import BUNDLED, read_prompts
 from simdistill.evaluation.quality import draw, teacher_sampler
@@ -56,12 +55,14 @@ class Wanted:
     """What to make pairs of: each of the `prompts`, which `read_prompts` reads, `each` times, from `seed` on.
 
     Models that know classes are given a prompt a class, in the order of the labels; without any they are "class 0", ….
+    `teacher` is that of the runs, if it is code of the user's own.
     """
 
     prompts: Path | None = None
     column: str = ""
     each: int = 1
     seed: int = 0
+    teacher: Teacher | None = None
     device: Device = "cpu"
 
     def __post_init__(self) -> None:
@@ -87,7 +88,7 @@ def draft_pairs(a: Source, b: Source, wanted: Wanted) -> list[Draft]:
     texts, pictures = wanted.texts(), {source: _drawn(source, wanted) for source in (a, b) if source.draws}
     if texts is None:
         first = a if a.draws else b
-        known = _teacher(first)[0]
+        known = _teacher(first, wanted)[0]
         require(known.text is None, "--prompts", "", f"given: {first.place} draws from prompts")
         bundled = first.place if first.shipped and first.place in BUNDLED else ""
         texts = read_prompts(Path(bundled)) if bundled else [f"class {label}" for label in range(known.classes)]
@@ -118,28 +119,23 @@ def _matched(a: Path, b: Path, wanted: Wanted) -> list[Draft]:
 
 def _files(folder: Path) -> dict[str, Path]:
     """The pictures in a folder by name without ending, 2.png before 10.png."""
-    files = sorted((file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES), key=_place)
+    files = numbered_pictures(folder)
     found = {file.stem: file for file in files}
     require(len(found) == len(files) > 0, f"{folder}: pictures", len(files), "at least one, of different names")
     return found
 
 
-def _place(file: Path) -> list[tuple[int, str]]:
-    """By which names are in the order of the numbers in them."""
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", file.stem) if part]
-
-
-def _teacher(source: Source) -> tuple[Teacher, Recipe]:
+def _teacher(source: Source, wanted: Wanted) -> tuple[Teacher, Recipe]:
     """The teacher of a run or of a shipped student, and the recipe."""
     if source.shipped:
         return load_teacher(source.place), Recipe()
     run = RunFolder.open(Path(source.place))
-    return teacher_of(run), recipe_of(run)
+    return wanted.teacher or teacher_of(run), recipe_of(run)
 
 
 def _drawn(source: Source, wanted: Wanted) -> list[Image.Image]:
     """What a model draws, picture k from the seed `seed` + k, for the k-th prompt or class, which come in turn."""
-    (teacher, recipe), texts = _teacher(source), wanted.texts()
+    (teacher, recipe), texts = _teacher(source, wanted), wanted.texts()
     if teacher.text is None:
         require(teacher.classes > 0, source.place, "unconditional", "a model that takes prompts or class labels")
         count = teacher.classes if texts is None else len(texts)
@@ -159,5 +155,5 @@ def _drawn(source: Source, wanted: Wanted) -> list[Image.Image]:
     rows = torch.tensor([*chain(*[range(count)] * wanted.each)])
     pictures = teacher.pictured(draw(sampler, seeds, teacher.shape, rows, wanted.device), wanted.device)
     require(pictures.ndim == 4 and pictures.shape[1] in (1, 3), source.place, "no pictures", "a model of pictures")
-    pixels = ((pictures.clamp(-1, 1) + 1) * 127.5).round().byte().expand(-1, 3, -1, -1)
-    return [Image.fromarray(one.permute(1, 2, 0).contiguous().numpy()) for one in pixels]
+    pixels = pixels_of(pictures).expand(-1, 3, -1, -1).permute(0, 2, 3, 1).contiguous().numpy()
+    return [Image.fromarray(one) for one in pixels]

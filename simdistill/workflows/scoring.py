@@ -1,6 +1,5 @@
 """The quantitative protocol of text to image: a picture a prompt by each model, from the same seeds, scored alike."""
 
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor
 
 from simdistill.data.embeddings import ABOUT
-from simdistill.data.images import LARGEST_FILE, SUFFIXES, decoded
+from simdistill.data.images import LARGEST_FILE, decoded, numbered_pictures
 from simdistill.data.prompts import read_prompts
 from simdistill.evaluation.bar import progress_bar
 from simdistill.evaluation.preferences import Score, load_scores
@@ -137,14 +136,9 @@ def _drawn(sampler: Sampler, teacher: Teacher, seeds: range, device: Device, row
 
 
 def _of_folder(path: Path, count: int) -> _Model:
-    files = sorted((file for file in path.iterdir() if file.suffix.lower() in SUFFIXES), key=_place)
+    files = numbered_pictures(path)
     require(len(files) == count, f"{path}: pictures", len(files), f"{count}, one for each prompt, in their order")
     return _Model(path.resolve().name, [file.name for file in files], partial(_read, files), READ)
-
-
-def _place(file: Path) -> list[tuple[int, str]]:
-    """By which names are in the order of the numbers in them."""
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", file.name) if part]
 
 
 def _read(files: Sequence[Path], rows: range) -> Pictures:
