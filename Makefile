@@ -11,7 +11,7 @@ demo: .venv/ready
 	@echo "Open runs/digits/report.html"
 
 test: .venv/ready
-	$(BIN)/pytest -n 2 --dist loadgroup -m "not slow"
+	$(BIN)/pytest -n 2 -m "not slow"
 
 # The end-to-end runs, minutes each.
 test-slow: .venv/ready

@@ -19,7 +19,7 @@ install_import_hook("simdistill", "conftest.checked")
 
 torch.set_num_threads(1)
 
-LONGEST = ("test_footprint", "test_end_to_end", "test_cli")
+LONGEST = ("test_footprint", "test_end_to_end")
 
 
 def pytest_collection_modifyitems(items):

@@ -24,9 +24,6 @@ from simdistill.training.trainer import DistillationTrainer
 from simdistill.workflows import measuring
 
 
-pytestmark = pytest.mark.xdist_group("cli")  # one worker makes the run, and not each of them
-
-
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A short but real run, made by the command line; its output is in `stdout.json`."""
