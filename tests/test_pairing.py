@@ -148,16 +148,16 @@ def test_what_cannot_be_paired(digits, tmp_path, refused):
 
 def test_a_teacher_of_ones_own_is_named_again(digits, tmp_path, monkeypatch, refused, capsys):
     own = RunFolder.create(
-        tmp_path / "own", {"verb": "distill", **to_mapping(replace(RECIPES["digits"], teacher="theirs:make"))}
+        tmp_path / "own", {"verb": "distill", **to_mapping(replace(RECIPES["digits"], teacher="paired_teacher:make"))}
     )
     own.network.write_bytes(RunFolder(digits).network.read_bytes())
-    (tmp_path / "theirs.py").write_text(
+    (tmp_path / "paired_teacher.py").write_text(
         "from simdistill.teachers.teacher import load_teacher\ndef make():\n    return load_teacher('digits')\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     sides = ("--a", own.path, "--b", f"teacher:{own.path}")
     assert "name it again with --teacher" in refused("study", "new", tmp_path / "s", *sides)
-    words = ["study", "new", tmp_path / "s", *sides, "--teacher", "theirs:make", "--json"]
+    words = ["study", "new", tmp_path / "s", *sides, "--teacher", "paired_teacher:make", "--json"]
     assert main([str(word) for word in words]) == 0
     assert json.loads(capsys.readouterr().out)["pairs"] == 10
     pairs = StudyFolder.open(tmp_path / "s").pairs
