@@ -54,6 +54,14 @@ def test_the_parts_share_no_combination():
         assert len(pairs) == len(VALUES[one]) * len(VALUES[other])
 
 
+def test_held_out_captions_tell_their_combination_and_others_may_not():
+    train, held = ([draw(part, 0, index)[1].specified for index in range(300)] for part in ("train", "held-out"))
+    assert all(set(PARTED_BY) <= set(told) for told in held)
+    assert 0.1 < np.mean([set(PARTED_BY) <= set(told) for told in train]) < 0.4
+    counts = [np.mean([name in told for told in held]) for name in VALUES if name not in PARTED_BY]
+    assert counts == pytest.approx([5.5 / 9] * 6, abs=0.12)
+
+
 @pytest.mark.parametrize(
     ("attributes", "message"),
     [

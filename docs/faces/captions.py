@@ -1,6 +1,6 @@
 """Captions in varied wording: each tells some of a face's attributes, and it is recorded which."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,8 +22,9 @@ class Caption:
     specified: dict[str, str]
 
 
-def write_caption(attributes: Attributes, rng: np.random.Generator) -> Caption:
-    """Tell a random part of the attributes, two to all of them, in random words; nothing but `rng` decides which.
+def write_caption(attributes: Attributes, rng: np.random.Generator, always: Collection[str] = ()) -> Caption:
+    """Tell a random part of the attributes, two to all of them, and those of the names in `always`, in random words;
+    nothing but `rng` decides which.
 
     Raises `ValueError` for unknown attributes or values, and for fewer than two.
     """
@@ -31,8 +32,8 @@ def write_caption(attributes: Attributes, rng: np.random.Generator) -> Caption:
     if len(attributes) < FEWEST:
         raise ValueError(f"attributes = {dict(attributes)}: must be at least {FEWEST}, for a caption to tell")
     names = [name for name in VALUES if name in attributes]
-    told = sorted(rng.permutation(len(names))[: rng.integers(FEWEST, len(names) + 1)])
-    specified = {names[k]: attributes[names[k]] for k in told}
+    told = {names[k] for k in rng.permutation(len(names))[: rng.integers(FEWEST, len(names) + 1)]}.union(always)
+    specified = {name: attributes[name] for name in names if name in told}
     parts = [WORDS[name][value] for name, value in specified.items() if name not in HAIR]
     if specified.keys() & set(HAIR):
         parts.append(_hair(specified.get("hair_style"), specified.get("hair_colour"), rng))

@@ -13,7 +13,7 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
-from docs.faces.attributes import Face, draw_attributes, draw_face, held_out
+from docs.faces.attributes import PARTED_BY, Face, draw_attributes, draw_face, held_out
 from docs.faces.captions import Caption, write_caption
 from docs.faces.rendering import install, render
 from simdistill.files import replacing, write_atomically
@@ -50,12 +50,17 @@ def make(out: Path, count: int, held_out_count: int, seed: int) -> list[Path]:
 
 
 def draw(part: str, seed: int, index: int) -> tuple[Face, Caption]:
-    """The face of that number in "train" or "held-out", and its caption."""
+    """The face of that number in "train" or "held-out", and its caption.
+
+    A held-out one's caption always tells the combination: whoever is not told it draws another one, as in training, and
+    would be far from the held-out faces however well he drew.
+    """
     rng = np.random.default_rng([seed, PARTS.index(part), index])
     attributes = draw_attributes(rng)
-    while held_out(attributes) != (part == "held-out"):
+    apart = part == "held-out"
+    while held_out(attributes) != apart:
         attributes = draw_attributes(rng)
-    return draw_face(attributes, rng), write_caption(attributes, rng)
+    return draw_face(attributes, rng), write_caption(attributes, rng, always=PARTED_BY if apart else ())
 
 
 def line(index: int, face: Face, caption: Caption) -> str:
