@@ -3,6 +3,7 @@
 import io
 import json
 import zipfile
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from simdistill.cli import main
 from simdistill.data.images import open_images
 from simdistill.evaluation.features import ImageClassifier, accuracy, read_classifier
 from simdistill.teachers.teacher import load_teacher
+from simdistill.teachers.weights import write_network
 from simdistill.training.pretrainer import PretrainingTrainer
 from simdistill.training.pretraining import PRETRAININGS, Pretraining
 from simdistill.workflows import pretraining
@@ -98,6 +100,22 @@ def test_a_teacher_of_ones_own_images(stripes, classifier, tmp_path, capsys, mon
     )
     milestones = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert sum("quality" in record for record in milestones) == 5
+
+
+def test_training_goes_on_from_a_teachers_weights(tmp_path):
+    data, settings = open_images("digits"), Pretraining("digits", width=8, depth=1, batch=16, iterations=20)
+    first = PretrainingTrainer(data, settings)
+    for _ in range(20):
+        first.step()
+    write_network(tmp_path / "first.safetensors", first.average)
+    second = PretrainingTrainer(data, replace(settings, start=str(tmp_path / "first.safetensors"), seed=1))
+    before = {name: tensor.clone() for name, tensor in second.denoiser.state_dict().items()}
+    assert all(torch.equal(tensor, first.average.state_dict()[name]) for name, tensor in before.items())
+    second.step()
+    moved = {name for name, tensor in second.denoiser.named_parameters() if not torch.equal(tensor, before[name])}
+    assert moved == {name for name, _ in first.denoiser.named_parameters()}
+    with pytest.raises(ValueError, match="the weights do not fit the network"):
+        PretrainingTrainer(data, replace(settings, width=16, start=str(tmp_path / "first.safetensors")))
 
 
 def test_what_cannot_be_trained(stripes, classifier, tmp_path, capsys):

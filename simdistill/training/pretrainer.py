@@ -4,6 +4,7 @@ import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from simdistill.denoisers import Preconditioned
 from simdistill.distill import denoising_loss
 from simdistill.noise import sample
 from simdistill.shapes import Condition, Data, Sigma
+from simdistill.teachers.weights import read_into
 from simdistill.training import augmentation
 from simdistill.training.ema import EMA
 from simdistill.training.pretraining import Pretraining
@@ -42,7 +44,8 @@ class _Told:
 class PretrainingTrainer:
     """Fits a denoiser to `data`, one `step` at a time; sigma_data is the data's own.
 
-    With `prompts` it is conditioned on the images' captions, which must all be among them (`ValueError` if not).
+    With `prompts` it is conditioned on the images' captions, which must all be among them (`ValueError` if not). It
+    starts from the weights that `settings.start` names, if any (`ValueError` if they are of another network).
     `average` is the denoiser to keep. All random numbers are functions of (settings.seed, iteration).
     """
 
@@ -62,7 +65,10 @@ class PretrainingTrainer:
         self.sigma_data = round(math.sqrt(max(variance, 0.0)), 3)
         self.prompts, self._captions = prompts, None if prompts is None else _captions(data, prompts)
         text = None if prompts is None else prompts.encoding.text
-        self.denoiser = settings.build(data.shape, data.classes, self.sigma_data, shift, text).to(device).train()
+        denoiser = settings.build(data.shape, data.classes, self.sigma_data, shift, text)
+        if settings.start:
+            denoiser, _ = read_into(denoiser, Path(settings.start))
+        self.denoiser = denoiser.requires_grad_().to(device).train()
         self.optimizer = torch.optim.Adam(self.denoiser.parameters(), lr=settings.lr, fused=True)
         self.ema = EMA(copy.deepcopy(self.denoiser), HalfLife(settings.ema_half_life))
         self.iteration, self.setbacks = 0, 0

@@ -51,6 +51,9 @@ class Pretraining:
     """Of the U-Net's blocks."""
     augment: float = 0.0
     """Chance of each of EDM's augmentations, which the U-Net (without patches) is told of; 0 for none."""
+    start: str = ""
+    """A teacher's .safetensors of the same network, to train on from its weights; with a rate, an average and a --seed
+    anew."""
     centre: Literal["none", "mean", "picture"] = "none"
     """What is taken off before the network: the mean of all values, or the mean picture, which pays for pictures that
     are much alike; sigma_data is the spread around it."""
