@@ -50,15 +50,14 @@ def test_the_wheel_works_elsewhere(tmp_path):
     assert version.split()[0] == "simdistill"
     plan = subprocess.run([*COMMAND, "distill", "digits", "--dry-run", "--json"], capture_output=True, **elsewhere)
     assert json.loads(plan.stdout)["parameters"] == 332_032
-    short = ["distill", "digits", "--iterations", "20", "--out", "run"]
+    short = ["distill", "digits", "--iterations", "20", "--evaluation-samples", "20", "--out", "run"]
     subprocess.run([*COMMAND, *short], capture_output=True, **elsewhere)
     assert (tmp_path / "run" / "report.html").exists()
 
 
 def test_listing_1_distils_an_exact_density(tmp_path):
-    figures = json.loads(
-        simdistill("distill", "listing-1", "--iterations", "400", "--out", tmp_path / "run", "--json").stdout
-    )
+    short = ("--iterations", "400", "--evaluation-samples", "500")
+    figures = json.loads(simdistill("distill", "listing-1", *short, "--out", tmp_path / "run", "--json").stdout)
     student, undistilled = figures["student"], figures["undistilled"]
     assert student["energy"]["mean"] < 0.2 * undistilled["energy"]["mean"]
     assert student["sliced_wasserstein"]["mean"] < 0.5 * undistilled["sliced_wasserstein"]["mean"]
@@ -104,7 +103,7 @@ def test_from_a_zip_to_an_exported_generator(tmp_path):
     ]
     killed_after_a_checkpoint(run, "distill", "cifar10-cond", *judged, *laws, *budget, "--out", run)
     assert not (run / "evaluation.json").exists()
-    simdistill("distill", "--resume", run)
+    simdistill("distill", "--resume", run, "--evaluation-samples", 0)
     figures = json.loads(simdistill("evaluate", run, "--samples", 1000, "--seeds", 2, "--json").stdout)
     student, undistilled = figures["student"], figures["undistilled"]
     assert student["frechet"]["mean"] < 0.5 * undistilled["frechet"]["mean"]
@@ -150,7 +149,7 @@ def test_a_comparison_outlives_a_killed_worker_and_a_signal(tmp_path):
     # the killed cell ends as one that was left alone
     alone = tmp_path / "alone"
     config = victim / "config.toml"
-    simdistill("distill", "digits", "--config", config, "--out", alone)
+    simdistill("distill", "digits", "--config", config, "--out", alone, "--evaluation-samples", 0)
     assert (alone / "generator.safetensors").read_bytes() == (victim / "generator.safetensors").read_bytes()
     assert (
         polars.read_csv(out / "milestones.csv").group_by("variant", "training_seed").len()["len"].to_list() == [4] * 4

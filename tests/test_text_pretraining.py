@@ -21,7 +21,7 @@ from simdistill.teachers.teacher import load_teacher
 from simdistill.text import Text
 from simdistill.training.pretrainer import PretrainingTrainer
 from simdistill.training.pretraining import Pretraining
-from simdistill.workflows import distilling, measuring, pretraining
+from simdistill.workflows import measuring, pretraining
 
 transformers = pytest.importorskip("transformers")
 
@@ -210,7 +210,6 @@ def test_from_captioned_images_to_a_student(squares, encoded, encoder, classifie
     """The guided teacher's student paints what it is told, in one step."""
     monkeypatch.setattr(measuring, "MILESTONE_SAMPLES", 50)  # the figures are not the point
     monkeypatch.setattr(pretraining, "evaluate", partial(pretraining.evaluate, samples=50, seeds=1))
-    monkeypatch.setattr(distilling, "evaluate_run", partial(distilling.evaluate_run, samples=50, seeds=1))
     teacher, student = tmp_path / "teacher", tmp_path / "student"
     command = ["pretrain", "digits", "--data", str(squares), "--network", "pixart", "--prompts", str(encoded)]
     sizes = [
@@ -233,7 +232,7 @@ def test_from_captioned_images_to_a_student(squares, encoded, encoder, classifie
     found = load_teacher(str(network))
     assert (found.encoder, found.text) == (str(encoder), Embeddings(encoded).encoding.text)
     command = ["distill", "digits", "--teacher", str(network), "--prompts", str(encoded), "--features", str(classifier)]
-    guided = ["--teacher-guidance", "1.5", "--iterations", "60", "--batch", "32"]
+    guided = ["--teacher-guidance", "1.5", "--iterations", "60", "--batch", "32", "--evaluation-samples", "10"]
     assert main([*command, *guided, "--out", str(student)]) == 0
     for run in (student, student / "generator.safetensors"):
         for colour, levels in COLOURS.items():

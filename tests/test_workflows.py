@@ -23,16 +23,19 @@ from simdistill.training.pretrainer import PretrainingTrainer
 from simdistill.training.pretraining import Pretraining
 from simdistill.training.trainer import DistillationTrainer
 from simdistill.workflows import distilling, measuring, pretraining
+from simdistill.workflows.distilling import Measurements
 from simdistill.workflows.pretraining import pretrain, resume_pretraining
 
 SHORT = replace(RECIPES["digits"], teacher="", batch=16, iterations=40)
+
+UNJUDGED = Measurements(samples=0)
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """Few samples: the figures are looked at for what they compare, not for their precision."""
     monkeypatch.setattr(measuring, "MILESTONE_SAMPLES", 50)
-    monkeypatch.setattr(distilling, "evaluate_run", partial(measuring.evaluate_run, samples=100, seeds=2))
+    monkeypatch.setattr(measuring, "evaluate", lambda *a, **k: evaluate(*a[:3], 100, 2, **k))
     monkeypatch.setattr(pretraining, "evaluate", partial(evaluate, samples=100, seeds=2))
     small = partial(reference_for, samples=200)
     monkeypatch.setattr(measuring, "reference_for", small)
@@ -82,8 +85,7 @@ def test_an_exact_density_is_imitated_first(tmp_path, monkeypatch):
 
 def test_an_interrupted_run_is_usable_and_goes_on_to_the_same_bits(tmp_path, monkeypatch):
     teacher = load_teacher("digits")
-    monkeypatch.setattr(distilling, "evaluate_run", lambda *_, **__: {})
-    distilling.distill(teacher, SHORT, tmp_path / "straight")
+    distilling.distill(teacher, SHORT, tmp_path / "straight", measured=UNJUDGED)
 
     step = distilling.DistillationTrainer.step
 
@@ -94,9 +96,11 @@ def test_an_interrupted_run_is_usable_and_goes_on_to_the_same_bits(tmp_path, mon
 
     monkeypatch.setattr(distilling.DistillationTrainer, "step", interrupted)
     with pytest.raises(Interrupted, match="iteration 17"):
-        distilling.distill(teacher, SHORT, tmp_path / "stopped")
+        distilling.distill(teacher, SHORT, tmp_path / "stopped", measured=UNJUDGED)
     assert measuring.sample(tmp_path / "stopped", range(3)).shape == (3, 1, 8, 8)
-    distilling.resume(tmp_path / "stopped")
+    distilling.resume(tmp_path / "stopped", measured=UNJUDGED)
+    assert not (tmp_path / "stopped" / "evaluation.json").exists()
+    assert (tmp_path / "stopped" / "report.html").exists()
     for name in ("checkpoints/000000040.safetensors", "generator.safetensors"):
         a, b = ((tmp_path / run / name).read_bytes() for run in ("straight", "stopped"))
         header = 8 + int.from_bytes(a[:8], "little")
@@ -113,9 +117,9 @@ def test_learning_rates_that_explode_are_halved_three_times_before_the_run_is_gi
 
 
 def test_a_rate_that_is_somewhat_too_high_is_found_and_lowered(tmp_path, monkeypatch):
-    monkeypatch.setattr(distilling, "evaluate_run", lambda *_, **__: {})
     monkeypatch.setattr(DistillationTrainer, "_rates", lambda self: (1e-4, 1e-4) if self.setbacks else (1e30, 1e30))
-    distilling.distill(load_teacher("digits"), replace(SHORT, iterations=60, warmup=0), tmp_path / "run")
+    recipe = replace(SHORT, iterations=60, warmup=0)
+    distilling.distill(load_teacher("digits"), recipe, tmp_path / "run", measured=UNJUDGED)
     (notice,) = [r for r in RunFolder.open(tmp_path / "run").records() if "rollback" in r]
     assert notice["iteration"] == 0
 

@@ -6,11 +6,12 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
 import torch
 from rich.console import Console
 from rich.table import Table
+from tyro.conf import arg
 
 from simdistill.evaluation.extractors import of_inception
 from simdistill.teachers.teacher import SMALL, Teacher, load_teacher
@@ -18,6 +19,14 @@ from simdistill.validation import require
 from simdistill.workflows.measuring import levels_of
 
 ABOUT_RESUMING = "Go on with an interrupted run, with its own settings; on a CPU to the same weights bit by bit."
+
+EvaluationSamples: TypeAlias = Annotated[
+    int,
+    arg(
+        help="Samples of student, teacher and start for each of 5 evaluation seeds at the end; 0 for no evaluation, as "
+        "where a teacher takes too long."
+    ),
+]
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from simdistill.commands.common import (
     ABOUT_RESUMING,
+    EvaluationSamples,
     Resume,
     asks_to_resume,
     own_teacher,
@@ -22,6 +23,7 @@ from simdistill.runs import RunFolder
 from simdistill.teachers.teacher import load_teacher
 from simdistill.validation import require
 from simdistill.workflows import distilling, measuring
+from simdistill.workflows.distilling import Measurements
 
 ABOUT = """Distil a teacher into a one-step generator by Algorithm 2: a folder with weights, metrics, report.
 
@@ -32,6 +34,7 @@ ABOUT = """Distil a teacher into a one-step generator by Algorithm 2: a folder w
 class _ResumeDistillation(Resume):
     teacher: str | None = None
     """Its teacher, package.module:function, if it is code of your own."""
+    evaluation_samples: EvaluationSamples = 2000
 
 
 def run(words: Sequence[str]) -> None:
@@ -40,7 +43,9 @@ def run(words: Sequence[str]) -> None:
         asked = parse_options(_ResumeDistillation(), words, "distill", ABOUT_RESUMING)
         teacher = own_teacher(asked.teacher, asked.resume) or measuring.teacher_of(RunFolder.open(asked.resume))
         spare_threads(parameters(teacher))
-        distilling.resume(asked.resume, teacher, asked.device, asked.log)
+        distilling.resume(
+            asked.resume, teacher, asked.device, asked.log, Measurements(samples=asked.evaluation_samples)
+        )
         return _report_run(asked.resume, asked.json)
     name, options = distill_options(words, "distill", ABOUT)
     if options.dry_run:
@@ -50,11 +55,18 @@ def run(words: Sequence[str]) -> None:
     require(recipe.teacher != "", "--teacher", recipe.teacher, f"given for {name}: {kinds}")
     teacher = load_teacher(recipe.teacher, recipe.teacher_levels)
     spare_threads(parameters(teacher))
-    distilling.distill(teacher, recipe, out, options.overwrite, options.device, options.log)
+    measured = Measurements(samples=options.evaluation_samples)
+    distilling.distill(teacher, recipe, out, options.overwrite, options.device, options.log, measured)
     return _report_run(out, options.json)
 
 
 def _report_run(out: Path, as_json: bool) -> None:
     if os.environ.get("RANK", "0") != "0":  # of a run in several processes the first one reports
         return
-    print_figures(json.loads(RunFolder(out).evaluation.read_text()), out, as_json)
+    run = RunFolder(out)
+    if run.evaluation.exists():
+        print_figures(json.loads(run.evaluation.read_text()), out, as_json)
+    elif as_json:
+        print(json.dumps({}))
+    else:
+        print(f"not evaluated: `simdistill evaluate {out}` does that   report: {run.report}")

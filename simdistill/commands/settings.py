@@ -8,7 +8,7 @@ from typing import Annotated
 
 from tyro.conf import arg
 
-from simdistill.commands.common import Common
+from simdistill.commands.common import Common, EvaluationSamples
 from simdistill.configuration import read_toml, settings_from_mapping
 from simdistill.options import building_blocks, first_word, parse_options
 from simdistill.recipes import RECIPES, Recipe
@@ -28,6 +28,7 @@ class Distill(Common):
     """Delete a run that is in the folder already."""
     log: tuple[str, ...] = ()
     """Services that get the metrics besides the run's folder: tensorboard, wandb, trackio."""
+    evaluation_samples: EvaluationSamples = 2000
     dry_run: bool = False
     """Print the plan and stop, as `simdistill plan` does."""
     gpu: tuple[str, ...] = ()

@@ -38,7 +38,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", default="cpu")
     asked = parser.parse_args(words)
     Thread(target=_end_with, args=[os.getppid()], daemon=True).start()
-    measurements = Measurements(asked.milestones, seeds=1, beside_teacher=False)
+    measurements = Measurements(asked.milestones, seeds=1, samples=0)
     try:
         run = RunFolder.open(asked.folder)
         teacher = load_teacher(asked.teacher, recipe_of(run).teacher_levels)

@@ -29,6 +29,7 @@ Sampler: TypeAlias = Callable[[Data, Rows], Data]
 
 TEACHER_STEPS = 18  # of Heun's sampler: 35 evaluations, EDM's setting for small images
 REFERENCE_SEED = 2**31  # far from the seeds that are evaluated
+FEWEST_SAMPLES = 10
 BATCH = 500  # samples that a network is called with, at most …
 VALUES = 500 * 32 * 32  # … and as many as hold this many values, so that measuring beside a training finds room
 ROUND = 4  # batches that are held, and timed, at once
@@ -118,7 +119,7 @@ def evaluate(
     takes a part, and all return the same figures, which depend neither on their number nor on `batch` (None: a usual
     one).
     """
-    require(samples >= 10, "samples", samples, "at least 10")
+    require(samples >= FEWEST_SAMPLES, "samples", samples, f"at least {FEWEST_SAMPLES}")
     require(seeds >= 1, "seeds", seeds, "at least 1")
     batch = batch_for(teacher.shape) if batch is None else batch
     require(batch >= 1, "batch", batch, "at least 1")

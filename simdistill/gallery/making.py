@@ -12,7 +12,6 @@ import torch
 from simdistill.configuration import to_mapping
 from simdistill.denoisers import GaussianMixture
 from simdistill.evaluation.quality import REFERENCE_SEED, draw, machine
-from simdistill.evaluation.report import write_report
 from simdistill.files import write_atomically
 from simdistill.gallery.drawing import animation, beside
 from simdistill.gallery.figures import figures_of
@@ -82,8 +81,7 @@ def _make(run: RunFolder, teacher: Teacher, device: Device) -> dict[str, Any]:
         if trainer.processes.leads:
             write_frame(frames, frame_of(trainer, mixture))
 
-    resume(run.path, teacher, device, measured=Measurements(FRAMES, 0, beside_teacher=False, observe=observe))
-    write_report(run)
+    resume(run.path, teacher, device, measured=Measurements(FRAMES, seeds=0, samples=0, observe=observe))
     student = load_generator(run.path)[0].to(device)
     start = Generator(starting_network(run, teacher).to(device), student.sigma_init)
     truth = mixture.sample(SAMPLES, torch.Generator().manual_seed(REFERENCE_SEED))

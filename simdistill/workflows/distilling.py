@@ -14,7 +14,7 @@ from rich.progress import track
 from simdistill.configuration import to_mapping
 from simdistill.data.images import array_set
 from simdistill.evaluation.extractors import SHIPPED
-from simdistill.evaluation.quality import balanced_labels, draw, reference_for, teacher_sampler
+from simdistill.evaluation.quality import FEWEST_SAMPLES, balanced_labels, draw, reference_for, teacher_sampler
 from simdistill.evaluation.reference import Reference, check_reference
 from simdistill.evaluation.report import write_report
 from simdistill.generator import Generator
@@ -56,10 +56,14 @@ class Measurements:
     """Moments of the training, besides its start."""
     seeds: int = MILESTONE_SEEDS
     """Evaluation seeds at each; with none nothing is measured or pictured there."""
-    beside_teacher: bool = True
-    """Whether student, teacher and start are evaluated at the end."""
+    samples: int = 2000
+    """Of student, teacher and start for each evaluation seed at the end; 0 to leave that to `simdistill evaluate`."""
     observe: Callable[[DistillationTrainer], None] | None = None
     """Called with the trainer at each of the moments, before its next step."""
+
+    def __post_init__(self) -> None:
+        allowed = self.samples == 0 or self.samples >= FEWEST_SAMPLES
+        require(allowed, "evaluation_samples", self.samples, f"at least {FEWEST_SAMPLES}, or 0 for no evaluation")
 
 
 def distill(
@@ -69,13 +73,15 @@ def distill(
     overwrite: bool = False,
     device: Device = "cpu",
     log: Sequence[str] = (),
+    measured: Measurements = Measurements(),
 ) -> Generator:
     """Distil `teacher` by Algorithm 2 into a one-step generator, with everything about it in the folder `out`.
 
     A teacher without weights of its own (an exact density, a function) is first imitated by a small network that is
     fitted to its samples, from which generator and online network start. A module is moved to `device`, put in eval
     mode and frozen. In a script that torchrun started, its processes share the work, each on a device of its own, and
-    all return the generator. `log` names services that get the metrics too: tensorboard, wandb, trackio.
+    all return the generator. `log` names services that get the metrics too: tensorboard, wandb, trackio. `measured`
+    says how thoroughly it is measured.
 
     Raises `ValueError` for bad settings, a denoiser that returns another shape, or an existing folder; `Interrupted`
     after Ctrl-C with everything saved; `OSError` for a full disk, with the checkpoints before it intact; `Diverged`
@@ -92,7 +98,7 @@ def distill(
         recipe = replace(recipe, **files)
         asked = {"verb": "distill", **to_mapping(replace(recipe, teacher=teacher.name))}
         run = processes.lead(lambda: RunFolder.create(Path(out), asked, overwrite))
-        return _distill(run, teacher, recipe, device, processes, log)
+        return _distill(run, teacher, recipe, device, processes, log, measured)
 
 
 def resume(
@@ -127,7 +133,7 @@ def _distill(
     device: torch.device,
     processes: Processes,
     log: Sequence[str],
-    measured: Measurements = Measurements(),
+    measured: Measurements,
 ) -> Generator:
     if teacher.trainable is None:
         processes.lead(lambda: None if run.start.exists() else imitate(teacher, run.start, device))
@@ -174,9 +180,12 @@ def _distill(
         for service in logs:
             service.close()
     student = trainer.snapshot(for_all=True)
-    if measured.beside_teacher and processes.leads:
+    if processes.leads:
         run.evaluation.unlink(missing_ok=True)  # it may stem from before an interruption
-        evaluate_run(run.path, teacher, device=device)
+        if measured.samples:
+            evaluate_run(run.path, teacher, measured.samples, device=device)
+        else:
+            write_report(run)
     return student
 
 
