@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 # Without it, idle threads spin: on a busy machine small networks take several times as long.
 export OMP_WAIT_POLICY ?= passive
+# Where it is set, as in many containers, each start compiles the libraries anew, for up to ten seconds.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test test-slow bench docs lint wheel lock clean
 
