@@ -18,7 +18,7 @@ from simdistill.data.embeddings import EMPTY, Encoding, begin, part_of, write_pa
 from simdistill.evaluation.features import ImageClassifier, write_classifier
 from simdistill.sampling import noise_from_seeds
 from simdistill.teachers.autoencoders import Autoencoder
-from simdistill.teachers.weights import write_network
+from simdistill.teachers.weights import read_network, write_network
 from simdistill.text import Text, TextInput
 from simdistill.training.pretraining import Pretraining
 
@@ -104,6 +104,22 @@ def test_everybody_draws_from_the_same_noise(teacher, prompts, data, judge):
     assert torch.allclose(drawn["teacher, guidance 2"][1], drawn["teacher"][1], atol=1e-5)
 
 
+def test_only_the_noise_levels_that_are_named_are_guided(teacher, prompts, data, judge, tmp_path):
+    torch.manual_seed(0)
+    network, facts = read_network(teacher)
+    torch.nn.init.normal_(network.model.transformer.proj_out.weight, std=0.1)
+    write_network(tmp_path / "told.safetensors", network, **facts)
+    captions = HeldOut(data, judge, COUNT).captions[:3]
+
+    def drawn(scale, interval):
+        player, _ = players(str(tmp_path / "told.safetensors"), [scale], [], prompts, interval)
+        return player[2](captions)
+
+    plain = drawn(1.0, (0.0, 100.0))
+    torch.testing.assert_close(drawn(3.0, (100.0, 200.0)), plain, rtol=0, atol=1e-6)
+    assert (drawn(3.0, (0.5, 100.0)) - plain).abs().max() > 1e-3
+
+
 def test_faces_stand_beside_each_other_in_their_colours(tmp_path):
     reds = torch.tensor([1.0, -1.0, -1.0]).reshape(1, 3, 1, 1).expand(2, 3, 16, 16)
     beside(tmp_path / "faces.png", ["a red one", "another"], {"real": reds, "student": -reds})
@@ -117,13 +133,19 @@ def test_faces_stand_beside_each_other_in_their_colours(tmp_path):
 
 def test_the_command_fills_a_page(teacher, prompts, data, judge, tmp_path, monkeypatch, capsys):
     page = tmp_path / "page.md"
-    page.write_text("# Faces\n\n<!-- faces -->\n<!-- end -->\n")
+    page.write_text("# Faces\n\n<!-- guided -->\n<!-- end -->\n")
     words = ["measure", data, "--judge", judge, "--prompts", prompts, "--teacher", teacher, "--count", COUNT]
-    words += ["--page", page, "--picture", tmp_path / "faces.png", "--shown", 3]
+    words += ["--guidance", 1, 3, "--guidance-interval", 0.3, 5]
+    words += ["--page", page, "--table", "guided", "--picture", tmp_path / "faces.png", "--shown", 3]
     monkeypatch.setattr("sys.argv", ["python -m docs.faces", *map(str, words)])
     main()
-    rows = [line.split("|")[1].strip() for line in page.read_text().splitlines() if line.startswith("|")]
-    assert rows == ["faces", "---", "real", "teacher", "undistilled"]
+    rows = [line.split("|")[1:3] for line in page.read_text().splitlines() if line.startswith("|")]
+    assert [[cell.strip() for cell in row] for row in rows[2:]] == [
+        ["real", "–"],
+        ["teacher", "35"],
+        ["teacher, guidance 3", "70"],
+        ["undistilled", "1"],
+    ]
     assert "undistilled" in capsys.readouterr().out
     assert Image.open(tmp_path / "faces.png").height > 3 * TIMES * 16
 

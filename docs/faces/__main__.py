@@ -1,6 +1,7 @@
 """`python -m docs.faces VERB`: the data set of faces, its judge and autoencoder, and the figures of drawn faces."""
 
 import argparse
+import math
 import sys
 from pathlib import Path
 
@@ -36,11 +37,21 @@ def main() -> None:
     measure.add_argument("--prompts", type=Path, required=True, help="what `simdistill encode OUT/held-out.jsonl` made")
     measure.add_argument("--teacher", required=True, help="as of `simdistill distill`")
     measure.add_argument("--guidance", type=float, nargs="*", default=[1.0], help="of the teacher (default: 1, none)")
+    everywhere = (0.0, math.inf)
+    measure.add_argument(
+        "--guidance-interval",
+        type=float,
+        nargs=2,
+        default=everywhere,
+        metavar=("LOW", "HIGH"),
+        help="noise levels that are guided (default: all)",
+    )
     measure.add_argument("--runs", type=Path, nargs="*", default=[], help="runs of students")
     measure.add_argument("--count", type=int, default=2_000, help="captions (default: %(default)s)")
     measure.add_argument("--picture", type=Path, metavar="PICTURE.png", help="where to show some of the faces")
     measure.add_argument("--shown", type=int, default=10, help="of so many captions (default: %(default)s)")
     measure.add_argument("--page", type=Path, metavar="PAGE.md", help="where to put the table, between its marks")
+    measure.add_argument("--table", default="faces", metavar="NAME", help="of its marks (default: %(default)s)")
     asked = parser.parse_args()
     try:
         if asked.verb == "make":
@@ -94,15 +105,18 @@ def measured(asked: argparse.Namespace) -> None:
     held_out = HeldOut(asked.data, asked.judge, asked.count)
     found = {"real": held_out.measure(held_out.pictures, 0)}
     shown = {"real": held_out.pictures[: asked.shown]}
-    for name, evaluations, drawn in players(asked.teacher, asked.guidance, asked.runs, asked.prompts):
+    for name, evaluations, drawn in players(
+        asked.teacher, asked.guidance, asked.runs, asked.prompts, tuple(asked.guidance_interval)
+    ):
         print(f"drawing {asked.count} faces: {name}", file=sys.stderr, flush=True)
         pictures = drawn(held_out.captions)
         found[name], shown[name] = held_out.measure(pictures, evaluations), pictures[: asked.shown]
-    Console(width=140).print(table(found).rich())
+    made = table(found, asked.table)
+    Console(width=140).print(made.rich())
     if asked.picture:
         beside(asked.picture, held_out.captions[: asked.shown], shown)
     if asked.page:
-        asked.page.write_text(publish(asked.page.read_text(encoding="utf-8"), [table(found)]), encoding="utf-8")
+        asked.page.write_text(publish(asked.page.read_text(encoding="utf-8"), [made]), encoding="utf-8")
 
 
 if __name__ == "__main__":

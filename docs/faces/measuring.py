@@ -1,5 +1,6 @@
 """How good faces are: their distance from held-out real ones, and whether they show what their captions tell."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from functools import cached_property
@@ -107,15 +108,22 @@ Player: TypeAlias = tuple[str, int, Callable[[Sequence[str]], Pictures]]
 """A name, the evaluations that a picture takes, and what draws a picture for each caption."""
 
 
-def players(teacher: str, scales: Sequence[float], runs: Sequence[Path], prompts: Path) -> Iterator[Player]:
-    """The teacher by each of the guidance scales, its undistilled start, and each run's student.
+def players(
+    teacher: str,
+    scales: Sequence[float],
+    runs: Sequence[Path],
+    prompts: Path,
+    interval: tuple[float, float] = (0.0, math.inf),
+) -> Iterator[Player]:
+    """The teacher by each of the guidance scales at the noise levels of `interval`, its undistilled start, and each
+    run's student.
 
     `prompts` is the folder that `simdistill encode` made of the captions. Raises `ValueError` for a teacher, a run or a
     caption that is not there.
     """
     known = load_teacher(teacher)
     for scale in scales:
-        guided = known.prepared(Recipe(prompts=str(prompts), teacher_guidance=scale))
+        guided = known.prepared(Recipe(prompts=str(prompts), teacher_guidance=scale, guidance_interval=interval))
         name = "teacher" if scale == 1 else f"teacher, guidance {scale:g}"
         yield name, evaluations(guided), _drawing(teacher_sampler(guided), guided)
     plain = known.prepared(Recipe(prompts=str(prompts)))
@@ -135,11 +143,11 @@ def _drawing(sampler: Sampler, teacher: Teacher) -> Callable[[Sequence[str]], Pi
     return pictures
 
 
-def table(figures: Mapping[str, Figures]) -> Table:
-    """A row for each set of pictures."""
+def table(figures: Mapping[str, Figures], name: str = "faces") -> Table:
+    """A row for each set of pictures; `name` is that of the table's place in a page."""
     rows = [
-        [name, str(f.evaluations or "–"), f"{f.frechet:.2f}", *(f"{share:.3f}" for share in astuple(f)[2:])]
-        for name, f in figures.items()
+        [who, str(f.evaluations or "–"), f"{f.frechet:.2f}", *(f"{share:.3f}" for share in astuple(f)[2:])]
+        for who, f in figures.items()
     ]
     columns = [
         "faces",
@@ -151,4 +159,4 @@ def table(figures: Mapping[str, Figures]) -> Table:
         "all told",
         "all nine",
     ]
-    return Table("faces", "One face for each held-out caption", columns, rows)
+    return Table(name, "One face for each held-out caption", columns, rows)
