@@ -119,12 +119,61 @@ def test_folders_are_matched_by_name(tmp_path):
     assert [pair.prompt for pair in draft_pairs(Source(str(a)), Source(str(b)), Wanted())] == ["TWO", "TEN"]
 
 
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_prompts_that_name_their_pictures_are_matched_by_name(tmp_path, kind, refused):
+    a, b = (
+        folder(tmp_path / "a", ["1.png", "2.png", "3.png"], 1),
+        folder(tmp_path / "b", ["1.png", "2.png", "3.png"], 2),
+    )
+    listing = tmp_path / f"prompts.{kind}"
+
+    def write(*names):
+        rows = [
+            {"file_name": name, "caption": text} for name, text in zip(names, ("three", "same", "same"), strict=True)
+        ]
+        lines = [json.dumps(row) for row in rows] if kind == "jsonl" else ["file_name,caption"]
+        lines += [",".join(row.values()) for row in rows] if kind == "csv" else []
+        listing.write_text("\n".join(lines) + "\n")
+
+    write("3.png", "1.webp", "2")
+    pairs = draft_pairs(Source(str(a)), Source(str(b)), Wanted(listing))
+    assert [pair.prompt for pair in pairs] == ["same", "same", "three"]
+    assert [(pair.a.getpixel((0, 0)), pair.b.getpixel((0, 0))) for pair in pairs] == [
+        ((1, k, 0), (2, k, 0)) for k in range(3)
+    ]
+    words = ("study", "new", tmp_path / "s", "--a", a, "--b", b, "--prompts", listing)
+    write("3.png", "1.png", "4.png")
+    assert "without a file_name = ['2', '4']: must be none: each names one picture" in refused(*words)
+    write("3.png", "1.png", "1.png")
+    assert f"prompts.{kind}, row 3: file_name = '1.png': must be in one row only" in refused(*words)
+    write("3.png", "1.png", "1.webp")
+    assert "file_name = ['1.png', '1.webp']: must be of different names" in refused(*words)
+    write("3.png", "1.png", "")
+    assert "row 3: file_name = " in refused(*words)
+
+
+def test_what_is_wrong_with_a_folder_is_named(tmp_path, refused):
+    a, empty = folder(tmp_path / "a", ["1.jpg", "2.png", "1.png"], 1), folder(tmp_path / "empty", [], 1)
+    words = ("study", "new", tmp_path / "s", "--a", a, "--b", empty)
+    message = refused(*words)
+    assert "pictures of one name = [" in message
+    assert "'1.jpg'" in message
+    assert "'1.png'" in message
+    assert "'2.png'" not in message
+    (a / "1.jpg").unlink()
+    assert "empty: pictures = 0: must be at least one of .png" in refused(*words)
+
+
 def test_a_folder_beside_a_model(digits, tmp_path):
     pictures = folder(tmp_path / "other", [f"{k}.png" for k in range(10)], 9)
     (pair, *_) = pairs = draft_pairs(Source(str(pictures)), Source(str(digits)), Wanted())
     assert len(pairs) == 10
     assert pair.a.getpixel((0, 0)) == (9, 0, 0)
     assert np.array_equal(shown(pair.b), bytes_of(sample(digits, [0], [0]))[0])
+    lines = [json.dumps({"file_name": f"{9 - k}.png", "text": "digit"}) for k in range(10)]
+    (tmp_path / "named.jsonl").write_text("\n".join(lines))
+    named = draft_pairs(Source(str(pictures)), Source(str(digits)), Wanted(tmp_path / "named.jsonl"))
+    assert [one.a.getpixel((0, 0)) for one in named] == [(9, 9 - k, 0) for k in range(10)]
 
 
 def test_what_cannot_be_paired(digits, tmp_path, refused):
@@ -134,14 +183,14 @@ def test_what_cannot_be_paired(digits, tmp_path, refused):
     assert "names in only one of the folders = ['2', '3']: must be none" in refused(*new, "--a", a, "--b", b)
     assert "a has no metadata.jsonl" in refused(*new, "--a", a, "--b", a, "--name-a", "x")
     words = ("--a", a, "--b", a, "--name-a", "x", "--prompts", tmp_path / "p.txt")
-    assert "pictures = 2: must be 3, one for each prompt" in refused(*new, *words)
+    assert "p.txt: prompts = 3: must be 2, one for each picture in" in refused(*new, *words)
     assert "a: pictures = 2: must be 10" in refused(*new, "--a", a, "--b", digits)
     assert "must be a run, or a folder of pictures" in refused(*new, "--a", tmp_path / "none", "--b", digits)
     assert "prompts = 3: must be 10, one for each class" in refused(
         *new, "--a", digits, "--b", f"teacher:{digits}", "--prompts", tmp_path / "p.txt"
     )
     assert "must be different; give --name-a" in refused(*new, "--a", digits, "--b", digits)
-    assert "each = 0: must be at least 1" in refused(*new, "--each", "0")
+    assert "--each = 0: must be at least 1" in refused(*new, "--each", "0")
     assert "STEP = 'old': must be one of new" in refused("study", "old")
     assert not (tmp_path / "s").exists()
 

@@ -28,7 +28,8 @@ class _New(Common):
     """The other side, likewise. Folders are matched by the names of their pictures."""
     prompts: Path | None = None
     """What people read above the pictures, and text-to-image runs draw from: a .txt (one a line), .csv, .jsonl …, or
-    figure-3, the paper's. A model of classes takes one a class; folders may have a metadata.jsonl instead."""
+    figure-3, the paper's. A model of classes takes one a class; folders may have a metadata.jsonl instead. A table's
+    or JSON's column file_name says which picture of folders a prompt is of; without it they are in the names' order."""
     column: str = ""
     """What a table or JSON calls the prompts; the first of prompt, caption, text and txt if empty."""
     each: int = 1

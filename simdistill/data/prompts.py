@@ -57,6 +57,29 @@ def read_prompts(path: Path, column: str = "") -> list[str]:
     return list(found)
 
 
+def read_named_prompts(path: Path, column: str = "") -> dict[str, str] | None:
+    """The prompts in a table or JSON lines that say in `file_name` which picture each is of, by those names.
+
+    Other than `read_prompts` this keeps the same prompt of two pictures. None for files without such a column, and of
+    other kinds. Raises `ValueError` if a row has no name or no text, or a name comes twice.
+    """
+    reader = NAMING.get(path.suffix.lower()) if path.is_file() else None
+    try:
+        rows = [] if reader is None else reader(path)
+    except (OSError, UnicodeError, pl.exceptions.PolarsError, json.JSONDecodeError) as error:
+        raise ValueError(f"prompts = '{path}': cannot be read ({type(error).__name__}: {error})") from error
+    if not any(FILE_NAME in row for row in rows):
+        return None
+    found: dict[str, str] = {}
+    for number, row in enumerate(rows, 1):
+        where, name = f"{path}, row {number}", row.get(FILE_NAME)
+        require(isinstance(name, str) and name != "", f"{where}: {FILE_NAME}", name, "the name of a picture")
+        require(name not in found, f"{where}: {FILE_NAME}", name, "in one row only")
+        found[str(name)] = " ".join(_value(where, row, column).split())
+        require(found[str(name)] != "", f"{where}: prompt", "", "given")
+    return found
+
+
 def _reader(path: Path) -> "Callable[[Path, str], Iterator[str]] | None":
     found = [READERS[suffix] for suffix in READERS if path.name.lower().endswith(suffix) and path.is_file()]
     return found[0] if found else None
@@ -68,8 +91,11 @@ def _lines(path: Path, column: str) -> Iterator[str]:
 
 
 def _csv(path: Path, column: str) -> Iterator[str]:
-    separator = "\t" if path.suffix.lower() == ".tsv" else ","
-    yield from _table(path, pl.read_csv(path, separator=separator, infer_schema=False), column)
+    yield from _table(path, _read_csv(path), column)
+
+
+def _read_csv(path: Path) -> pl.DataFrame:
+    return pl.read_csv(path, separator="\t" if path.suffix.lower() == ".tsv" else ",", infer_schema=False)
 
 
 def _parquet(path: Path, column: str) -> Iterator[str]:
@@ -78,11 +104,15 @@ def _parquet(path: Path, column: str) -> Iterator[str]:
 
 
 def _json_lines(path: Path, column: str) -> Iterator[str]:
+    for number, row in _read_json_lines(path):
+        yield _value(f"{path}, line {number}", row, column)
+
+
+def _read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     with path.open(encoding="utf-8-sig") as file:
         for number, line in enumerate(file, 1):
             if line.strip():
-                where = f"{path}, line {number}"
-                yield _value(where, _object(where, line), column)
+                yield number, _object(f"{path}, line {number}", line)
 
 
 def _tar(path: Path, column: str) -> Iterator[str]:
@@ -129,6 +159,14 @@ def _column(where: object, names: list[str], asked: str) -> str:
     return known[0]
 
 
+FILE_NAME = "file_name"
+"""The column that says which picture a prompt is of, as in Hugging Face's image folders."""
+NAMING: dict[str, Callable[[Path], list[dict[str, Any]]]] = {
+    **dict.fromkeys((".csv", ".tsv"), lambda path: _read_csv(path).to_dicts()),
+    ".parquet": lambda path: pl.read_parquet(path).to_dicts(),
+    **dict.fromkeys((".jsonl", ".ndjson"), lambda path: [row for _, row in _read_json_lines(path)]),
+}
+"""Files that can say which picture a prompt is of, and how their rows are read."""
 READERS: dict[str, Callable[[Path, str], Iterator[str]]] = {
     ".txt": _lines,
     ".csv": _csv,

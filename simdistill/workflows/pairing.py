@@ -1,5 +1,6 @@
 """A study's pairs: what two models draw for the same prompts from the same seeds, or pictures in two folders."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -8,9 +9,9 @@ from typing import Literal, TypeAlias
 import torch
 from PIL import Image
 
-from simdistill.data.images import numbered_pictures, pixels_of
+from simdistill.data.images import SUFFIXES, numbered_pictures, pixels_of
 from simdistill.data.listings import CAPTIONS, listed_captions
-from simdistill.data.prompts import BUNDLED, read_prompts
+from simdistill.data.prompts import BUNDLED, FILE_NAME, read_named_prompts, read_prompts
 from simdistill.evaluation.quality import draw, teacher_sampler
 from simdistill.recipes import Recipe
 from simdistill.runs import RunFolder
@@ -66,18 +67,36 @@ class Wanted:
     device: Device = "cpu"
 
     def __post_init__(self) -> None:
-        require(self.each >= 1, "each", self.each, "at least 1")
+        require(self.each >= 1, "--each", self.each, "at least 1")
+
+    def named(self) -> dict[str, str] | None:
+        """The prompts by the names of their pictures without endings, if the file says which are whose."""
+        found = None if self.prompts is None else read_named_prompts(self.prompts, self.column)
+        if found is None:
+            return None
+        stems = {_stem(name): text for name, text in found.items()}
+        require(
+            len(stems) == len(found),
+            f"--prompts {self.prompts}: {FILE_NAME}",
+            _clashing([*found]),
+            "of different names without their endings",
+        )
+        return stems
 
     def texts(self) -> list[str] | None:
-        """The prompts, if any are named."""
+        """The prompts, if any are given."""
+        named = self.named()
+        if named is not None:
+            return list(named.values())
         return None if self.prompts is None else read_prompts(self.prompts, self.column)
 
 
 def draft_pairs(a: Source, b: Source, wanted: Wanted) -> list[Draft]:
     """The pairs of two sources, of which models start from the same noise.
 
-    Two folders are matched by their files' names without the endings; their prompts are in the order of the names, or
-    in a `metadata.jsonl` of the first. A folder beside a model has a picture for each of the model's, in that order.
+    Two folders are matched by their files' names without the endings; so are their prompts, if the file of prompts has
+    a column `file_name`, and else they are in the order of the names, or in a `metadata.jsonl` of the first. A folder
+    beside a model has a picture for each of the model's, by those names, too, or in that order.
 
     Raises `ValueError` if a source is none, takes neither prompts nor labels, or has not the pictures it should have.
     """
@@ -95,7 +114,9 @@ def draft_pairs(a: Source, b: Source, wanted: Wanted) -> list[Draft]:
     texts = texts * wanted.each
     for source in (a, b):
         if not source.draws:
-            pictures[source] = [read_picture(file) for file in _files(Path(source.place)).values()]
+            files, named = _files(Path(source.place)), wanted.named()
+            order = list(files) if named is None else _known(wanted, named, files)
+            pictures[source] = [read_picture(files[name]) for name in order]
         count = len(pictures[source])
         require(count == len(texts), f"{source.place}: pictures", count, f"{len(texts)}, one for each prompt")
     return [Draft(*row) for row in zip(texts, pictures[a], pictures[b], strict=True)]
@@ -106,23 +127,56 @@ def _matched(a: Path, b: Path, wanted: Wanted) -> list[Draft]:
     alone = sorted(left.keys() ^ right.keys())
     require(not alone, "names in only one of the folders", alone[:5], "none: pictures are matched by their names")
     require(wanted.each == 1, "--each", wanted.each, "1 for folders of pictures")
-    texts, listing = wanted.texts(), a / CAPTIONS
-    if texts is None and listing.is_file():
+    named, listing = wanted.named(), a / CAPTIONS
+    if named is not None:
+        _known(wanted, named, left)
+        texts = [named[name] for name in left]
+    elif wanted.prompts is None and listing.is_file():
         texts = listed_captions(a, [file.name for file in left.values()], listing.read_bytes())
+    else:
+        texts = wanted.texts()
     if texts is None:
         raise ValueError(f"--prompts = '': must be given: {a} has no {CAPTIONS} that says what its pictures show")
-    require(len(texts) == len(left), f"{a}: pictures", len(left), f"{len(texts)}, one for each prompt")
+    remedy = f"{len(left)}, one for each picture in {a}; the same again counts once"
+    require(len(texts) == len(left), f"--prompts {wanted.prompts or listing}: prompts", len(texts), remedy)
     return [
         Draft(text, read_picture(left[name]), read_picture(right[name])) for text, name in zip(texts, left, strict=True)
     ]
 
 
+def _known(wanted: Wanted, named: Mapping[str, str], files: Mapping[str, Path]) -> list[str]:
+    """The names that prompts and pictures have in common, in the prompts' order; `ValueError` if one has no match."""
+    require(wanted.each == 1, "--each", wanted.each, f"1 where prompts have a {FILE_NAME}")
+    alone = sorted(named.keys() ^ files.keys())
+    where = f"--prompts {wanted.prompts}: {FILE_NAME} without a picture, or a picture without a {FILE_NAME}"
+    require(not alone, where, alone[:5], "none: each names one picture")
+    return list(named)
+
+
 def _files(folder: Path) -> dict[str, Path]:
     """The pictures in a folder by name without ending, 2.png before 10.png."""
     files = numbered_pictures(folder)
-    found = {file.stem: file for file in files}
-    require(len(found) == len(files) > 0, f"{folder}: pictures", len(files), "at least one, of different names")
-    return found
+    require(len(files) > 0, f"{folder}: pictures", 0, f"at least one of {', '.join(SUFFIXES)}")
+    clashing = _clashing([file.name for file in files])
+    require(
+        not clashing,
+        f"{folder}: pictures of one name",
+        clashing,
+        "none: pictures are matched by their names without endings",
+    )
+    return {file.stem: file for file in files}
+
+
+def _stem(name: str) -> str:
+    """A picture's name without its ending."""
+    return name.rpartition(".")[0] if name.lower().endswith(SUFFIXES) else name
+
+
+def _clashing(names: Sequence[str]) -> list[str]:
+    """The first names that are one and the same without their endings."""
+    stems = [_stem(name) for name in names]
+    twice = [name for name, stem in zip(names, stems, strict=True) if stems.count(stem) > 1]
+    return [name for name in twice if _stem(name) == _stem(twice[0])]
 
 
 def _teacher(source: Source, wanted: Wanted) -> tuple[Teacher, Recipe]:
@@ -139,7 +193,12 @@ def _drawn(source: Source, wanted: Wanted) -> list[Image.Image]:
     if teacher.text is None:
         require(teacher.classes > 0, source.place, "unconditional", "a model that takes prompts or class labels")
         count = teacher.classes if texts is None else len(texts)
-        require(count == teacher.classes, "prompts", count, f"{teacher.classes}, one for each class of {source.place}")
+        require(
+            count == teacher.classes,
+            f"--prompts {wanted.prompts}: prompts",
+            count,
+            f"{teacher.classes}, one for each class of {source.place}",
+        )
     else:
         encoder = load_encoder(teacher.encoder, wanted.device, tokens=teacher.text.tokens)
         require(texts is not None, "--prompts", "", f"given: {source.place} draws from prompts")
