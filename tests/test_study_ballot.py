@@ -3,9 +3,12 @@
 import random
 import sqlite3
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from studies import Asked
 
 from simdistill.study import ballot
@@ -39,7 +42,22 @@ def test_repeats_come_in_the_second_half_and_checks_once():
         first = {one.pair: one.place for one in order if one.repetition == 0}
         again = {one.pair: one.place for one in order if one.repetition == 1}
         assert all(first[pair] <= 5 < place for pair, place in again.items())
-    assert len(arranged(pairs(3), 9, rng)) == 5  # no more than there are in the first half
+    assert len(arranged(pairs(3), 9, rng)) == 6  # no more than there are
+
+
+@given(st.integers(1, 9), st.integers(0, 9), st.integers(0, 3), st.integers(0, 2**32))
+def test_a_second_showing_is_never_next_to_the_first(count, repeats, checks, seed):
+    repeats, checks = min(repeats, count), min(checks, count)
+    order = arranged(pairs(count, checks), repeats, random.Random(seed))
+    assert [one.place for one in order] == [*range(1, count + checks + repeats + 1)]
+    assert Counter(one.repetition for one in order)[1] == repeats
+    assert sorted(one.pair for one in order if one.repetition == 0) == [*range(1, count + checks + 1)]
+    before = set()
+    for one in order:
+        assert one.repetition == (one.pair in before)
+        before.add(one.pair)
+    running = [one.pair == after.pair for one, after in pairwise(order)]
+    assert any(running) == (count + checks == 1 == repeats)
 
 
 def test_a_vote_counts_once_and_can_be_changed(asked):

@@ -10,9 +10,11 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from studies import drafts, noise
 
+from simdistill.study.database import Database
 from simdistill.study.folder import Draft, Pair, StudyFolder
 from simdistill.study.pictures import bare_png, equal_sizes, read_picture, scrambled
 from simdistill.study.settings import Settings
+from simdistill.study.site import application
 
 
 def pixels(content):
@@ -42,6 +44,31 @@ def test_a_png_holds_its_pixels_and_nothing_else(tmp_path):
 def test_a_grey_picture_is_stored_as_a_coloured_one():
     grey, coloured = (bare_png(Image.new(mode, (4, 4))) for mode in ("L", "RGB"))
     assert grey == coloured
+
+
+def test_grey_of_sixteen_bits_is_scaled_and_not_cut(tmp_path):
+    levels = np.array([[0, 128, 30000], [32896, 65400, 65535]], np.uint16)
+    Image.fromarray(levels).save(tmp_path / "deep.png")
+    read = np.asarray(read_picture(tmp_path / "deep.png"))
+    assert read.tolist() == [[[level] * 3 for level in row] for row in ([0, 0, 117], [128, 254, 255])]
+    Image.fromarray(levels.astype(np.int32) * 1000).save(tmp_path / "deeper.tif")
+    with pytest.raises(ValueError, match=r"deeper.tif: .*levels are not of 8 or 16 bits"):
+        read_picture(tmp_path / "deeper.tif")
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_what_is_transparent_is_on_white(tmp_path, mode):
+    image = Image.new("RGBA", (3, 1))
+    for x, alpha in enumerate((0, 128, 255)):
+        image.putpixel((x, 0), (40, 40, 40, alpha))
+    if mode == "P":
+        image = Image.new("P", (3, 1))
+        image.putpalette([10, 20, 30, 40, 40, 40])
+        image.putpixel((2, 0), 1)
+        image.info["transparency"] = 0
+    image.convert(mode).save(tmp_path / "clear.png")
+    values = [int(value) for value in np.asarray(read_picture(tmp_path / "clear.png"))[0, :, 1]]
+    assert values == ([255, 255, 40] if mode == "P" else [255, 147, 40])
 
 
 def test_sizes_are_made_equal():
@@ -102,8 +129,10 @@ def test_no_other_file_is_a_picture(tmp_path, name):
 def test_what_is_refused(tmp_path):
     with pytest.raises(ValueError, match="pairs = 0: must be at least 1"):
         StudyFolder.create(tmp_path / "s", Settings(), [])
-    with pytest.raises(ValueError, match="checks = 3: must be in 0 … 2"):
+    with pytest.raises(ValueError, match="--checks = 3: must be in 0 … 2"):
         StudyFolder.create(tmp_path / "s", Settings(), drafts(2), checks=3)
+    with pytest.raises(ValueError, match="--repeats = 3: must be in 0 … 2"):
+        StudyFolder.create(tmp_path / "s", Settings(repeats=3), drafts(2))
     assert list(tmp_path.iterdir()) == []  # nothing is left of them
     with pytest.raises(ValueError, match="not a study's folder"):
         StudyFolder.open(tmp_path)
@@ -114,13 +143,26 @@ def test_what_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"questions: 'three'.*; ties: unknown setting; did you mean tie"):
         _ = StudyFolder(study.path).settings
     study.pairs_file.write_text(json.dumps({"number": 1, "file": "x"}) + "\n")
-    with pytest.raises(ValueError, match=r"pairs.jsonl: cannot be read"):
+    with pytest.raises(ValueError, match=r"pairs.jsonl, line 1: is no pair \(TypeError"):
         StudyFolder.open(study.path)
     with pytest.raises(ValueError, match="names of the two sides = 'x': must be different"):
         Settings(a="x", b="x")
+    study.settings_file.write_text("a = ")
+    with pytest.raises(ValueError, match=r"study.toml: cannot be read") as caught:
+        _ = StudyFolder(study.path).settings
+    assert str(caught.value).count("study.toml") == 1
     (tmp_path / "no.png").write_bytes(b"no picture")
     with pytest.raises(ValueError, match=r"no.png: cannot be decoded"):
         read_picture(tmp_path / "no.png")
+
+
+def test_a_missing_picture_is_named(tmp_path):
+    study = StudyFolder.create(tmp_path / "s", Settings(), drafts(3))
+    assert study.sizes == {1: (24, 16), 2: (24, 16), 3: (24, 16)}
+    missing = study.path / "pictures" / study.pairs[1].b
+    missing.unlink()
+    with pytest.raises(ValueError, match=f"{missing.name}: picture of pair 2 cannot be read"):
+        application(StudyFolder.open(study.path), Database(study.database, study.settings.identity))
 
 
 def test_pairs_survive_any_prompt(tmp_path):

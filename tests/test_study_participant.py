@@ -111,6 +111,19 @@ def test_a_study_that_is_not_reviewed_is_not_open(tmp_path, monkeypatch):
     assert "Pair 1 of 1" in join(client).text
 
 
+def test_consent_is_to_as_many_pages_as_come(tmp_path, monkeypatch):
+    asked = Asked(tmp_path / "s", monkeypatch, pairs=6, checks=2, repeats=5, review=True)
+    client = visitor(asked)
+    for number in range(1, 8):  # one of the checks is never kept
+        asked.owner.review(number, kept=number != 6)
+    assert "You will see 11 pairs of images" in client.get("/").text
+    assert "Pair 1 of 11" in join(client).text
+
+
+def test_pictures_have_their_place_before_they_are_loaded(client):
+    assert re.findall(r'width="(\d+)" height="(\d+)"', join(client).text) == [("24", "16")] * 2
+
+
 def test_pages_and_headers_do_not_tell_the_models(asked, client):
     answers = [client.get("/"), page := join(client)]
     pictures = [client.get(one) for one in re.findall(r'src="(/picture/[^"]+)"', page.text)]

@@ -86,6 +86,18 @@ def test_every_vote_is_counted_where_it_belongs():
     assert json.loads(json.dumps(results))["questions"]["overall"]["bootstrap"] == list(found["bootstrap"])
 
 
+def test_a_check_is_failed_once_whatever_the_number_of_questions():
+    def asked(question, *winners):
+        rows = [(who, 9, winner, "a", 0) for who, winner in enumerate(winners, 1)]
+        return table(rows).with_columns(pl.lit(question).alias("question"), pl.lit(True).alias("check"))
+
+    votes = pl.concat([asked("text", "A", "B", "B", "tie"), asked("quality", "A", "A", "B", "A")])
+    results = tell(votes, Settings(questions="two", tie=True))
+    # one lapse in two questions, two lapses, and no difference seen between a picture and noise
+    assert results["attention"] == {"checks": 4, "failed": 3, "participants": [2, 3, 4]}
+    assert tell(votes, Settings(questions="two", tie=True), attentive=True)["participants"] == 1
+
+
 def test_no_votes_are_no_error():
     results = tell(table([]), Settings(questions="two"))
     assert results["participants"] == 0

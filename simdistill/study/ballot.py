@@ -24,13 +24,14 @@ TOO_SOON = 0.3  # seconds after a pair is shown: the second half of a double cli
 
 @dataclass(frozen=True)
 class Shown:
-    """A pair as a participant sees it: the `number`-th `of` so many, its pictures' names, and answers given before."""
+    """A pair as a participant sees it: the `number`-th `of` so many, its pictures and their size, and answers given."""
 
     place: int
     number: int
     of: int
     prompt: str
     pictures: tuple[str, str]
+    size: tuple[int, int]
     answers: Mapping[str, Choice]
 
 
@@ -49,14 +50,15 @@ class Ballot:
     """
 
     def __init__(self, folder: StudyFolder, database: Database, rng: random.Random | None = None) -> None:
-        self._settings, self._database = folder.settings, database
+        self._settings, self._sizes, self._database = folder.settings, folder.sizes, database
         self._pairs = {pair.number: pair for pair in folder.pairs}
         self._rng = rng or random.SystemRandom()
 
     def offered(self) -> int:
-        """How many pairs newcomers are shown, checks and second times not counted; 0 if the study is not open yet."""
+        """How many pairs newcomers are shown, checks and second times counted; 0 if the study is not open yet."""
         with self._database.session() as session:
-            return sum(not self._pairs[number].check for number in self._visible(session))
+            checks = [self._pairs[number].check for number in self._visible(session)]
+            return len(checks) + min(self._settings.repeats, checks.count(False))
 
     def join(self, token: str) -> None:
         """Take part, with an order of pairs and sides of one's own, once there are any; who does already still does."""
@@ -85,7 +87,7 @@ class Ballot:
                     pair = self._pairs[one.pair]
                     pictures = (pair.a, pair.b) if one.left == "a" else (pair.b, pair.a)
                     answers: dict[str, Choice] = {vote.question: vote.choice for vote in one.votes}
-                    return Shown(place, number, len(asked), pair.prompt, pictures, answers)
+                    return Shown(place, number, len(asked), pair.prompt, pictures, self._sizes[one.pair], answers)
         return None
 
     def vote(self, token: str, place: int, answers: Mapping[str, str]) -> bool:
@@ -156,16 +158,22 @@ def digest(token: str) -> str:
 
 
 def arranged(pairs: Sequence[Pair], repeats: int, rng: random.Random) -> list[Presentation]:
-    """The pairs in random order, sides by coin; of the first half so many again among the second half.
+    """The pairs in random order, sides by coin; so many of the first half come again among the second half.
 
-    Attention checks come once.
+    If there are more repeats than that, all of them come once before any comes again. Attention checks come once. No
+    pair comes twice running, unless there is no other.
     """
-    order = rng.sample(pairs, len(pairs))
-    half = (len(order) + 1) // 2
-    first, second = order[:half], [(pair, 0) for pair in order[half:]]
-    again = [pair for pair in first if not pair.check]
-    second += [(pair, 1) for pair in rng.sample(again, min(repeats, len(again)))]
+    once = [pair for pair in pairs if not pair.check]
+    again = rng.sample(once, min(repeats, len(once)))
+    twice = {pair.number for pair in again}
+    others = [pair for pair in rng.sample(pairs, len(pairs)) if pair.number not in twice]
+    before = max((len(pairs) + 1) // 2 - len(again), 0)
+    first = [*again, *others[:before]]
+    second = [*((pair, 0) for pair in others[before:]), *((pair, 1) for pair in again)]
+    rng.shuffle(first)
     rng.shuffle(second)
+    while len(second) > 1 and second[0][0] == first[-1]:
+        rng.shuffle(second)
     sides: tuple[Side, Side] = ("a", "b")
     return [
         Presentation(place=place, pair=pair.number, repetition=repetition, left=rng.choice(sides))

@@ -4,7 +4,7 @@ import json
 import os
 import secrets
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +13,7 @@ from PIL import Image
 
 from simdistill.configuration import read_toml, settings_from_mapping, to_mapping, to_toml
 from simdistill.files import write_atomically
+from simdistill.libraries import short
 from simdistill.study.pictures import bare_png, equal_sizes, scrambled
 from simdistill.study.settings import Settings
 from simdistill.validation import require
@@ -72,8 +73,9 @@ class StudyFolder:
     @cached_property
     def settings(self) -> Settings:
         """How the study asks; `ValueError` if the file is damaged."""
+        values = read_toml(self.settings_file)
         try:
-            return settings_from_mapping(Settings(), read_toml(self.settings_file))
+            return settings_from_mapping(Settings(), values)
         except ValueError as error:
             raise ValueError(f"{self.settings_file}: {error}") from error
 
@@ -81,9 +83,16 @@ class StudyFolder:
     def pairs(self) -> Sequence[Pair]:
         """All pairs, numbered from 1; `ValueError` if the file is damaged."""
         try:
-            return [Pair(**json.loads(line)) for line in self.pairs_file.read_text(encoding="utf-8").splitlines()]
-        except (OSError, ValueError, TypeError) as error:
-            raise ValueError(f"{self.pairs_file}: cannot be read ({error})") from error
+            lines = self.pairs_file.read_text(encoding="utf-8").splitlines()
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{self.pairs_file}: cannot be read ({short(error)})") from error
+        return [self._pair(number, line) for number, line in enumerate(lines, 1)]
+
+    def _pair(self, number: int, line: str) -> Pair:
+        try:
+            return Pair(**json.loads(line))
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{self.pairs_file}, line {number}: is no pair ({short(error)})") from error
 
     @cached_property
     def token(self) -> str:
@@ -95,11 +104,27 @@ class StudyFolder:
         require(len(token) >= 20, f"{self.token_file}: length of the token", len(token), "at least 20")
         return token
 
+    @cached_property
+    def sizes(self) -> Mapping[int, tuple[int, int]]:
+        """Width and height of both pictures of each pair, by its number; `ValueError` if a picture is missing."""
+        return {pair.number: self._size(pair) for pair in self.pairs}
+
     def picture(self, name: str) -> bytes:
         """A PNG of one of the pairs; `KeyError` for any other name."""
         if not any(name in (pair.a, pair.b) for pair in self.pairs):
             raise KeyError(name)
         return (self.path / "pictures" / name).read_bytes()
+
+    def _size(self, pair: Pair) -> tuple[int, int]:
+        found: list[tuple[int, int]] = []
+        for name in (pair.a, pair.b):
+            file = self.path / "pictures" / name
+            try:
+                with Image.open(file) as image:
+                    found.append(image.size)
+            except OSError as error:
+                raise ValueError(f"{file}: picture of pair {pair.number} cannot be read ({short(error)})") from error
+        return found[0]
 
     @classmethod
     def open(cls, path: Path) -> "StudyFolder":
@@ -114,7 +139,7 @@ class StudyFolder:
     def create(cls, path: Path, settings: Settings, drafts: Iterable[Draft], checks: int = 0) -> "StudyFolder":
         """A new study of those drafts, and so many attention checks; it is there as a whole or not at all.
 
-        Raises `ValueError` if `path` is taken, or there are no drafts or fewer than `checks`.
+        Raises `ValueError` if `path` is taken, or there are no drafts or fewer than `checks` or repeats.
         """
         require(not path.exists(), "STUDY", str(path), "a folder that is not there yet")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -122,7 +147,7 @@ class StudyFolder:
             study = cls(Path(temporary) / path.name)
             (study.path / "pictures").mkdir(parents=True)
             study.path.chmod(0o700)
-            _write_pairs(study, drafts, checks)
+            _write_pairs(study, drafts, checks, settings.repeats)
             settings = replace(settings, identity=secrets.token_hex(8))
             write_atomically(study.settings_file, to_toml(to_mapping(settings)).encode())
             with os.fdopen(os.open(study.token_file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
@@ -131,7 +156,7 @@ class StudyFolder:
         return cls.open(path)
 
 
-def _write_pairs(study: StudyFolder, drafts: Iterable[Draft], checks: int) -> None:
+def _write_pairs(study: StudyFolder, drafts: Iterable[Draft], checks: int, repeats: int) -> None:
     pairs: list[Pair] = []
     sources: list[Draft] = []
     for draft in drafts:
@@ -141,7 +166,8 @@ def _write_pairs(study: StudyFolder, drafts: Iterable[Draft], checks: int) -> No
             kept = (a, b)[len(sources) % 2]  # neither side's pictures are in all checks
             sources.append(Draft(draft.prompt, kept, scrambled(kept, len(sources))))
     require(len(pairs) > 0, "pairs", 0, "at least 1")
-    require(0 <= checks <= len(pairs), "checks", checks, f"in 0 … {len(pairs)}, one a pair at most")
+    require(0 <= checks <= len(pairs), "--checks", checks, f"in 0 … {len(pairs)}, one a pair at most")
+    require(repeats <= len(pairs), "--repeats", repeats, f"in 0 … {len(pairs)}, one a pair at most")
     for source in sources:
         a, b = _store(study, source.a), _store(study, source.b)
         pairs.append(Pair(len(pairs) + 1, source.prompt, a, b, check=True))

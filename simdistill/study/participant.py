@@ -1,10 +1,8 @@
 """The participants' pages: consent, pair after pair, thanks; going on elsewhere, and withdrawing."""
 
-import io
 import re
 import secrets
 
-from PIL import Image
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -14,7 +12,7 @@ from simdistill.study.ballot import Ballot, Progress
 from simdistill.study.folder import StudyFolder
 from simdistill.study.guard import Rate, Seals, address
 from simdistill.study.pages import Fields, form, page, set_cookie, to
-from simdistill.study.pictures import SMALL
+from simdistill.study.pictures import is_small
 from simdistill.study.settings import QUESTIONS
 
 COOKIE = "participant"
@@ -28,8 +26,6 @@ class ParticipantPages:
     def __init__(self, folder: StudyFolder, ballot: Ballot, seals: Seals) -> None:
         self._folder, self._settings, self._ballot, self._seals = folder, folder.settings, ballot, seals
         self._joins = Rate(*JOINS)
-        with Image.open(io.BytesIO(folder.picture(folder.pairs[0].a))) as first:
-            self._small = first.width < SMALL
         self.routes = [
             Route("/", self._welcome),
             form("/join", seals, _token, self._join),
@@ -50,7 +46,7 @@ class ParticipantPages:
         token, pairs = token or secrets.token_urlsafe(24), self._ballot.offered()
         if not pairs:
             return self._page("thanks", token, last=None)
-        values = {"pairs": pairs, "wrong": wrong, "questions": self._questions}
+        values = {"pairs": pairs, "again": self._settings.repeats > 0, "wrong": wrong, "questions": self._questions}
         response = self._page("welcome", token, 400 if wrong else 200, **values)
         set_cookie(response, request, COOKIE, token)
         return response
@@ -81,7 +77,7 @@ class ParticipantPages:
             "before": before[-1] if before else None,
             "after": after[0] if after else None,
             "answered": len(progress.places) - len(progress.open),
-            "small": self._small,
+            "small": is_small(shown.size),
             "wrong": wrong,
         }
         return self._page("pair", token, 400 if wrong else 200, **values)

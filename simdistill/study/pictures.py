@@ -10,18 +10,44 @@ from PIL import Image, ImageOps
 from simdistill.validation import require
 
 LARGEST_FILE = 2**26  # bytes
-SMALL = 128  # pixels a side below which pictures are enlarged with sharp edges
+SMALL = 64  # pixels a side up to which pictures are enlarged with sharp edges
+DEEP = ("I;16", "I;16L", "I;16B", "I")  # Pillow's modes of grey pictures of 16 bits
 SHAPES = 0.02  # by how much of themselves two pictures' ratios of width to height may differ
 
 
 def read_picture(path: Path) -> Image.Image:
-    """The picture in a file, upright, in colour; `ValueError` if it is none, damaged or of over 64 MiB."""
+    """The picture in a file, upright, in 8-bit colour, what is transparent on white, as browsers show it.
+
+    Raises `ValueError` if it is none, damaged, of more than 16 bits or of over 64 MiB.
+    """
     require(path.stat().st_size <= LARGEST_FILE, f"{path}: bytes", path.stat().st_size, f"at most {LARGEST_FILE}")
     try:
         with Image.open(path) as image:
-            return ImageOps.exif_transpose(image).convert("RGB")
+            upright = ImageOps.exif_transpose(image)
+            return _coloured(_eight_bits(upright) if upright.mode in DEEP else upright)
     except (Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
         raise ValueError(f"{path}: cannot be decoded as an image ({error})") from error
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """A grey picture of 16 bits in 8, of which Pillow's own conversion would keep none above 255."""
+    levels = np.asarray(image).astype(np.int64)
+    if levels.min() < 0 or levels.max() >= 2**16:
+        raise ValueError("its levels are not of 8 or 16 bits")
+    return Image.fromarray(np.round(levels / 257).astype(np.uint8))
+
+
+def _coloured(image: Image.Image) -> Image.Image:
+    """A picture in colour, on white where it is transparent."""
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    layer = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+
+
+def is_small(size: tuple[int, int]) -> bool:
+    """Whether a picture of that size is enlarged with sharp edges."""
+    return max(size) <= SMALL
 
 
 def equal_sizes(a: Image.Image, b: Image.Image, name: str) -> tuple[Image.Image, Image.Image]:

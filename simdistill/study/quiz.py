@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from simdistill.evaluation.report import templates
 from simdistill.study.folder import Draft
-from simdistill.study.pictures import SMALL, bare_png, equal_sizes
+from simdistill.study.pictures import bare_png, equal_sizes, is_small
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ def riddles(drafts: Sequence[Draft], seed: int = 0) -> list[Riddle]:
 def quiz_page(drafts: Sequence[Draft], name: str, seed: int = 0) -> str:
     """The HTML of a quiz about the student of that `name`; it needs nothing but itself, and counts without a script."""
     template = templates("simdistill.study").get_template("quiz.html.jinja")
-    small = min(drafts[0].a.size) < SMALL
+    small = is_small(drafts[0].a.size)
     return template.render(
         riddles=riddles(drafts, seed), name=name, small=small, level_colours={"light": [], "dark": []}
     )

@@ -17,10 +17,15 @@ def tell(votes: pl.DataFrame, settings: Settings, attentive: bool = False) -> Re
     """What a table of votes, as `Owner.votes` gives it, says of side a against side b, as JSON values.
 
     Rates are those of a among the votes for either; ties count in `ties` alone. Checks and second showings enter only
-    what is said of attention and consistency. `attentive` leaves out whoever failed a check.
+    what is said of attention and consistency. A check is failed, once, by whoever did not prefer the real picture in
+    every question that they were asked; `attentive` leaves out whoever failed one.
     """
-    checks = votes.filter(pl.col("check"))
-    failed = checks.filter(pl.col("winner") != "a")
+    checks = (
+        votes.filter(pl.col("check"))
+        .group_by("participant", "pair")
+        .agg((pl.col("winner") == "a").all().alias("passed"))
+    )
+    failed = checks.filter(~pl.col("passed"))
     failing = failed["participant"].unique().sort().to_list()
     if attentive:
         votes = votes.filter(~pl.col("participant").is_in(failing))

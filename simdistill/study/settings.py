@@ -37,10 +37,10 @@ class Settings:
     identity: str = ""
 
     def __post_init__(self) -> None:
-        require(0 < len(self.title) <= MOST, "title", self.title[:40], f"given, at most {MOST} characters")
-        require(len(self.contact) <= MOST, "contact", self.contact[:40], f"at most {MOST} characters")
+        require(0 < len(self.title) <= MOST, "--title", self.title[:40], f"given, at most {MOST} characters")
+        require(len(self.contact) <= MOST, "--contact", self.contact[:40], f"at most {MOST} characters")
         require(self.a != self.b, "names of the two sides", self.a, "different; give --name-a and --name-b")
-        require(self.repeats >= 0, "repeats", self.repeats, "0 or more")
+        require(self.repeats >= 0, "--repeats", self.repeats, "0 or more")
 
     @property
     def asked(self) -> tuple[str, ...]:
