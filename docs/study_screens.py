@@ -35,7 +35,7 @@ def main() -> None:
             raise SystemExit(1)
         folder = StudyFolder.open(path)
         database = Database(folder.database, folder.settings.identity)
-        simulate(folder, database, 30, Truth(0.45, tie=0.1, lapse=0.05))
+        simulate(folder.pairs, folder.settings, database, 30, Truth(0.45, tie=0.1, lapse=0.05))
         server = uvicorn.Server(uvicorn.Config(application(folder, database), port=PORT, log_level="error"))
         serving = threading.Thread(target=server.run)
         serving.start()

@@ -121,16 +121,23 @@ def test_rehearsal_and_results_by_command(tmp_path, monkeypatch, capsys):
     study = str(asked.folder.path)
     assert main(["study", "simulate", study, "--participants", "8", "--preference", "0.8", "--json"]) == 0
     simulated = json.loads(capsys.readouterr().out)
+    assert simulated["simulated"] is True
     assert simulated["questions"]["overall"]["votes"] == 48
     assert main(["study", "results", study, "--rehearsal", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == simulated
     assert main(["study", "simulate", study, "--participants", "8", "--preference", "0.8", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == simulated  # anew, and not more
+    assert main(["study", "results", study, "--rehearsal", "--votes", str(tmp_path / "v.csv")]) == 0
+    assert capsys.readouterr().out.startswith(
+        "simulated votes, of nobody:\nstudent preferred to teacher: 8 participants\n"
+    )
+    assert pl.read_csv(tmp_path / "v.csv")["simulated"].to_list() == [True] * (6 + 1 + 2) * 8
     asked.answer_all("ann")
     words = ["--votes", str(tmp_path / "v.parquet"), "--picture", str(tmp_path / "bars.svg")]
     assert main(["study", "results", study, *words]) == 0
     shown = capsys.readouterr().out
-    assert "student preferred to teacher: 1 participants" in shown
+    assert "student preferred to teacher: 1 participant\n" in shown
+    assert "simulated" not in shown
     assert pl.read_parquet(tmp_path / "v.parquet").equals(asked.owner.votes())
     assert b"<svg" in (tmp_path / "bars.svg").read_bytes()
     assert main(["study", "simulate", study, "--power", "--json"]) == 0
@@ -139,11 +146,32 @@ def test_rehearsal_and_results_by_command(tmp_path, monkeypatch, capsys):
     assert list(planned["power"]) == ["10", "20", "30", "50", "100"]
 
 
+def test_a_rehearsal_is_of_the_pairs_that_people_would_see(tmp_path, monkeypatch, capsys, refused):
+    asked = Asked(tmp_path / "s", monkeypatch, pairs=6, checks=1, review=True)
+    study = str(asked.folder.path)
+    assert "pairs to be shown = 0: must be at least 1: keep some" in refused("study", "simulate", study)
+    assert "--rehearsal = True: must be left out: nothing was rehearsed yet" in refused(
+        "study", "results", study, "--rehearsal"
+    )
+    for number in (1, 3, 4, 7):
+        asked.owner.review(number, kept=True)
+    asked.owner.review(2, kept=False)
+    assert main(["study", "simulate", study, "--participants", "5", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["questions"]["overall"]["votes"] == 15
+    assert [row["prompt"] for row in found["questions"]["overall"]["by_prompt"]] == ["prompt 0", "prompt 2", "prompt 3"]
+    assert found["attention"]["checks"] == 5
+    assert main(["study", "simulate", study, "--power", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["prompts"] == 3
+
+
 def test_bad_requests(tmp_path, refused):
     study = a_study(tmp_path / "s").path
     assert "--votes = 'x.txt': must be a .csv or .parquet" in refused("study", "results", study, "--votes", "x.txt")
     assert "not a study's folder" in refused("study", "results", tmp_path)
-    assert "participants = 0: must be at least 1" in refused("study", "simulate", study, "--participants", "0")
-    assert "preference = 0.0: must be above 0" in refused("study", "simulate", study, "--preference", "0")
+    assert "--participants = 0: must be at least 1" in refused("study", "simulate", study, "--participants", "0")
+    assert "--preference = 0.0: must be above 0" in refused("study", "simulate", study, "--preference", "0")
+    assert "--tie = 0.2: must be 0: " in refused("study", "simulate", study, "--tie", "0.2")
+    assert "--prompts-deviation = -1.0: must" in refused("study", "simulate", study, "--prompts-deviation", "-1")
     assert "database: cannot be opened" in refused("study", "results", study, "--database", "nonsense")
     assert "--port = 0: must be in" in refused("study", "serve", study, "--port", "0")

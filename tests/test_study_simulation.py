@@ -15,7 +15,7 @@ def test_simulated_votes_have_their_truth(tmp_path):
     study = a_study(tmp_path / "s", pairs=30, checks=2, repeats=4, tie=True)
     database = Database(study.rehearsal, study.settings.identity)
     truth = Truth(0.7, participants_deviation=0, prompts_deviation=0, position=1.0, tie=0.2, lapse=0.1)
-    simulate(study, database, 100, truth, seed=1)
+    simulate(study.pairs, study.settings, database, 100, truth, seed=1)
     results = tell(Owner(study, database).votes(), study.settings)
     found = results["questions"]["overall"]
     assert (results["participants"], found["votes"]) == (100, 3000)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 from rich.console import Console
 from rich.table import Table
 from tyro.conf import Positional
@@ -34,7 +35,7 @@ class _Results:
     database: str = ""
     """URL of the votes' database, as for `serve`."""
     votes: Path | None = None
-    """A .csv or .parquet to write, with a row a vote."""
+    """A .csv or .parquet to write, with a row a vote; a rehearsal's have a column `simulated`."""
     picture: Path | None = None
     """A .png, .svg or .pdf to write: the shares as bars, for a paper."""
     json: bool = False
@@ -58,9 +59,13 @@ def run(words: Sequence[str]) -> None:
         file = getattr(options, name)
         require(file is None or file.suffix in kinds, f"--{name}", str(file), f"a {' or '.join(kinds)}")
     study = StudyFolder.open(options.study)
+    remedy = f"left out: nothing was rehearsed yet; run `simdistill study simulate {study.path}` first"
+    require(not options.rehearsal or study.rehearsal_file.is_file(), "--rehearsal", True, remedy)
     url = study.rehearsal if options.rehearsal else options.database or study.database
     votes = Owner(study, Database(url, study.settings.identity)).votes()
-    results = tell(votes, study.settings, options.attentive)
+    results = tell(votes, study.settings, options.attentive, options.rehearsal)
+    if options.rehearsal:
+        votes = votes.with_columns(pl.lit(True).alias("simulated"))
     if options.votes is not None:
         with replacing(options.votes) as file:
             votes.write_csv(file) if options.votes.suffix == ".csv" else votes.write_parquet(file)
@@ -74,7 +79,10 @@ def run(words: Sequence[str]) -> None:
 def print_results(results: Results) -> None:
     """The results as tables."""
     a, b = results["a"], results["b"]
-    print(f"{a} preferred to {b}: {results['participants']} participants")
+    if results["simulated"]:
+        print("simulated votes, of nobody:")
+    people = results["participants"]
+    print(f"{a} preferred to {b}: {people} participant{'s' if people != 1 else ''}")
     if results["left_out"]:
         print(f"left out for failing an attention check: participants {', '.join(map(str, results['left_out']))}")
     table = Table(box=None, pad_edge=False)
@@ -102,7 +110,7 @@ def _rows(found: dict[str, Any], side: str) -> dict[str, str]:
         "  typical participant and prompt (mixed model)": _rate(mixed.get("rate"), mixed.get("interval")),
         "sign test, p: votes": _p(share["p"]),
         f"  participants with a majority for {side}": _majority(majorities["participants"]),
-        "  prompts with one": _majority(majorities["prompts"]),
+        f"  prompts with a majority for {side}": _majority(majorities["prompts"]),
         "the left one chosen": _rate(found["position"]["rate"], found["position"]["wilson"]),
         "agreement, Fleiss' kappa": "–" if found["agreement"] is None else f"{found['agreement']:.3f}",
         "same answer at the second time": f"{twice['wins']} of {twice['votes']}" if twice["votes"] else "–",

@@ -1,7 +1,6 @@
 """`simdistill study simulate`: votes for a rehearsal, and how many participants a study needs."""
 
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +10,12 @@ from tyro.conf import Positional
 from simdistill.commands.study_results import print_results
 from simdistill.options import first_word, parse_options
 from simdistill.study.database import Database
-from simdistill.study.folder import StudyFolder
+from simdistill.study.estimates import FEWEST
+from simdistill.study.folder import Pair, StudyFolder
 from simdistill.study.owner import Owner
 from simdistill.study.results import tell
 from simdistill.study.simulation import Truth, power, simulate
+from simdistill.validation import require
 
 PLANNED = (10, 20, 30, 50, 100)
 
@@ -32,22 +33,24 @@ class _Simulate:
     prompts_deviation: float = Truth.prompts_deviation
     """How much prompts differ, in log-odds."""
     position: float = Truth.position
-    """What standing left is worth, in log-odds."""
+    """What standing left rather than right is worth, in log-odds: half of it is added to those of the left picture."""
     tie: float = Truth.tie
-    """How often people see no difference."""
+    """How often people see no difference; for studies with --tie."""
     lapse: float = Truth.lapse
     """How often they do not look."""
     seed: int = 0
     """Of everything that is drawn."""
+    database: str = ""
+    """URL of the votes' database, as for `serve`: which pairs are kept stands there."""
     power: bool = False
     """Instead, tell in how many studies of 10, 20, 30, 50 and 100 participants such a preference would be found."""
     json: bool = False
     """Print the results as JSON, and nothing else, on stdout."""
 
 
-ABOUT = """Rehearse a study: simulated people answer it, and their results are told. Their votes are in a database of
-their own, rehearsal.sqlite3 in the study's folder, never among those of people; `study results --rehearsal` tells them
-again.
+ABOUT = """Rehearse a study: simulated people answer it, and their results are told. They see the pairs that people
+would see: of a reviewed study those kept, and no dropped ones. Their votes are in a database of their own,
+rehearsal.sqlite3 in the study's folder, never among those of people; `study results --rehearsal` tells them again.
 
   simdistill study simulate studies/clothes --preference 0.6 --participants 30
   simdistill study simulate studies/clothes --preference 0.6 --power
@@ -67,25 +70,26 @@ def run(words: Sequence[str]) -> None:
         options.tie,
         options.lapse,
     )
+    require(study.settings.tie or not truth.tie, "--tie", truth.tie, f"0: {study.path} was made without --tie")
+    shown = Owner(study, Database(options.database or study.database, study.settings.identity)).shown()
     if options.power:
-        return _plan(study, truth, options.seed, options.json)
-    for old in study.path.glob("rehearsal.sqlite3*"):
+        return _plan(shown, truth, options.seed, options.json)
+    for old in study.path.glob(f"{study.rehearsal_file.name}*"):
         old.unlink()
     database = Database(study.rehearsal, study.settings.identity)
-    simulate(study, database, options.participants, truth, options.seed)
-    results = tell(Owner(study, database).votes(), study.settings)
-    if options.json:
-        return print(json.dumps(results))
-    print("simulated votes, of nobody:", file=sys.stderr)
-    return print_results(results)
+    simulate(shown, study.settings, database, options.participants, truth, options.seed)
+    results = tell(Owner(study, database).votes(), study.settings, simulated=True)
+    return print(json.dumps(results)) if options.json else print_results(results)
 
 
-def _plan(study: StudyFolder, truth: Truth, seed: int, as_json: bool) -> None:
-    prompts = len({pair.prompt for pair in study.pairs})
+def _plan(shown: Sequence[Pair], truth: Truth, seed: int, as_json: bool) -> None:
+    prompts = len({pair.prompt for pair in shown if not pair.check})
+    require(prompts >= FEWEST, "pairs to be shown: prompts", prompts, f"at least {FEWEST}")
     found = {number: power(truth, number, prompts, seed=seed) for number in PLANNED}
     if as_json:
         return print(json.dumps({"prompts": prompts, "preference": truth.preference, "power": found}))
-    print(f"with {prompts} prompts, a preference of {100 * truth.preference:.0f} % is told from none in")
+    preference = f"a preference of {100 * truth.preference:.0f} %"
+    print(f"with {prompts} prompts, {preference} is found, its interval leaving out 50 %, in")
     for number, share in found.items():
         print(f"  {100 * share:3.0f} % of studies with {number} participants")
     return None

@@ -2,7 +2,7 @@
 
 import hashlib
 import random
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -13,8 +13,9 @@ from sqlalchemy.orm.exc import StaleDataError
 
 from simdistill.study.database import Database, now
 from simdistill.study.folder import Pair, StudyFolder
+from simdistill.study.reviews import visible
 from simdistill.study.settings import Choice, Side
-from simdistill.study.tables import Participant, Presentation, Review, Vote
+from simdistill.study.tables import Participant, Presentation, Vote
 from simdistill.validation import require
 
 Stored = TypeVar("Stored")
@@ -50,14 +51,14 @@ class Ballot:
     """
 
     def __init__(self, folder: StudyFolder, database: Database, rng: random.Random | None = None) -> None:
-        self._settings, self._sizes, self._database = folder.settings, folder.sizes, database
+        self._folder, self._settings, self._sizes, self._database = folder, folder.settings, folder.sizes, database
         self._pairs = {pair.number: pair for pair in folder.pairs}
         self._rng = rng or random.SystemRandom()
 
     def offered(self) -> int:
         """How many pairs newcomers are shown, checks and second times counted; 0 if the study is not open yet."""
         with self._database.session() as session:
-            checks = [self._pairs[number].check for number in self._visible(session)]
+            checks = [pair.check for pair in visible(session, self._folder)]
             return len(checks) + min(self._settings.repeats, checks.count(False))
 
     def join(self, token: str) -> None:
@@ -118,8 +119,7 @@ class Ballot:
         with self._database.session() as session:
             if _participant(session, token) is not None:
                 return
-            visible = self._visible(session)
-            shown = [pair for pair in self._pairs.values() if pair.number in visible]
+            shown = visible(session, self._folder)
             if shown:
                 order = arranged(shown, self._settings.repeats, self._rng)
                 session.add(Participant(digest=digest(token), consented=now(), presentations=order))
@@ -143,13 +143,8 @@ class Ballot:
 
     def _asked(self, session: Session, participant: Participant) -> list[Presentation]:
         """What the participant is to see, in order."""
-        visible = self._visible(session)
-        return [one for one in participant.presentations if one.pair in visible]
-
-    def _visible(self, session: Session) -> Set[int]:
-        """The numbers of the pairs that are shown: all that were not dropped, of a reviewed study those kept."""
-        reviewed = {review.pair: review.kept for review in session.scalars(sa.select(Review))}
-        return {number for number in self._pairs if reviewed.get(number, not self._settings.review)}
+        shown = {pair.number for pair in visible(session, self._folder)}
+        return [one for one in participant.presentations if one.pair in shown]
 
 
 def digest(token: str) -> str:

@@ -31,7 +31,8 @@ def bars(results: Results, kind: Kind = "png") -> bytes:
     names = {"a": results["a"], "tie": "tie", "b": results["b"]}
     ties = any(found["ties"] for found in questions.values())
     handles = [Patch(color=COLOURS[side], label=name) for side, name in names.items() if ties or side != "tie"]
-    figure.legend(handles=handles, loc="outside upper center", ncols=3, frameon=False, fontsize=9)
+    title = "simulated votes, of nobody" if results["simulated"] else None
+    figure.legend(handles=handles, loc="outside upper center", ncols=3, frameon=False, fontsize=9, title=title)
     buffer = io.BytesIO()
     figure.savefig(buffer, format=kind)
     return buffer.getvalue()

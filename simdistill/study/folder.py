@@ -66,9 +66,14 @@ class StudyFolder:
         return f"sqlite:///{self.path.resolve() / 'votes.sqlite3'}"
 
     @property
+    def rehearsal_file(self) -> Path:
+        """SQLite: the simulated votes of the last rehearsal."""
+        return self.path / "rehearsal.sqlite3"
+
+    @property
     def rehearsal(self) -> str:
         """URL of the database of simulated votes."""
-        return f"sqlite:///{self.path.resolve() / 'rehearsal.sqlite3'}"
+        return f"sqlite:///{self.rehearsal_file.resolve()}"
 
     @cached_property
     def settings(self) -> Settings:

@@ -1,13 +1,14 @@
 """What the owner of a study does: review its pairs, and read the votes as a table."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import polars as pl
 import sqlalchemy as sa
 from sqlalchemy.orm import lazyload
 
 from simdistill.study.database import Database, now
-from simdistill.study.folder import StudyFolder
+from simdistill.study.folder import Pair, StudyFolder
+from simdistill.study.reviews import decided, visible
 from simdistill.study.tables import Participant, Presentation, Review, Vote
 from simdistill.validation import require
 
@@ -32,13 +33,22 @@ class Owner:
     """The owner's side of a study."""
 
     def __init__(self, folder: StudyFolder, database: Database) -> None:
-        self._database = database
+        self._folder, self._database = folder, database
         self._pairs = {pair.number: pair for pair in folder.pairs}
 
     def reviews(self) -> Mapping[int, bool]:
         """Whether the pairs that were reviewed are kept, by their numbers."""
         with self._database.session() as session:
-            return {review.pair: review.kept for review in session.scalars(sa.select(Review))}
+            return decided(session)
+
+    def shown(self) -> Sequence[Pair]:
+        """The pairs that newcomers are shown, checks among them; `ValueError` if there are none."""
+        with self._database.session() as session:
+            found = visible(session, self._folder)
+        require(
+            len(found) > 0, f"{self._folder.path}: pairs to be shown", 0, "at least 1: keep some on the owner's page"
+        )
+        return found
 
     def review(self, pair: int, kept: bool) -> None:
         """Keep or drop a pair, from now on; `ValueError` if there is none of that number."""

@@ -13,12 +13,13 @@ from simdistill.study.settings import Settings
 Results = Mapping[str, Any]
 
 
-def tell(votes: pl.DataFrame, settings: Settings, attentive: bool = False) -> Results:
+def tell(votes: pl.DataFrame, settings: Settings, attentive: bool = False, simulated: bool = False) -> Results:
     """What a table of votes, as `Owner.votes` gives it, says of side a against side b, as JSON values.
 
     Rates are those of a among the votes for either; ties count in `ties` alone. Checks and second showings enter only
     what is said of attention and consistency. A check is failed, once, by whoever did not prefer the real picture in
-    every question that they were asked; `attentive` leaves out whoever failed one.
+    every question that they were asked; `attentive` leaves out whoever failed one. `simulated` are
+    the votes of a rehearsal.
     """
     checks = (
         votes.filter(pl.col("check"))
@@ -33,6 +34,7 @@ def tell(votes: pl.DataFrame, settings: Settings, attentive: bool = False) -> Re
     return {
         "a": settings.a,
         "b": settings.b,
+        "simulated": simulated,
         "level": LEVEL,
         "participants": votes["participant"].n_unique(),
         "left_out": failing if attentive else [],

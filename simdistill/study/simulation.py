@@ -1,6 +1,7 @@
 """Votes of people who are not there: to rehearse a study, and to plan how many participants it needs."""
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from math import log
@@ -10,8 +11,8 @@ import numpy as np
 from simdistill.study.ballot import arranged
 from simdistill.study.database import Database, now
 from simdistill.study.estimates import Counts, bootstrap
-from simdistill.study.folder import StudyFolder
-from simdistill.study.settings import Choice, Side
+from simdistill.study.folder import Pair
+from simdistill.study.settings import Choice, Settings, Side
 from simdistill.study.tables import Participant, Vote
 from simdistill.validation import require
 
@@ -23,8 +24,9 @@ PLANNED = 400  # bootstrap replicates of each study that is planned with
 class Truth:
     """How simulated people choose: log-odds of side a = logit(preference) + participant's + prompt's + position's.
 
-    The participant's and the prompt's part are normal with those deviations; `position` is added if a stands left, and
-    taken off if right, half of it each. `tie` is how often they see no difference, `lapse` how often they do not look.
+    The participant's and the prompt's part are normal with those deviations; half of `position` is added if a stands
+    left, and half of it taken off if right. `tie` is how often they see no difference, `lapse` how often they do not
+    look.
     """
 
     preference: float = 0.6
@@ -35,24 +37,25 @@ class Truth:
     lapse: float = 0.0
 
     def __post_init__(self) -> None:
-        require(0 < self.preference < 1, "preference", self.preference, "above 0 and below 1")
+        require(0 < self.preference < 1, "--preference", self.preference, "above 0 and below 1")
         for name in ("participants_deviation", "prompts_deviation"):
-            require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
+            require(getattr(self, name) >= 0, f"--{name.replace('_', '-')}", getattr(self, name), "0 or more")
         for name in ("tie", "lapse"):
-            require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "in 0 … 1")
+            require(0 <= getattr(self, name) <= 1, f"--{name}", getattr(self, name), "in 0 … 1")
 
 
-def simulate(folder: StudyFolder, database: Database, participants: int, truth: Truth, seed: int = 0) -> None:
-    """Add votes of so many simulated participants, each of whom answers everything."""
-    require(participants >= 1, "participants", participants, "at least 1")
+def simulate(
+    shown: Sequence[Pair], settings: Settings, database: Database, participants: int, truth: Truth, seed: int = 0
+) -> None:
+    """Add votes of so many simulated participants, each of whom answers everything that is `shown`."""
+    require(participants >= 1, "--participants", participants, "at least 1")
     rng, draws = random.Random(seed), np.random.default_rng(seed)
-    pairs = {pair.number: pair for pair in folder.pairs}
-    prompts = {pair.prompt: draws.normal(0, truth.prompts_deviation) for pair in folder.pairs}
-    settings = folder.settings
+    pairs = {pair.number: pair for pair in shown}
+    prompts = {pair.prompt: draws.normal(0, truth.prompts_deviation) for pair in shown}
     with database.session() as session:
         for _ in range(participants):
             own = draws.normal(0, truth.participants_deviation)
-            order = arranged(folder.pairs, settings.repeats, rng)
+            order = arranged(shown, settings.repeats, rng)
             time = now()
             for one in order:
                 pair = pairs[one.pair]
