@@ -3,11 +3,10 @@
 import pytest
 from starlette.testclient import TestClient
 from studies import noise
-from visitors import join, seal, visitor
+from visitors import cookie, join, seal, visitor
 
 from simdistill.study.database import Database
 from simdistill.study.folder import Draft, StudyFolder
-from simdistill.study.participant import COOKIE
 from simdistill.study.settings import Settings
 from simdistill.study.site import application
 
@@ -88,9 +87,29 @@ def test_other_choices_are_refused(asked, client, choice):
 def test_other_places_have_no_pair(asked, client, place):
     page = join(client)
     answer = client.post(f"/pair/{place}", data={"seal": seal(page.text), "overall": "left"})
-    assert answer.status_code == 404 or answer.url.path == "/pair/1"
+    assert answer.status_code == 404
     assert client.get(f"/pair/{place}").url.path in ("/pair/1", f"/pair/{place}")
     assert asked.owner.votes().height == 0
+
+
+def test_votes_before_their_time_are_refused(asked, client):
+    before = client.post("/pair/1", data={"seal": seal(client.get("/").text), "overall": "left"})
+    assert (before.status_code, "You do not take part yet" in before.text) == (409, True)
+    page = join(client)
+    unseen = client.post("/pair/2", data={"seal": seal(page.text), "overall": "left"})
+    assert (unseen.status_code, "was not shown to you yet" in unseen.text) == (409, True)
+    assert asked.owner.votes().height == 0
+    client.get("/pair/2")
+    assert client.post("/pair/2", data={"seal": seal(page.text), "overall": "left"}).url.path == "/pair/3"
+    asked.owner.review(asked.owner.votes()["pair"][0], kept=False)  # dropped while they look at it
+    assert client.post("/pair/2", data={"seal": seal(page.text), "overall": "right"}).url.path == "/pair/1"
+
+
+def test_too_many_who_join_are_told_when_to_come_back(asked, monkeypatch):
+    monkeypatch.setattr("simdistill.study.participant.JOINS", (0, 0.0))
+    refused = join(visitor(asked))
+    assert (refused.status_code, refused.headers["Retry-After"]) == (429, "60")
+    assert asked.owner.participants() == 0
 
 
 def test_participants_cannot_reach_each_others_answers(asked, client):
@@ -102,7 +121,7 @@ def test_participants_cannot_reach_each_others_answers(asked, client):
     assert "your answer" not in client.get("/pair/1").text
     made_up = visitor(asked)
     for token in ("x" * 32, "1", "' OR 1=1 --", "../../x"):
-        made_up.cookies.set(COOKIE, token, domain="study.test")
+        made_up.cookies.set(cookie(asked), token, domain="study.test")
         assert made_up.get("/pair/1").url.path == "/"
 
 

@@ -1,10 +1,8 @@
 """What participants do: orders by chance, votes that count once and can be changed, nothing left of the forgotten."""
 
 import random
-import sqlite3
 from collections import Counter
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -12,7 +10,7 @@ from hypothesis import strategies as st
 from studies import Asked
 
 from simdistill.study import ballot
-from simdistill.study.ballot import Progress, arranged, digest
+from simdistill.study.ballot import NoPairError, NotShownError, Progress, arranged, digest
 from simdistill.study.folder import Pair
 
 
@@ -102,10 +100,13 @@ def test_participants_see_only_their_own(asked):
     assert asked.ballot.show("bob", 1).answers == {}
     assert asked.ballot.show("eve", 1) is None
     assert asked.ballot.progress("eve") is None
-    assert not asked.ballot.vote("eve", 1, {"overall": "left"})
+    with pytest.raises(NotShownError, match="You do not take part yet"):
+        asked.ballot.vote("eve", 1, {"overall": "left"})
     assert asked.ballot.show("ann", 99) is None
-    assert not asked.answer("ann", 99)
-    assert not asked.ballot.vote("bob", 2, {"overall": "left"})  # was not displayed
+    with pytest.raises(NoPairError, match="There is no such pair"):
+        asked.answer("ann", 99)
+    with pytest.raises(NotShownError, match="was not shown to you yet"):
+        asked.ballot.vote("bob", 2, {"overall": "left"})
 
 
 @pytest.mark.parametrize(
@@ -153,9 +154,22 @@ def test_forgotten_means_deleted(asked):
     assert asked.ballot.progress("ann") is None
     assert asked.rows("SELECT count(*), min(participant_id) FROM votes") == [(4, 2)]
     assert asked.rows("SELECT count(*) FROM presentations") == [(4,)]
-    with sqlite3.connect(asked.folder.path / "votes.sqlite3") as connection:
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    assert digest("ann").encode() not in Path(asked.folder.path / "votes.sqlite3").read_bytes()
+
+
+def test_nothing_of_the_forgotten_is_in_any_file(asked):
+    tokens = [f"token {k}" for k in range(60)]  # enough for several pages of an index
+    for token in tokens:
+        asked.answer_all(token)
+    for token in tokens[::2]:
+        asked.ballot.forget(token)
+    asked.owner.delete(2)
+    files = [file.read_bytes() for file in asked.folder.path.glob("votes.sqlite3*")]
+    assert len(files) == 3  # the log's, too
+
+    def found(token):
+        return any(digest(token).encode() in content for content in files)
+
+    assert [token for token in tokens if found(token)] == [token for k, token in enumerate(tokens) if k % 2 and k != 1]
 
 
 def test_dropped_pairs_are_neither_shown_nor_counted(asked):

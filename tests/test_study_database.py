@@ -1,5 +1,6 @@
 """The study's database: migrations make what the tables say, other databases are refused, no name is kept."""
 
+import re
 import threading
 import warnings
 from tempfile import TemporaryDirectory
@@ -12,7 +13,7 @@ from alembic.migration import MigrationContext
 from studies import Asked
 
 from simdistill.study.ballot import digest
-from simdistill.study.database import Database
+from simdistill.study.database import Database, migrate
 from simdistill.study.tables import Participant, Table
 
 
@@ -77,6 +78,30 @@ def test_the_same_at_the_same_time_counts_once(either):
     assert either.owner.votes().height == 35
 
 
+def test_a_database_of_the_first_version_is_brought_up_to_date(either):
+    with either.database.engine.begin() as connection:
+        Table.metadata.drop_all(connection)
+        connection.execute(sa.text("DROP TABLE alembic_version"))
+        migrate(connection, "0001")
+        assert {one["name"] for one in sa.inspect(connection).get_columns("participants")} == {
+            "id",
+            "digest",
+            "consented",
+        }
+        connection.execute(
+            sa.text("INSERT INTO participants (id, digest, consented) VALUES (7, :digest, '2026-01-01 00:00:00')"),
+            {"digest": digest("ann")},
+        )
+        connection.execute(sa.text("INSERT INTO presentations VALUES (7, 1, 2, 0, 'b', NULL)"))
+    Database(either.url, either.folder.settings.identity)
+    assert either.owner.people() == {7: False}
+    assert either.ballot.progress("ann").places == [1]
+    either.owner.exclude(7, excluded=True)
+    assert either.owner.excluded() == [7]
+    with either.database.engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), Table.metadata) == []
+
+
 def test_a_vote_is_on_the_disk_before_the_next_pair(asked):
     with asked.database.engine.connect() as connection:
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
@@ -96,8 +121,10 @@ def test_other_databases_are_refused(asked, tmp_path):
         "nonsense": "Could not parse",
         "postgresql+nosuch://localhost/x": "nosuch",
     }.items():
-        with pytest.raises(ValueError, match=f"database: cannot be opened .*{why}"):
+        with pytest.raises(ValueError, match=f"--database = '{re.escape(url)}': cannot be opened .*{why}"):
             Database(url, "x")
+    with pytest.raises(ValueError, match=r"--database = 'nosuch://ann:\*\*\*@h/x'"):
+        Database("nosuch://ann:secret@h/x", "x")
     (tmp_path / "no.db").write_bytes(b"no database, but long enough to be looked at" * 50)
     with pytest.raises(ValueError, match="file is not a database"):
         Database(f"sqlite:///{tmp_path / 'no.db'}", "x")
@@ -109,6 +136,6 @@ def test_other_databases_are_refused(asked, tmp_path):
 def test_only_a_digest_of_the_token_and_no_name_is_kept(asked):
     asked.answer_all("ann's token")
     columns = [name for _, name, *_ in asked.rows("PRAGMA table_info(participants)")]
-    assert columns == ["id", "digest", "consented"]
+    assert columns == ["id", "digest", "consented", "excluded"]
     assert asked.rows("SELECT digest FROM participants") == [(digest("ann's token"),)]
     assert all(b"ann's token" not in file.read_bytes() for file in asked.folder.path.glob("votes.sqlite3*"))

@@ -12,7 +12,6 @@ from studies import a_study
 from visitors import seal
 
 from simdistill.study.ballot import digest
-from simdistill.study.participant import COOKIE
 
 PEOPLE, PAIRS = 200, 5
 
@@ -37,7 +36,7 @@ async def take_part(base, number, acknowledged):
         welcome = await patiently(lambda: client.get("/"))
         form = {"seal": seal(welcome.text), "consent": "yes"}
         await patiently(lambda: client.post("/join", data=form))
-        token = client.cookies[COOKIE]
+        (token,) = client.cookies.values()
         place = 1
         while place <= PAIRS:
             page = await patiently(lambda: client.get(f"/pair/{place}"))  # noqa: B023

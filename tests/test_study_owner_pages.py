@@ -3,9 +3,7 @@
 import io
 
 import polars as pl
-from visitors import join, seal, visitor
-
-from simdistill.study import owner_pages
+from visitors import cookie, join, seal, visitor
 
 
 def enter(client, asked):
@@ -20,7 +18,7 @@ def test_the_owners_pages_need_the_token(asked, client):
     assert asked.owner.reviews() == {}
     for token in ("", "x", asked.folder.token[:-1]):
         assert client.get("/owner", params={"token": token}).status_code == 403
-    client.cookies.set(owner_pages.COOKIE, asked.folder.token, domain="study.test")  # the cookie is not the token
+    client.cookies.set(cookie(asked, "owner"), asked.folder.token, domain="study.test")  # the cookie is not the token
     assert client.get("/owner").status_code == 401
 
 
@@ -28,6 +26,7 @@ def test_guessing_the_token_is_slow(asked, client):
     page = client.get("/owner")
     tries = [client.post("/owner/enter", data={"seal": seal(page.text), "token": str(k)}) for k in range(12)]
     assert [answer.status_code for answer in tries] == [403] * 10 + [429] * 2
+    assert tries[-1].headers["Retry-After"] == "60"
     assert enter(client, asked).status_code == 429
 
 
@@ -36,7 +35,7 @@ def test_review_by_the_owner(asked, client):
     page = client.post("/owner/enter", data={"seal": seal(page.text), "token": f" {asked.folder.token}\n"})
     assert page.url.path == "/owner"
     assert page.text.count("Not reviewed.") == 4
-    assert page.text.count('src="/picture/') == 8
+    assert page.text.count('src="/owner/picture/') == 8
     assert "one-step" not in page.text  # whoever reviews does not know whose is which
     page = client.post("/owner/pair/2", data={"seal": seal(page.text), "kept": "no"})
     page = client.post("/owner/pair/3", data={"seal": seal(page.text), "kept": "yes"})
@@ -56,3 +55,47 @@ def test_votes_are_taken_away(asked, client):
     assert pl.read_parquet(io.BytesIO(parquet.content)).equals(votes)
     assert pl.read_csv(io.BytesIO(csv.content), try_parse_dates=True).drop("seconds").equals(votes.drop("seconds"))
     assert csv.headers["Content-Disposition"] == 'attachment; filename="votes.csv"'
+
+
+def test_dropped_pictures_are_the_owners_alone(asked, client):
+    join(client)
+    asked.owner.review(2, kept=False)
+    dropped, kept = asked.folder.pairs[1].a, asked.folder.pairs[2].a
+    assert [client.get(f"/picture/{name}").status_code for name in (dropped, kept)] == [404, 200]
+    assert client.get(f"/owner/picture/{dropped}").status_code == 403
+    enter(client, asked)
+    assert client.get(f"/owner/picture/{dropped}").content == asked.folder.picture(dropped)
+    assert client.get("/owner/picture/x.png").status_code == 404
+    assert client.get(f"/picture/{dropped}").status_code == 404
+
+
+def test_a_participant_is_left_out_and_deleted(asked, client):
+    for token in ("ann", "bob"):
+        asked.answer_all(token)
+    asked.ballot.join("eve")
+    enter(client, asked)
+    page = client.get("/owner/results")
+    assert page.text.count("Leave out</button>") == 3
+    assert page.text.count("no votes yet") == 1
+    form = {"seal": seal(page.text)}
+    page = client.post("/owner/participant/2", data=form | {"excluded": "yes"})
+    assert page.url.path == "/owner/results"
+    assert page.text.count("Count again</button>") == 1
+    assert asked.owner.excluded() == [2]
+    assert asked.owner.votes()["participant"].unique().to_list() == [1]
+    client.post("/owner/participant/2", data=form | {"excluded": "no"})
+    assert asked.owner.votes().height == 8
+    assert client.post("/owner/participant/9", data=form | {"excluded": "no"}).status_code == 404
+    assert client.post("/owner/participant/2", data=form | {"excluded": "?"}).status_code == 400
+    asking = client.get("/owner/participant/2/delete")
+    assert "Delete participant 2?" in asking.text
+    assert asked.owner.votes().height == 8  # nothing is deleted before the answer
+    client.post("/owner/participant/2/delete", data={"seal": seal(asking.text)})
+    assert (list(asked.owner.people()), asked.owner.votes().height) == ([1, 3], 4)
+    assert asked.ballot.progress("bob") is None
+    assert client.get("/owner/participant/2/delete").status_code == 404
+    guest = visitor(asked)
+    join(guest)
+    assert guest.get("/owner/participant/1/delete").status_code == 403
+    assert guest.post("/owner/participant/1/delete", data=form).status_code == 403
+    assert 1 in asked.owner.people()

@@ -6,9 +6,7 @@ import re
 import numpy as np
 from PIL import Image
 from studies import Asked, noise
-from visitors import join, seal, visitor
-
-from simdistill.study.participant import COOKIE
+from visitors import cookie, join, seal, visitor
 
 
 def test_from_consent_to_thanks(asked, client):
@@ -81,9 +79,37 @@ def test_deleted_on_request(asked, client):
     client.post("/pair/1", data={"seal": seal(page.text), "overall": "left"})
     page = client.post("/forget", data={"seal": seal(client.get("/me").text)})
     assert "Your answers are deleted" in page.text
-    assert COOKIE not in client.cookies
+    assert cookie(asked) not in client.cookies
     assert (asked.owner.participants(), asked.owner.votes().height) == (0, 0)
     assert "agree to take part" in client.get("/").text
+
+
+def test_another_person_at_the_same_computer(asked, client):
+    page = join(client)
+    for number in range(1, 5):
+        page = client.post(f"/pair/{number}", data={"seal": seal(page.text), "overall": "left"})
+    assert page.url.path == "/thanks"
+    (link,) = re.findall(r"<code>http://study.test(/resume/\S+)</code>", client.get("/me").text)
+    page = client.post("/leave", data={"seal": seal(page.text)})
+    assert "agree to take part" in page.text
+    assert join(client).url.path == "/pair/1"
+    assert (asked.owner.participants(), asked.owner.votes().height) == (2, 4)
+    assert client.get(link).url.path == "/thanks"
+
+
+def test_two_studies_on_one_host_have_cookies_of_their_own(tmp_path, monkeypatch):
+    studies = [Asked(tmp_path / name, monkeypatch) for name in ("one", "two")]
+    names = [{*client.cookies} for client in map(visitor, studies) if join(client)]
+    assert names == [{cookie(one)} for one in studies]
+    assert names[0].isdisjoint(names[1])
+
+
+def test_who_keeps_no_cookies_is_told_so(asked):
+    form = {"seal": seal(visitor(asked).get("/").text), "consent": "yes"}
+    refused = visitor(asked).post("/join", data=form)
+    assert refused.status_code == 403
+    assert "This site needs cookies" in refused.text
+    assert asked.owner.participants() == 0
 
 
 def test_two_questions_with_a_tie(tmp_path, monkeypatch):

@@ -146,6 +146,23 @@ def test_rehearsal_and_results_by_command(tmp_path, monkeypatch, capsys):
     assert list(planned["power"]) == ["10", "20", "30", "50", "100"]
 
 
+def test_participants_are_left_out_by_number(tmp_path, monkeypatch, capsys, refused):
+    asked = Asked(tmp_path / "s", monkeypatch)
+    for token in ("ann", "bob", "eve"):
+        asked.answer_all(token)
+    asked.owner.exclude(1, excluded=True)
+    words = ["study", "results", str(asked.folder.path), "--votes", str(tmp_path / "v.csv")]
+    assert main([*words, "--exclude", "3"]) == 0
+    assert capsys.readouterr().out.splitlines()[:2] == [
+        "student preferred to teacher: 1 participant",
+        "left out by the owner: participants 1, 3",
+    ]
+    assert pl.read_csv(tmp_path / "v.csv")["participant"].to_list() == [2] * 4
+    assert "--exclude = '2-4': must be numbers of participants, which [4] are not" in refused(
+        *words, "--exclude", "2-4"
+    )
+
+
 def test_a_rehearsal_is_of_the_pairs_that_people_would_see(tmp_path, monkeypatch, capsys, refused):
     asked = Asked(tmp_path / "s", monkeypatch, pairs=6, checks=1, review=True)
     study = str(asked.folder.path)
@@ -173,5 +190,5 @@ def test_bad_requests(tmp_path, refused):
     assert "--preference = 0.0: must be above 0" in refused("study", "simulate", study, "--preference", "0")
     assert "--tie = 0.2: must be 0: " in refused("study", "simulate", study, "--tie", "0.2")
     assert "--prompts-deviation = -1.0: must" in refused("study", "simulate", study, "--prompts-deviation", "-1")
-    assert "database: cannot be opened" in refused("study", "results", study, "--database", "nonsense")
+    assert "--database = 'nonsense': cannot be opened" in refused("study", "results", study, "--database", "nonsense")
     assert "--port = 0: must be in" in refused("study", "serve", study, "--port", "0")

@@ -12,6 +12,11 @@ def visitor(asked, base="http://study.test"):
     return TestClient(application(asked.folder, asked.database), base_url=base)
 
 
+def cookie(asked, whose="participant"):
+    """The name of the study's cookie."""
+    return f"{whose}-{asked.folder.settings.identity[:8]}"
+
+
 def seal(html):
     """The seal of a page's forms."""
     return re.findall(r'name="seal" value="([0-9a-f]{64})"', html)[-1]

@@ -13,7 +13,7 @@ from rich.table import Table
 from tyro.conf import Positional
 
 from simdistill.files import replacing, write_atomically
-from simdistill.options import first_word, parse_options
+from simdistill.options import first_word, parse_numbers, parse_options
 from simdistill.study.bars import Kind, bars
 from simdistill.study.database import Database
 from simdistill.study.folder import StudyFolder
@@ -30,6 +30,8 @@ class _Results:
     """Folder of the study."""
     attentive: bool = False
     """Leave out whoever failed an attention check."""
+    exclude: str = ""
+    """Leave out these participants, as 3 or 2,5-7, and those whom the owner's page leaves out."""
     rehearsal: bool = False
     """Of the simulated votes of `simdistill study simulate`."""
     database: str = ""
@@ -62,8 +64,13 @@ def run(words: Sequence[str]) -> None:
     remedy = f"left out: nothing was rehearsed yet; run `simdistill study simulate {study.path}` first"
     require(not options.rehearsal or study.rehearsal_file.is_file(), "--rehearsal", True, remedy)
     url = study.rehearsal if options.rehearsal else options.database or study.database
-    votes = Owner(study, Database(url, study.settings.identity)).votes()
-    results = tell(votes, study.settings, options.attentive, options.rehearsal)
+    owner = Owner(study, Database(url, study.settings.identity))
+    named = parse_numbers("--exclude", options.exclude) if options.exclude else []
+    unknown = [number for number in named if number not in owner.people()]
+    require(not unknown, "--exclude", options.exclude, f"numbers of participants, which {unknown[:5]} are not")
+    excluded = sorted({*owner.excluded(), *named})
+    votes = owner.votes().filter(~pl.col("participant").is_in(excluded))
+    results = tell(votes, study.settings, options.attentive, options.rehearsal, excluded)
     if options.rehearsal:
         votes = votes.with_columns(pl.lit(True).alias("simulated"))
     if options.votes is not None:
@@ -83,6 +90,8 @@ def print_results(results: Results) -> None:
         print("simulated votes, of nobody:")
     people = results["participants"]
     print(f"{a} preferred to {b}: {people} participant{'s' if people != 1 else ''}")
+    if results["excluded"]:
+        print(f"left out by the owner: participants {', '.join(map(str, results['excluded']))}")
     if results["left_out"]:
         print(f"left out for failing an attention check: participants {', '.join(map(str, results['left_out']))}")
     table = Table(box=None, pad_edge=False)

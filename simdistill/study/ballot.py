@@ -23,6 +23,14 @@ Stored = TypeVar("Stored")
 TOO_SOON = 0.3  # seconds after a pair is shown: the second half of a double click on the pair before
 
 
+class NoPairError(LookupError):
+    """A participant's order has nothing at a place."""
+
+
+class NotShownError(LookupError):
+    """Who answers does not take part, or the pair was not displayed to them yet."""
+
+
 @dataclass(frozen=True)
 class Shown:
     """A pair as a participant sees it: the `number`-th `of` so many, its pictures and their size, and answers given."""
@@ -95,8 +103,9 @@ class Ballot:
         """Store the answers about the pair at a place; when it returns they are on the disk.
 
         The same again changes nothing, other answers take the place of those before. False, and nothing stored, if the
-        pair is not this participant's to see, or has not been displayed for `TOO_SOON`. Raises `ValueError` for answers
-        to other questions than all that are asked.
+        pair has not been displayed for `TOO_SOON`, or was dropped since. Raises `NoPairError` if there is none at the
+        place, `NotShownError` if it was not displayed or nobody has the token, and `ValueError` for answers to other
+        questions than all that are asked.
         """
         choices = self._settings.choices
         require(
@@ -114,6 +123,12 @@ class Ballot:
         """Delete the participant and all that they answered."""
         with self._database.session() as session:
             session.execute(sa.delete(Participant).where(Participant.digest == digest(token)))
+        self._database.empty_log()
+
+    def shows(self, picture: str) -> bool:
+        """Whether a picture is of a pair that is shown."""
+        with self._database.session() as session:
+            return any(picture in (pair.a, pair.b) for pair in visible(session, self._folder))
 
     def _add(self, token: str) -> None:
         with self._database.session() as session:
@@ -127,10 +142,15 @@ class Ballot:
     def _store(self, token: str, place: int, answers: Mapping[str, Choice]) -> bool:
         with self._database.session() as session:
             participant = _participant(session, token)
-            asked = [] if participant is None else self._asked(session, participant)
-            one = next((one for one in asked if one.place == place), None)
-            if one is None or one.shown is None:
+            if participant is None:
+                raise NotShownError("You do not take part yet: read what the study is about, and begin.")
+            one = next((one for one in participant.presentations if one.place == place), None)
+            if one is None:
+                raise NoPairError("There is no such pair.")
+            if one not in self._asked(session, participant):
                 return False
+            if one.shown is None:
+                raise NotShownError("This pair was not shown to you yet: look at it before you answer.")
             given = {vote.question: vote for vote in one.votes}
             if all(question in given and given[question].choice == answers[question] for question in answers):
                 return True

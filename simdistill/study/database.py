@@ -36,9 +36,9 @@ class Database:
             self.engine = _engine(url)
             with self.engine.begin() as connection:
                 migrate(connection)
-            self._claim(identity)
+            self._claim(identity, url)
         except (SQLAlchemyError, CommandError, ImportError) as error:
-            raise ValueError(f"database: cannot be opened ({short(error)})") from error
+            raise ValueError(f"--database = '{_shown(url)}': cannot be opened ({short(error)})") from error
 
     @contextmanager
     def session(self) -> Generator[Session]:
@@ -46,26 +46,45 @@ class Database:
         with Session(self.engine) as session, session.begin():
             yield session
 
-    def _claim(self, identity: str) -> None:
+    def empty_log(self) -> None:
+        """Empty SQLite's write-ahead log, where what was deleted stands until later writes take its place."""
+        if self.engine.dialect.name == "sqlite":
+            connection = self.engine.raw_connection()
+            try:
+                connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").close()
+            finally:
+                connection.close()
+
+    def _claim(self, identity: str, url: str) -> None:
         with self.session() as session:
             found = session.scalar(sa.select(Identity.identity))
             if found is None:
                 session.add(Identity(identity=identity))
             elif found != identity:
-                raise ValueError("database: holds the votes of another study; name one of this study's own")
+                raise ValueError(
+                    f"--database = '{_shown(url)}': holds the votes of another study; name one of this study's own"
+                )
 
 
-def migrate(connection: sa.Connection) -> None:
-    """Bring the tables up to date."""
+def migrate(connection: sa.Connection, revision: str = "head") -> None:
+    """Bring the tables up to date, or to a revision."""
     config = Config()
     config.set_main_option("script_location", "simdistill.study:migrations")
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    command.upgrade(config, revision)
 
 
 def now() -> datetime:
     """The time as the tables have it: UTC, without a zone."""
     return datetime.now(timezone.utc).replace(tzinfo=None)
+
+
+def _shown(url: str) -> str:
+    """A URL without its password."""
+    try:
+        return sa.make_url(url).render_as_string()
+    except SQLAlchemyError:
+        return url
 
 
 def _engine(url: str) -> sa.Engine:

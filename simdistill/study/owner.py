@@ -61,14 +61,42 @@ class Owner:
         with self._database.session() as session:
             return session.scalar(sa.select(sa.func.count()).select_from(Participant)) or 0
 
+    def people(self) -> Mapping[int, bool]:
+        """Whether the participants are left out of the results, by their numbers."""
+        with self._database.session() as session:
+            found = session.scalars(
+                sa.select(Participant).order_by(Participant.id).options(lazyload(Participant.presentations))
+            )
+            return {one.id: one.excluded for one in found}
+
+    def excluded(self) -> Sequence[int]:
+        """The numbers of the participants who are left out of the results."""
+        return [number for number, excluded in self.people().items() if excluded]
+
+    def exclude(self, number: int, excluded: bool) -> None:
+        """Leave a participant out of the results, or count them again; `ValueError` if there is none of that number."""
+        change = sa.update(Participant).where(Participant.id == number).values(excluded=excluded)
+        self._change(number, change)
+
+    def delete(self, number: int) -> None:
+        """Delete a participant and all that they answered; `ValueError` if there is none of that number."""
+        self._change(number, sa.delete(Participant).where(Participant.id == number))
+        self._database.empty_log()
+
+    def _change(self, number: int, change: sa.Update | sa.Delete) -> None:
+        require(number in self.people(), "participant", number, "the number of one who takes part")
+        with self._database.session() as session:
+            session.execute(change)
+
     def votes(self) -> pl.DataFrame:
-        """All votes of pairs that were not dropped, a row each, with the `COLUMNS`."""
+        """All votes of pairs that were not dropped, by participants who are not left out, a row each: the `COLUMNS`."""
         dropped = [pair for pair, kept in self.reviews().items() if not kept]
         with self._database.session() as session:
             joined = session.execute(
                 sa.select(Presentation, Vote)
                 .join(Presentation.votes)
-                .where(Presentation.pair.not_in(dropped))
+                .join(Participant, Participant.id == Presentation.participant_id)
+                .where(Presentation.pair.not_in(dropped), Participant.excluded.is_(False))
                 .order_by(Vote.participant_id, Vote.place, Vote.question)
                 .options(lazyload(Presentation.votes))
             ).all()

@@ -1,6 +1,7 @@
 """The owner's pages, behind the study's token: review the pairs, see the results, take the votes away."""
 
 import io
+from collections.abc import Callable
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -11,10 +12,9 @@ from simdistill.study.bars import bars
 from simdistill.study.folder import StudyFolder
 from simdistill.study.guard import Rate, Seals, address, same
 from simdistill.study.owner import Owner
-from simdistill.study.pages import Fields, form, page, set_cookie, to
-from simdistill.study.results import tell
+from simdistill.study.pages import Fields, cookie_name, form, page, picture, set_cookie, to
+from simdistill.study.results import Results, tell
 
-COOKIE = "owner"
 TRIES = (10, 1 / 60)  # of the token by one address: at once, and a second in the long run
 
 
@@ -23,12 +23,16 @@ class OwnerPages:
 
     def __init__(self, folder: StudyFolder, owner: Owner, seals: Seals) -> None:
         self._folder, self._owner, self._seals = folder, owner, seals
-        self._tries = Rate(*TRIES)
+        self._tries, self._cookie = Rate(*TRIES), cookie_name("owner", folder.settings)
         self.routes = [
             Route("/owner", self._review),
             form("/owner/enter", seals, lambda request: "enter", self._enter),
             form("/owner/pair/{number:int}", seals, self._owner_of, self._decide),
+            Route("/owner/picture/{name}", self._picture),
             Route("/owner/results", self._results),
+            form("/owner/participant/{number:int}", seals, self._owner_of, self._exclude),
+            Route("/owner/participant/{number:int}/delete", self._ask),
+            form("/owner/participant/{number:int}/delete", seals, self._owner_of, self._delete),
             Route("/owner/bars.png", self._bars),
             Route("/owner/votes.csv", self._csv),
             Route("/owner/votes.parquet", self._parquet),
@@ -36,7 +40,7 @@ class OwnerPages:
 
     def _owner_of(self, request: Request) -> str:
         """Whose form it is: the owner's, or nobody's."""
-        return "owner" if same(self._seals.seal("owner's cookie"), request.cookies.get(COOKIE, "")) else ""
+        return "owner" if same(self._seals.seal("owner's cookie"), request.cookies.get(self._cookie, "")) else ""
 
     def _review(self, request: Request) -> Response:
         token = request.query_params.get("token")
@@ -57,11 +61,11 @@ class OwnerPages:
 
     def _enter(self, request: Request, fields: Fields) -> Response:
         if not self._tries.allows(address(request.scope)):
-            raise HTTPException(429, "Too many tries: wait a minute.")
+            raise HTTPException(429, "Too many tries: wait a minute.", {"Retry-After": "60"})
         if not same(self._folder.token, fields.get("token", "").strip()):
             raise HTTPException(403, "This is not the owner's token; it is in owner.token in the study's folder.")
         response = to("/owner")
-        set_cookie(response, request, COOKIE, self._seals.seal("owner's cookie"))
+        set_cookie(response, request, self._cookie, self._seals.seal("owner's cookie"))
         return response
 
     def _decide(self, request: Request, fields: Fields) -> Response:
@@ -74,13 +78,43 @@ class OwnerPages:
             raise HTTPException(404, "There is no such pair.") from error
         return to(f"/owner#pair-{number}")
 
+    def _picture(self, request: Request) -> Response:
+        self._only_owner(request)
+        return picture(self._folder, request.path_params["name"])
+
     def _results(self, request: Request) -> Response:
         self._only_owner(request)
-        return page("results", title="Results", results=tell(self._owner.votes(), self._folder.settings))
+        seal = self._seals.seal("owner")
+        return page("results", title="Results", seal=seal, people=self._owner.people(), results=self._told())
+
+    def _told(self) -> Results:
+        return tell(self._owner.votes(), self._folder.settings, excluded=self._owner.excluded())
+
+    def _exclude(self, request: Request, fields: Fields) -> Response:
+        if fields.get("excluded") not in ("yes", "no"):
+            raise HTTPException(400, "Leave the participant out, or count them.")
+        return self._changed(lambda number: self._owner.exclude(number, fields["excluded"] == "yes"), request)
+
+    def _ask(self, request: Request) -> Response:
+        self._only_owner(request)
+        number = request.path_params["number"]
+        if number not in self._owner.people():
+            raise HTTPException(404, "There is no such participant.")
+        return page("delete", title=f"Delete participant {number}?", number=number, seal=self._seals.seal("owner"))
+
+    def _delete(self, request: Request, fields: Fields) -> Response:
+        return self._changed(self._owner.delete, request)
+
+    def _changed(self, change: Callable[[int], None], request: Request) -> Response:
+        try:
+            change(request.path_params["number"])
+        except ValueError as error:
+            raise HTTPException(404, "There is no such participant.") from error
+        return to("/owner/results#people")
 
     def _bars(self, request: Request) -> Response:
         self._only_owner(request)
-        return Response(bars(tell(self._owner.votes(), self._folder.settings)), media_type="image/png")
+        return Response(bars(self._told()), media_type="image/png")
 
     def _csv(self, request: Request) -> Response:
         self._only_owner(request)

@@ -8,15 +8,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from simdistill.study.ballot import Ballot, Progress
+from simdistill.study.ballot import Ballot, NoPairError, NotShownError, Progress
 from simdistill.study.folder import StudyFolder
 from simdistill.study.guard import Rate, Seals, address
-from simdistill.study.pages import Fields, form, page, set_cookie, to
+from simdistill.study.pages import NO_PICTURE, Fields, cookie_name, form, page, picture, set_cookie, to
 from simdistill.study.pictures import is_small
 from simdistill.study.settings import QUESTIONS
 
-COOKIE = "participant"
 TOKEN = re.compile(r"[A-Za-z0-9_-]{32}")
+COOKIES = "This site needs cookies, to find your answers again: allow them for it, load the page again, and go on."
 JOINS = (400, 1.0)  # people who join from one address: at once, and a second in the long run
 
 
@@ -25,16 +25,17 @@ class ParticipantPages:
 
     def __init__(self, folder: StudyFolder, ballot: Ballot, seals: Seals) -> None:
         self._folder, self._settings, self._ballot, self._seals = folder, folder.settings, ballot, seals
-        self._joins = Rate(*JOINS)
+        self._joins, self._cookie = Rate(*JOINS), cookie_name("participant", folder.settings)
         self.routes = [
             Route("/", self._welcome),
-            form("/join", seals, _token, self._join),
+            form("/join", seals, self._token, self._join, COOKIES),
             Route("/pair/{place:int}", self._pair),
-            form("/pair/{place:int}", seals, _token, self._vote),
+            form("/pair/{place:int}", seals, self._token, self._vote, COOKIES),
             Route("/thanks", self._thanks),
             Route("/me", self._me),
             Route("/resume/{token}", self._resume),
-            form("/forget", seals, _token, self._forget),
+            form("/leave", seals, self._token, self._leave, COOKIES),
+            form("/forget", seals, self._token, self._forget, COOKIES),
             Route("/picture/{name}", self._picture),
         ]
 
@@ -48,15 +49,15 @@ class ParticipantPages:
             return self._page("thanks", token, last=None)
         values = {"pairs": pairs, "again": self._settings.repeats > 0, "wrong": wrong, "questions": self._questions}
         response = self._page("welcome", token, 400 if wrong else 200, **values)
-        set_cookie(response, request, COOKIE, token)
+        set_cookie(response, request, self._cookie, token)
         return response
 
     def _join(self, request: Request, fields: Fields) -> Response:
-        token = _token(request)
+        token = self._token(request)
         if fields.get("consent") != "yes":
             return self._consent(request, token, "Tick the box if you agree to take part.")
         if self._ballot.progress(token) is None and not self._joins.allows(address(request.scope)):
-            raise HTTPException(429, "Too many people join at once: try again in a minute.")
+            raise HTTPException(429, "Too many people join at once: try again in a minute.", {"Retry-After": "60"})
         self._ballot.join(token)
         return to("/")
 
@@ -86,10 +87,14 @@ class ParticipantPages:
         place = request.path_params["place"]
         answers = {question: fields[question] for question in self._settings.asked if question in fields}
         try:
-            stored = self._ballot.vote(_token(request), place, answers)
+            stored = self._ballot.vote(self._token(request), place, answers)
         except ValueError:
             return self._shown(request, place, "Please answer each question.")
-        progress = self._ballot.progress(_token(request)) if stored else None
+        except NoPairError as error:
+            raise HTTPException(404, str(error)) from error
+        except NotShownError as error:
+            raise HTTPException(409, str(error)) from error
+        progress = self._ballot.progress(self._token(request)) if stored else None
         return to(f"/pair/{place}") if progress is None else to(_following(progress, place))
 
     def _thanks(self, request: Request) -> Response:
@@ -110,22 +115,26 @@ class ParticipantPages:
         if not TOKEN.fullmatch(token) or self._ballot.progress(token) is None:
             raise HTTPException(404, "Nobody takes part by this link.")
         response = to("/")
-        set_cookie(response, request, COOKIE, token)
+        set_cookie(response, request, self._cookie, token)
+        return response
+
+    def _leave(self, request: Request, fields: Fields) -> Response:
+        """For the next person at this browser: the answers of the one before stay."""
+        response = to("/")
+        response.delete_cookie(self._cookie)
         return response
 
     def _forget(self, request: Request, fields: Fields) -> Response:
-        self._ballot.forget(_token(request))
+        self._ballot.forget(self._token(request))
         response = self._page("forgotten", "")
-        response.delete_cookie(COOKIE)
+        response.delete_cookie(self._cookie)
         return response
 
     def _picture(self, request: Request) -> Response:
-        try:
-            content = self._folder.picture(request.path_params["name"])
-        except KeyError as error:
-            raise HTTPException(404, "There is no such picture.") from error
-        # neither a date nor a tag: those of one side's files would be alike
-        return Response(content, media_type="image/png", headers={"Cache-Control": "private, max-age=86400, immutable"})
+        name = request.path_params["name"]
+        if not self._ballot.shows(name):
+            raise HTTPException(404, NO_PICTURE)
+        return picture(self._folder, name)
 
     @property
     def _questions(self) -> dict[str, str]:
@@ -133,18 +142,17 @@ class ParticipantPages:
 
     def _who(self, request: Request) -> tuple[str, Progress | None]:
         """The token, "" if there is none, and how far its participant is, if it has one."""
-        token = _token(request)
+        token = self._token(request)
         return token, self._ballot.progress(token) if token else None
+
+    def _token(self, request: Request) -> str:
+        """The token in a request's cookie, "" if it has none of the right form."""
+        token = request.cookies.get(self._cookie, "")
+        return token if TOKEN.fullmatch(token) else ""
 
     def _page(self, name: str, token: str, status: int = 200, **values: object) -> Response:
         seal = self._seals.seal(token)
         return page(name, status, title=self._settings.title, contact=self._settings.contact, seal=seal, **values)
-
-
-def _token(request: Request) -> str:
-    """The token in a request's cookie, "" if it has none of the right form."""
-    token = request.cookies.get(COOKIE, "")
-    return token if TOKEN.fullmatch(token) else ""
 
 
 def _following(progress: Progress, place: int = 0) -> str:

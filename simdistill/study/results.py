@@ -13,14 +13,21 @@ from simdistill.study.settings import Settings
 Results = Mapping[str, Any]
 
 
-def tell(votes: pl.DataFrame, settings: Settings, attentive: bool = False, simulated: bool = False) -> Results:
+def tell(
+    votes: pl.DataFrame,
+    settings: Settings,
+    attentive: bool = False,
+    simulated: bool = False,
+    excluded: Sequence[int] = (),
+) -> Results:
     """What a table of votes, as `Owner.votes` gives it, says of side a against side b, as JSON values.
 
     Rates are those of a among the votes for either; ties count in `ties` alone. Checks and second showings enter only
     what is said of attention and consistency. A check is failed, once, by whoever did not prefer the real picture in
     every question that they were asked; `attentive` leaves out whoever failed one. `simulated` are
-    the votes of a rehearsal.
+    the votes of a rehearsal. The participants `excluded` by the owner are left out of everything.
     """
+    votes = votes.filter(~pl.col("participant").is_in(list(excluded)))
     checks = (
         votes.filter(pl.col("check"))
         .group_by("participant", "pair")
@@ -37,6 +44,7 @@ def tell(votes: pl.DataFrame, settings: Settings, attentive: bool = False, simul
         "simulated": simulated,
         "level": LEVEL,
         "participants": votes["participant"].n_unique(),
+        "excluded": list(excluded),
         "left_out": failing if attentive else [],
         "attention": {"checks": checks.height, "failed": failed.height, "participants": failing},
         "questions": {

@@ -62,7 +62,9 @@ def _no_icon(_: Request) -> Response:
 def _refused(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     says = error.detail if isinstance(error, HTTPException) else ""
-    return page("refused", status, says="There is no such page." if says == "Not Found" else says)
+    response = page("refused", status, says="There is no such page." if says == "Not Found" else says)
+    response.headers.update((error.headers if isinstance(error, HTTPException) else None) or {})
+    return response
 
 
 def _failed(request: Request, error: Exception) -> Response:

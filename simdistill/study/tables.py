@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import CheckConstraint, Double, ForeignKey, ForeignKeyConstraint, String, UniqueConstraint
+from sqlalchemy import CheckConstraint, Double, ForeignKey, ForeignKeyConstraint, String, UniqueConstraint, false
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from simdistill.study.settings import Choice, Side
@@ -21,13 +21,17 @@ class Identity(Table):
 
 
 class Participant(Table):
-    """Somebody who consented. The token itself is only in their browser: the database cannot be used to vote."""
+    """Somebody who consented. The token itself is only in their browser: the database cannot be used to vote.
+
+    The owner may have them `excluded` from the results.
+    """
 
     __tablename__ = "participants"
 
     id: Mapped[int] = mapped_column(primary_key=True)
     digest: Mapped[str] = mapped_column(String(64), unique=True)
     consented: Mapped[datetime]
+    excluded: Mapped[bool] = mapped_column(default=False, server_default=false())
     presentations: Mapped[list["Presentation"]] = relationship(
         order_by="Presentation.place", lazy="selectin", cascade="all, delete-orphan", passive_deletes=True
     )
