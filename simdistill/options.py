@@ -16,6 +16,12 @@ from simdistill.validation import require
 
 Options = TypeVar("Options")
 
+NUMBERS = {
+    r"invalid literal for int\(\) with base 10": "a whole number",
+    "could not convert string to float": "a number",
+}
+"""What Python says of a word that is no number, and what we do."""
+
 
 def parse_options(default: Options, words: Sequence[str], verb: str, about: str) -> Options:
     """The options of a verb; a `ValueError` of one line for what cannot be understood."""
@@ -60,7 +66,10 @@ def _first_paragraph(box: str) -> str:
         if line.startswith("─"):
             break
         said.append(line)
-    return re.sub(r"Error parsing _\w+: ", "", " ".join(said))  # a class of ours, not an option
+    text = re.sub(r"Error parsing _\w+: ", "", " ".join(said))  # a class of ours, not an option
+    for complaint, remedy in NUMBERS.items():
+        text = re.sub(rf"Error parsing (--[\w.-]+): {complaint}: ('.*')", rf"\1 = \2: must be {remedy}", text)
+    return text
 
 
 def first_word(words: Sequence[str], verb: str, what: str, known: Collection[str] = ()) -> tuple[str, Sequence[str]]:

@@ -203,7 +203,7 @@ def test_bad_requests(capsys, tmp_path, run):
     assert "write `simdistill distill RECIPE …`" in error(capsys, "distill")
     assert "batch = 0: must be at least 1" in error(capsys, "distill", "digits", "--batch", "0", "--dry-run")
     assert "--bach" in error(capsys, "distill", "digits", "--bach", "3")
-    assert "--batch: invalid literal" in error(capsys, "distill", "digits", "--batch", "many")
+    assert "--batch = 'many': must be a whole number" in error(capsys, "distill", "digits", "--batch", "many")
     alpha = error(capsys, "distill", "digits", "--objective", "ScoreIdentity(alpha=7)")
     assert "--objective" in alpha
     assert "alpha = 7.0: must be in 0 … 2" in alpha

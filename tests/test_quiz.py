@@ -43,6 +43,10 @@ def test_the_page_needs_nothing_but_itself():
 
 def test_what_cannot_be_asked(tmp_path, refused):
     assert "RUN = 'nowhere': must be a run's folder" in refused("quiz", "nowhere")
+    there = tmp_path / "quiz.html"
+    there.write_text("mine")
+    assert "must be a new file; give another, or --overwrite it" in refused("quiz", "fashion-mnist", "--out", there)
+    assert there.read_text() == "mine"
     assert "--out = 'quiz.pdf': must be a .html" in refused("quiz", "fashion-mnist", "--out", "quiz.pdf")
 
 

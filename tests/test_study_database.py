@@ -118,11 +118,12 @@ def test_a_study_is_opened_again(asked):
 def test_other_databases_are_refused(asked, tmp_path):
     for url, why in {
         "sqlite:////nowhere/at/all.db": "unable to open database file",
-        "nonsense": "Could not parse",
         "postgresql+nosuch://localhost/x": "nosuch",
     }.items():
         with pytest.raises(ValueError, match=f"--database = '{re.escape(url)}': cannot be opened .*{why}"):
             Database(url, "x")
+    with pytest.raises(ValueError, match="--database = 'nonsense': must be a URL, as postgresql"):
+        Database("nonsense", "x")
     with pytest.raises(ValueError, match=r"--database = 'nosuch://ann:\*\*\*@h/x'"):
         Database("nosuch://ann:secret@h/x", "x")
     (tmp_path / "no.db").write_bytes(b"no database, but long enough to be looked at" * 50)

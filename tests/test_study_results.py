@@ -2,6 +2,7 @@
 
 import io
 import json
+import socket
 
 import numpy as np
 import polars as pl
@@ -10,6 +11,7 @@ from PIL import Image
 from studies import Asked, a_study
 
 from simdistill.cli import main
+from simdistill.serving import address
 from simdistill.study.bars import COLOURS, bars
 from simdistill.study.estimates import agreement
 from simdistill.study.owner import COLUMNS
@@ -190,5 +192,18 @@ def test_bad_requests(tmp_path, refused):
     assert "--preference = 0.0: must be above 0" in refused("study", "simulate", study, "--preference", "0")
     assert "--tie = 0.2: must be 0: " in refused("study", "simulate", study, "--tie", "0.2")
     assert "--prompts-deviation = -1.0: must" in refused("study", "simulate", study, "--prompts-deviation", "-1")
-    assert "--database = 'nonsense': cannot be opened" in refused("study", "results", study, "--database", "nonsense")
+    assert "--database = 'nonsense': must be a URL" in refused("study", "results", study, "--database", "nonsense")
     assert "--port = 0: must be in" in refused("study", "serve", study, "--port", "0")
+    assert "--port = 'abc': must be a whole number" in refused("study", "serve", study, "--port", "abc")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert f"--port = {port}: must be a free one" in refused("study", "serve", study, "--port", str(port))
+    for host in ("192.0.2.1", "no.such.host.invalid"):
+        message = refused("study", "serve", study, "--host", host)
+        assert f"--host = '{host}': must be an address of this machine" in message
+
+
+def test_links_that_others_can_open():
+    assert address("127.0.0.1", 80) == "http://127.0.0.1:80/"
+    assert address("::1", 8767) == "http://[::1]:8767/"
+    assert address("0.0.0.0", 8767) == f"http://{socket.gethostname()}:8767/"

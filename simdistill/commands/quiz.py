@@ -29,6 +29,8 @@ class _Quiz(Common):
     """The run's teacher, package.module:function, if it is code of your own."""
     out: Path = Path("quiz.html")
     """The page to write."""
+    overwrite: bool = False
+    """Write it in the place of a file that is there."""
 
 
 ABOUT = """The paper's Figure 1 as a page: pairs of images by a student, in one step, and by its teacher, in many, from
@@ -44,6 +46,8 @@ def run(words: Sequence[str]) -> None:
     run, rest = first_word(words, "quiz", "RUN")
     options = parse_options(_Quiz(), [run, *rest], "quiz RUN", ABOUT)
     require(options.out.suffix == ".html", "--out", str(options.out), "a .html")
+    free = options.overwrite or not options.out.exists()
+    require(free, "--out", str(options.out), "a new file; give another, or --overwrite it")
     source = Source(options.run)
     require(source.draws, "RUN", options.run, "a run's folder, or the name of a shipped student")
     teacher = own_teacher(options.teacher, Path(options.run))

@@ -9,7 +9,7 @@ from typing import Any
 from simdistill.demo.pair import LONGEST, MOST, Drawing, Pair, Wish
 from simdistill.evaluation.progress import duration
 from simdistill.evaluation.report import templates
-from simdistill.serving import serve
+from simdistill.serving import address, serve
 from simdistill.validation import require
 
 SAFE = {
@@ -24,7 +24,7 @@ def serve_pair(pair: Pair, host: str = "127.0.0.1", port: int = 8766) -> None:
 
     Raises `ValueError` if the server's library is missing or the address cannot be had.
     """
-    welcome = f"{pair.name}: teacher and student at http://{host}:{port}/ (Ctrl-C ends it)"
+    welcome = f"{pair.name}: teacher and student at {address(host, port)} (Ctrl-C ends it)"
     serve(application(pair), host, port, welcome)
 
 

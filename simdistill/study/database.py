@@ -10,7 +10,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
 from sqlalchemy.event import listen
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from simdistill.libraries import short
@@ -89,7 +89,12 @@ def _shown(url: str) -> str:
 
 def _engine(url: str) -> sa.Engine:
     """Threads take turns at the one connection to SQLite, which has one writer at a time; other databases share."""
-    if sa.make_url(url).get_backend_name() != "sqlite":
+    try:
+        kind = sa.make_url(url).get_backend_name()
+    except ArgumentError as error:
+        form = "postgresql+psycopg://user@host/name or sqlite:////folder/votes.sqlite3"
+        raise ValueError(f"--database = {url!r}: must be a URL, as {form}") from error
+    if kind != "sqlite":
         return sa.create_engine(url, pool_pre_ping=True)
     connect = {"timeout": WAIT, "check_same_thread": False}
     engine = sa.create_engine(

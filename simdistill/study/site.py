@@ -10,7 +10,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from simdistill.evaluation.report import templates
-from simdistill.serving import serve
+from simdistill.serving import EVERY, address, serve
 from simdistill.study.ballot import Ballot
 from simdistill.study.database import Database
 from simdistill.study.folder import StudyFolder
@@ -27,8 +27,11 @@ LASTING = {"Cache-Control": "max-age=3600"}
 
 def serve_study(folder: StudyFolder, database: Database, host: str = "127.0.0.1", port: int = 8767) -> None:
     """Serve the study until Ctrl-C, and say on stderr where; `ValueError` if the address cannot be had."""
-    welcome = f"""participants: http://{host}:{port}/ (Ctrl-C ends it; every vote is kept)
-owner: http://{host}:{port}/owner?token={folder.token}"""
+    base = address(host, port)
+    welcome = f"""participants: {base} (Ctrl-C ends it; every vote is kept)
+owner: {base}owner?token={folder.token}"""
+    if host in EVERY:
+        welcome += "\nwho cannot find this machine by its name is given its address in the network instead"
     serve(application(folder, database), host, port, welcome)
 
 
