@@ -60,7 +60,14 @@ def test_the_shipped_student_in_a_browser(browser, tmp_path, monkeypatch, capsys
     page.locator("input[value=student]").nth(0).check()
     page.locator("input[value=student]").nth(1).check()
     page.locator("input[value=teacher]").nth(2).check()
+
+    def marks():
+        labels = page.locator(".tick:has(input:checked)").all()
+        return [label.evaluate("one => getComputedStyle(one, '::after').content") for label in labels]
+
+    assert marks() == ["none"] * 3
     page.get_by_text("The answers", exact=True).click()
+    assert marks() == ['" – right"', '" – right"', '" – wrong"']
     assert page.get_by_role("img").count() == 20
     tree = page.context.new_cdp_session(page).send("Accessibility.getFullAXTree")["nodes"]
     read = "".join(node.get("name", {}).get("value", "") for node in tree if node["role"]["value"] == "InlineTextBox")

@@ -121,6 +121,7 @@ def test_by_keyboard_alone(study, visit):
 def test_without_javascript(study, visit):
     before, page = len(answers(study)), visit(java_script_enabled=False)
     begin(page, study)
+    assert page.locator("kbd").first.is_hidden()
     for place in (1, 2, 3):
         page.wait_for_url(f"**/pair/{place}")
         look(page)
@@ -135,7 +136,8 @@ def test_on_a_phone(study, visit):
     first, second = [image.bounding_box() for image in page.get_by_role("img").all()]
     assert first["x"] == second["x"]
     assert first["y"] + first["height"] < second["y"]
-    assert first["width"] == second["width"]
+    assert first["width"] == second["width"] > 340  # as wide as the margins leave
+    assert page.locator("kbd").first.is_hidden()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     for button in page.get_by_role("button").all():
         assert button.bounding_box()["height"] >= 44
@@ -170,8 +172,12 @@ def test_interrupted_and_resumed(study, browser, visit):
 
 
 def test_two_questions_by_keyboard(two, visit):
-    before, page = len(answers(two)), visit()
+    before, page = len(answers(two)), visit(viewport={"width": 1280, "height": 800})
     begin(page, two)
+    assert page.locator("kbd").first.is_visible()
+    button = page.get_by_role("button", name="Next").bounding_box()
+    assert button["y"] + button["height"] <= 800
+    assert page.get_by_role("img").first.bounding_box()["width"] > 300
     look(page)
     page.keyboard.press("1")
     page.keyboard.press("0")
@@ -190,9 +196,12 @@ def test_the_owners_pages(study, visit):
     assert study.owner.reviews() == {2: False}
     page.get_by_role("button", name="Keep pair 2").click()
     page.get_by_text("Kept.").wait_for()
+    page.get_by_role("button", name="Keep all 2 that are undecided").click()
+    page.get_by_role("button", name="Keep all").wait_for(state="detached")
+    assert study.owner.reviews() == {1: True, 2: True, 3: True}
     page.get_by_role("link", name="Results").click()
     page.get_by_role("heading", name="student or teacher?").wait_for()
-    assert page.get_by_role("table", name="By question").get_by_role("row").count() == 2
+    assert page.get_by_role("table", name="By question").get_by_role("row").count() == 12
     page.wait_for_load_state()
     assert page.get_by_role("img").evaluate("image => image.naturalWidth") > 500
     with page.expect_download() as download:

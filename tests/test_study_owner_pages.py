@@ -1,9 +1,14 @@
 """The owner's pages: closed without the token, the review, the votes taken away."""
 
 import io
+import re
 
 import polars as pl
+from studies import Asked, noise
 from visitors import cookie, join, seal, visitor
+
+from simdistill.cli import main
+from simdistill.study.folder import Draft
 
 
 def enter(client, asked):
@@ -45,6 +50,52 @@ def test_review_by_the_owner(asked, client):
     assert client.post("/owner/pair/1", data={"seal": seal(page.text), "kept": "?"}).status_code == 400
     guest = visitor(asked)
     assert "of 3" in join(guest).text
+
+
+def test_all_that_are_undecided_are_kept(asked, client):
+    asked.owner.review(2, kept=False)
+    enter(client, asked)
+    page = client.get("/owner")
+    assert "Keep all 3 that are undecided" in page.text
+    page = client.post("/owner/pairs", data={"seal": seal(page.text)})
+    assert asked.owner.reviews() == {1: True, 2: False, 3: True, 4: True}
+    assert "that are undecided" not in page.text
+    assert page.text.count('class="chosen" aria-pressed="true">Keep<') == 3
+    assert page.text.count('class="chosen" aria-pressed="true">Drop<') == 1
+    assert page.text.count('width="24" height="16" class="small"') == 8
+
+
+def test_only_small_pictures_are_drawn_with_sharp_edges(tmp_path, monkeypatch):
+    pictures = [Draft("x", noise(k, (side, side)), noise(9, (side, side))) for k, side in enumerate((64, 65))]
+    monkeypatch.setattr("studies.drafts", lambda count: pictures)
+    asked = Asked(tmp_path / "s", monkeypatch)
+    client = visitor(asked)
+    enter(client, asked)
+    assert re.findall(r'height="(\d+)"( class="small")?', client.get("/owner").text) == [
+        ("64", ' class="small"'),
+        ("64", ' class="small"'),
+        ("65", ""),
+        ("65", ""),
+    ]
+
+
+def test_results_say_what_the_command_says(tmp_path, monkeypatch, capsys):
+    asked = Asked(tmp_path / "s", monkeypatch, pairs=6, repeats=2)
+    client = visitor(asked)
+    enter(client, asked)
+    page = client.get("/owner/results")
+    assert "No votes yet." in page.text
+    assert "<table>" not in page.text
+    for k, token in enumerate(("ann", "bob", "eve")):
+        asked.answer_all(token, lambda shown, k=k: "left" if shown.prompt > f"prompt {k}" else "right")
+    assert main(["study", "results", str(asked.folder.path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    cells = re.findall(r'<tr><th scope="row">([^<]+)</th><td>([^<]+)</td></tr>', client.get("/owner/results").text)
+    assert len(cells) == 11
+    shown = {line.replace(" ", "") for line in lines}
+    values = [value.replace("−", "-").removeprefix("p = ").replace(" ", "") for _, value in cells]
+    missing = [value for value in values if not any(line.endswith(value) for line in shown)]
+    assert missing == []
 
 
 def test_votes_are_taken_away(asked, client):

@@ -4,6 +4,7 @@ import io
 import json
 import socket
 
+import matplotlib.pyplot as plt
 import numpy as np
 import polars as pl
 import pytest
@@ -12,7 +13,7 @@ from studies import Asked, a_study
 
 from simdistill.cli import main
 from simdistill.serving import address
-from simdistill.study.bars import COLOURS, bars
+from simdistill.study.bars import COLOURS, bars, whole_percents
 from simdistill.study.estimates import agreement
 from simdistill.study.owner import COLUMNS
 from simdistill.study.results import tell
@@ -116,6 +117,31 @@ def test_the_bars_are_as_long_as_the_shares():
         lengths[side] = (np.abs(image - wanted).sum(2) < 10).sum(1).max()
     assert lengths["a"] / lengths["b"] == pytest.approx(3, rel=0.05)
     assert bars(tell(votes, Settings()), "pdf").startswith(b"%PDF")
+
+
+@pytest.mark.parametrize(
+    ("counts", "percents"),
+    [((1, 1, 1), [34, 33, 33]), ((1, 0, 7), [13, 0, 87]), ((2, 3, 3), [25, 38, 37]), ((0, 0, 5), [0, 0, 100])],
+)
+def test_printed_shares_add_up(counts, percents):
+    assert whole_percents(counts) == percents
+    assert sum(percents) == 100
+
+
+def test_the_picture_says_how_many_votes_and_the_interval_with_ties_too():
+    rows = [(who, pair, "tie" if pair == 3 else "a", "a", 0) for who in range(4) for pair in (1, 2, 3)]
+    rows[0] = (0, 1, "b", "a", 0)
+    results = tell(table(rows), Settings(tie=True))
+    low, high = results["questions"]["overall"]["bootstrap"]
+    said = f"n = 12; student in 87.5 % of the votes for either ({100 * low:.1f} to {100 * high:.1f} %)"
+    with plt.rc_context({"svg.fonttype": "none"}):
+        assert said in bars(results, "svg").decode()
+        without = bars(tell(table(rows).filter(pl.col("winner") != "tie"), Settings()), "svg").decode()
+    dashes = "stroke-dasharray"
+    assert (bars(results, "svg").decode().count(dashes), without.count(dashes)) == (0, 1)  # half, where it means it
+    assert "simulated" not in without
+    with plt.rc_context({"svg.fonttype": "none"}):
+        assert "simulated votes, of nobody" in bars(tell(table(rows), Settings(), simulated=True), "svg").decode()
 
 
 def test_rehearsal_and_results_by_command(tmp_path, monkeypatch, capsys):

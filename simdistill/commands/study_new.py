@@ -51,9 +51,11 @@ class _New(Common):
     tie: bool = Settings.tie
     """A third answer: both are equally good."""
     checks: int = 0
-    """Attention checks: pairs of which one picture is noise."""
+    """Attention checks: so many pairs more, of a real picture of one of the pairs beside its own pixels in random
+    order; who does not prefer the real one fails."""
     repeats: int = Settings.repeats
-    """Pairs that every participant sees twice, in random places: how consistent are the answers?"""
+    """Pairs that every participant sees twice, at most all, never twice running: how consistent are the answers? The
+    second answers do not count in the rates."""
     review: bool = Settings.review
     """Show only pairs that the owner has looked at and kept."""
 

@@ -112,7 +112,7 @@ def _rows(found: dict[str, Any], side: str) -> dict[str, str]:
     share, mixed, majorities = found["preference"], found["mixed"] or {}, found["majorities"]
     twice = found["consistency"]
     return {
-        "votes": f"{found['votes']}, {found['ties']} ties",
+        "votes": f"{found['votes']}, {found['ties']} tie{'s' if found['ties'] != 1 else ''}",
         "preference rate": _rate(share["rate"], None),
         "  Wilson": _interval(share["wilson"]),
         "  bootstrap over participants and prompts": _interval(found["bootstrap"]),
@@ -122,7 +122,9 @@ def _rows(found: dict[str, Any], side: str) -> dict[str, str]:
         f"  prompts with a majority for {side}": _majority(majorities["prompts"]),
         "the left one chosen": _rate(found["position"]["rate"], found["position"]["wilson"]),
         "agreement, Fleiss' kappa": "–" if found["agreement"] is None else f"{found['agreement']:.3f}",
-        "same answer at the second time": f"{twice['wins']} of {twice['votes']}" if twice["votes"] else "–",
+        "same answer at the second time, which counts only here": f"{twice['wins']} of {twice['votes']}"
+        if twice["votes"]
+        else "–",
     }
 
 

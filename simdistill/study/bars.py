@@ -1,6 +1,7 @@
 """The results as bars, for a paper: how many votes went to either side, and to neither."""
 
 import io
+from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias
 
 from matplotlib.figure import Figure
@@ -15,16 +16,19 @@ LABELS = {"overall": "Overall", "text": "Text", "quality": "Quality"}
 
 
 def bars(results: Results, kind: Kind = "png") -> bytes:
-    """A bar a question, with the shares of all its votes, and the bootstrap's interval under the rate of a."""
+    """A bar a question, with the shares of all its votes and, under it, how many votes there are.
+
+    Beside that is the rate of a among the votes for either, with the bootstrap's interval. Where all votes are for
+    either, the interval is also drawn under the bar, in whose scale it then is, and half of the bar is marked.
+    """
     questions = {name: found for name, found in results["questions"].items() if found["votes"]}
-    figure = Figure(figsize=(6.5, 0.75 + 0.75 * max(len(questions), 1)), dpi=200, layout="constrained")
+    figure = Figure(figsize=(6.5, 0.75 + 0.85 * max(len(questions), 1)), dpi=200, layout="constrained")
     axes = figure.add_subplot()
     for row, found in enumerate(questions.values()):
-        _bar(axes, row, found)
+        _bar(axes, row, found, results["a"])
     axes.set_yticks(range(len(questions)), [LABELS[name] for name in questions])
-    axes.invert_yaxis()
+    axes.set_ylim(max(len(questions), 1) - 0.2, -0.45)
     axes.set_xlim(0, 1)
-    axes.axvline(0.5, color="#1f2328", linewidth=0.8, linestyle=(0, (2, 2)))
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
     axes.tick_params(length=0, labelsize=8)
     axes.spines[["top", "right", "left", "bottom"]].set_visible(False)
@@ -38,18 +42,32 @@ def bars(results: Results, kind: Kind = "png") -> bytes:
     return buffer.getvalue()
 
 
-def _bar(axes: Any, row: int, found: dict[str, Any]) -> None:
+def _bar(axes: Any, row: int, found: dict[str, Any], side_a: str) -> None:
     wins = found["preference"]["wins"]
     shares = {"a": wins, "tie": found["ties"], "b": found["votes"] - wins - found["ties"]}
     start = 0.0
-    for side, count in shares.items():
+    for (side, count), percent in zip(shares.items(), whole_percents([*shares.values()]), strict=True):
         share = count / found["votes"]
         axes.barh(row, share, left=start, height=0.6, color=COLOURS[side])
         if share > 0.06:
             colour = "#1f2328" if side == "tie" else "white"
-            text = f"{100 * share:.0f} %"
-            axes.text(start + share / 2, row, text, ha="center", va="center", color=colour, fontsize=9)
+            axes.text(start + share / 2, row, f"{percent} %", ha="center", va="center", color=colour, fontsize=9)
         start += share
-    interval = found["bootstrap"]
-    if interval is not None and not found["ties"]:  # of the votes for either, so it fits only where these are all
-        axes.plot(interval, [row + 0.42] * 2, color="#1f2328", linewidth=1.2, marker="|", markersize=5)
+    interval, rate, text = found["bootstrap"], found["preference"]["rate"], f"n = {found['votes']}"
+    if not found["ties"]:  # the interval is of the votes for either: in the bar's scale only where these are all
+        axes.plot([0.5, 0.5], [row - 0.3, row + 0.3], color="#1f2328", linewidth=0.8, linestyle=(0, (2, 2)))
+        if interval is not None:
+            axes.plot(interval, [row + 0.36] * 2, color="#1f2328", linewidth=1.2, marker="|", markersize=5)
+    if rate is not None:
+        text += f"; {side_a} in {100 * rate:.1f} % of the votes for either"
+        text += "" if interval is None else f" ({100 * interval[0]:.1f} to {100 * interval[1]:.1f} %)"
+    axes.text(0, row + 0.55, text, ha="left", va="center", color="#1f2328", fontsize=8)
+
+
+def whole_percents(counts: Sequence[int]) -> list[int]:
+    """Shares in whole per cent that add up to 100: those with the largest rests are rounded up."""
+    total = sum(counts)
+    floors = [100 * count // total for count in counts]
+    rests = sorted(range(len(counts)), key=lambda k: (-(100 * counts[k] % total), k))
+    up = rests[: 100 - sum(floors)]
+    return [floor + (k in up) for k, floor in enumerate(floors)]

@@ -1,6 +1,8 @@
 // Keys for those who want them: 1 and 2 choose an image, 0 a tie. Without this script the buttons do the same.
 "use strict";
 
+document.documentElement.classList.add("keys");
+
 const positions = { 1: "left", 2: "right", 0: "tie" };
 
 document.addEventListener("keydown", (event) => {

@@ -56,6 +56,12 @@ class Owner:
         with self._database.session() as session:
             session.merge(Review(pair=pair, kept=kept, at=now()))
 
+    def keep_rest(self) -> None:
+        """Keep all pairs that are undecided."""
+        with self._database.session() as session:
+            known = decided(session)
+            session.add_all(Review(pair=pair, kept=True, at=now()) for pair in self._pairs if pair not in known)
+
     def participants(self) -> int:
         """How many people take part."""
         with self._database.session() as session:

@@ -13,6 +13,7 @@ from simdistill.study.folder import StudyFolder
 from simdistill.study.guard import Rate, Seals, address, same
 from simdistill.study.owner import Owner
 from simdistill.study.pages import Fields, cookie_name, form, page, picture, set_cookie, to
+from simdistill.study.pictures import is_small
 from simdistill.study.results import Results, tell
 
 TRIES = (10, 1 / 60)  # of the token by one address: at once, and a second in the long run
@@ -27,6 +28,7 @@ class OwnerPages:
         self.routes = [
             Route("/owner", self._review),
             form("/owner/enter", seals, lambda request: "enter", self._enter),
+            form("/owner/pairs", seals, self._owner_of, self._keep_rest),
             form("/owner/pair/{number:int}", seals, self._owner_of, self._decide),
             Route("/owner/picture/{name}", self._picture),
             Route("/owner/results", self._results),
@@ -56,6 +58,8 @@ class OwnerPages:
             reviews=reviews,
             waiting=[pair.number for pair in self._folder.pairs if pair.number not in reviews],
             participants=self._owner.participants(),
+            sizes=self._folder.sizes,
+            is_small=is_small,
             settings=self._folder.settings,
         )
 
@@ -77,6 +81,10 @@ class OwnerPages:
         except ValueError as error:
             raise HTTPException(404, "There is no such pair.") from error
         return to(f"/owner#pair-{number}")
+
+    def _keep_rest(self, request: Request, fields: Fields) -> Response:
+        self._owner.keep_rest()
+        return to("/owner")
 
     def _picture(self, request: Request) -> Response:
         self._only_owner(request)
