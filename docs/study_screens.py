@@ -55,7 +55,8 @@ def _questionnaire(browser: Browser) -> None:
     """The consent, and a pair on a desktop beside the same on a phone."""
     shots = []
     for name, size in SIZES.items():
-        page: Any = browser.new_page(viewport=size, color_scheme="light")
+        phone = name == "phone"
+        page: Any = browser.new_page(viewport=size, color_scheme="light", has_touch=phone, is_mobile=phone)
         page.goto(f"http://127.0.0.1:{PORT}")
         if name == "desktop":
             page.screenshot(path=FOLDER / "study-welcome.png")

@@ -137,6 +137,7 @@ def test_on_a_phone(study, visit):
     assert first["x"] == second["x"]
     assert first["y"] + first["height"] < second["y"]
     assert first["width"] == second["width"] > 340  # as wide as the margins leave
+    page.locator("html.keys").wait_for()  # the script runs, but there are no keys
     assert page.locator("kbd").first.is_hidden()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     for button in page.get_by_role("button").all():
@@ -174,7 +175,7 @@ def test_interrupted_and_resumed(study, browser, visit):
 def test_two_questions_by_keyboard(two, visit):
     before, page = len(answers(two)), visit(viewport={"width": 1280, "height": 800})
     begin(page, two)
-    assert page.locator("kbd").first.is_visible()
+    page.locator("kbd").first.wait_for()  # visible once the script runs
     button = page.get_by_role("button", name="Next").bounding_box()
     assert button["y"] + button["height"] <= 800
     assert page.get_by_role("img").first.bounding_box()["width"] > 300

@@ -27,7 +27,7 @@ def bars(results: Results, kind: Kind = "png") -> bytes:
     for row, found in enumerate(questions.values()):
         _bar(axes, row, found, results["a"])
     axes.set_yticks(range(len(questions)), [LABELS[name] for name in questions])
-    axes.set_ylim(max(len(questions), 1) - 0.2, -0.45)
+    axes.set_ylim(max(len(questions), 1) - 0.3, -0.4)
     axes.set_xlim(0, 1)
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
     axes.tick_params(length=0, labelsize=8)
@@ -48,20 +48,20 @@ def _bar(axes: Any, row: int, found: dict[str, Any], side_a: str) -> None:
     start = 0.0
     for (side, count), percent in zip(shares.items(), whole_percents([*shares.values()]), strict=True):
         share = count / found["votes"]
-        axes.barh(row, share, left=start, height=0.6, color=COLOURS[side])
+        axes.barh(row, share, left=start, height=0.54, color=COLOURS[side])
         if share > 0.06:
             colour = "#1f2328" if side == "tie" else "white"
             axes.text(start + share / 2, row, f"{percent} %", ha="center", va="center", color=colour, fontsize=9)
         start += share
     interval, rate, text = found["bootstrap"], found["preference"]["rate"], f"n = {found['votes']}"
     if not found["ties"]:  # the interval is of the votes for either: in the bar's scale only where these are all
-        axes.plot([0.5, 0.5], [row - 0.3, row + 0.3], color="#1f2328", linewidth=0.8, linestyle=(0, (2, 2)))
+        axes.plot([0.5, 0.5], [row - 0.27, row + 0.27], color="#1f2328", linewidth=0.8, linestyle=(0, (2, 2)))
         if interval is not None:
-            axes.plot(interval, [row + 0.36] * 2, color="#1f2328", linewidth=1.2, marker="|", markersize=5)
+            axes.plot(interval, [row + 0.335] * 2, color="#1f2328", linewidth=1.2, marker="|", markersize=5)
     if rate is not None:
         text += f"; {side_a} in {100 * rate:.1f} % of the votes for either"
         text += "" if interval is None else f" ({100 * interval[0]:.1f} to {100 * interval[1]:.1f} %)"
-    axes.text(0, row + 0.55, text, ha="left", va="center", color="#1f2328", fontsize=8)
+    axes.text(0, row + 0.48, text, ha="left", va="center", color="#1f2328", fontsize=8)
 
 
 def whole_percents(counts: Sequence[int]) -> list[int]:
