@@ -137,6 +137,8 @@ def test_on_a_phone(study, visit):
     assert first["x"] == second["x"]
     assert first["y"] + first["height"] < second["y"]
     assert first["width"] == second["width"] > 340  # as wide as the margins leave
+    better = page.get_by_role("button", name="Image 1 is better").bounding_box()
+    assert second["y"] + second["height"] < better["y"]  # nobody answers before they came to the second
     page.locator("html.keys").wait_for()  # the script runs, but there are no keys
     assert page.locator("kbd").first.is_hidden()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
