@@ -23,6 +23,7 @@ from simdistill.study.site import application
 FOLDER = Path(__file__).parent
 PORT = 8768
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync", "--no-first-run"]
+CHECKED = "T-shirt or top"  # of the attention check, too, which is no pair to be shown here
 SIZES = {"desktop": {"width": 1100, "height": 800}, "phone": {"width": 390, "height": 800}}
 
 
@@ -63,6 +64,10 @@ def _questionnaire(browser: Browser) -> None:
         page.get_by_label("I have read this").check()
         page.get_by_role("button", name="Begin").click()
         page.wait_for_url("**/pair/1")
+        place = 1
+        while page.get_by_role("heading").inner_text() == CHECKED:
+            place += 1
+            page.goto(f"http://127.0.0.1:{PORT}/pair/{place}")
         shots.append(page.screenshot())
     (FOLDER / "study-pair.png").write_bytes(side_by_side(*shots))
 
