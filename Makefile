@@ -6,11 +6,16 @@ export OMP_WAIT_POLICY ?= passive
 # Where it is set, as in many containers, each start compiles the libraries anew, for up to ten seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-slow bench docs lint wheel lock clean
+.PHONY: demo demo-text test test-slow bench docs lint wheel lock clean
 
 demo: .venv/ready
 	$(BIN)/simdistill distill digits --overwrite
 	@echo "Open runs/digits/report.html"
+
+# Text to image by the shipped student: faces for 20 captions, in seconds.
+demo-text: .venv/ready
+	$(BIN)/simdistill sample faces --prompts faces --out runs/faces.png
+	@echo "Open runs/faces.png; \`$(BIN)/simdistill demo faces\` opens a page to type prompts into"
 
 test: .venv/ready
 	$(BIN)/pytest -n 2 -m "not slow"

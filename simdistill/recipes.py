@@ -19,7 +19,7 @@ class Recipe:
     """Every choice of Algorithm 2. Raises `ValueError` for values that cannot be."""
 
     teacher: str = ""
-    """What to distil: digits, fashion-mnist (shipped), gaussians-25, gaussians-8, rings, checkerboard (exact),
+    """What to distil: digits, fashion-mnist, faces (shipped), gaussians-25, gaussians-8, rings, checkerboard (exact),
     FILE.safetensors, an EDM FILE.pkl, a diffusers FOLDER, or package.module:function."""
     objective: Objective = ScoreImplicitMatching(PseudoHuber(c=0.03))  # noqa: RUF009  (frozen, as all below)
     """What the generator minimises, with its distance."""
@@ -70,7 +70,7 @@ class Recipe:
     reference: str = ""
     """What students are judged against: a .npz of `simdistill stats`; the teacher's data or samples if empty."""
     features: str = ""
-    """In what: pixels, digits, fashion-mnist, imagenet, or a file of Inception-v3; what fits reference or teacher if empty."""
+    """In what: pixels, digits, fashion-mnist, faces, imagenet, or a file of Inception-v3; what fits reference or teacher if empty."""
     seed: int = 0
     """Of all random numbers of the training."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
@@ -159,6 +159,20 @@ FASHION_MNIST = replace(
     iterations=1800,
     averages=(HalfLife(2000.0),),
 )
+# Our own, for text: 16×16 faces by PixArt's transformer on two CPU cores; docs/faces.md tells what was tried.
+FACES_UNGUIDED = replace(
+    DIGITS,
+    teacher="faces",
+    features="faces",
+    generator_noise=LogNormal(-0.4, 1.6),
+    online_weighting=EDM(sigma_data=0.488),
+    generator_lr=2e-4,
+    online_lr=4e-4,
+    warmup=20,
+    batch=32,
+    iterations=800,
+    averages=(HalfLife(4000.0),),
+)
 # Our own, for the exact densities in two dimensions; docs/gallery.md tells what was tried.
 IN_TWO_DIMENSIONS = replace(
     TABLE_5,
@@ -181,6 +195,8 @@ IN_TWO_DIMENSIONS = replace(
 RECIPES: dict[str, Recipe] = {
     "digits":          DIGITS,
     "fashion-mnist":   FASHION_MNIST,
+    "faces":           replace(FACES_UNGUIDED, teacher_guidance=2.0, guidance_interval=(0.3, 5.0)),
+    "faces-unguided":  FACES_UNGUIDED,
     "cifar10-uncond":  TABLE_5,                                                                      # Table 5, left
     "cifar10-cond":    TABLE_5,                                                                      # Table 5, right
     "ffhq64":          replace(AT_64, iterations=220_000),

@@ -13,9 +13,10 @@ from docs.faces.autoencoder import restoring_error
 from docs.faces.judge import FEATURES, faces, judged, numbers, read_judge
 from docs.faces.making import read_lines
 from docs.faces.measuring import HeldOut, players
-from docs.faces.sheet import GAP, LINE, TIMES, WIDTH, beside
+from docs.faces.sheet import TIMES, beside
 from simdistill.data.embeddings import EMPTY, Encoding, begin, part_of, write_part
 from simdistill.evaluation.features import ImageClassifier, write_classifier
+from simdistill.evaluation.pictures import GAP, LINE, WIDTH
 from simdistill.sampling import noise_from_seeds
 from simdistill.teachers.autoencoders import Autoencoder
 from simdistill.teachers.weights import read_network, write_network

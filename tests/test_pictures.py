@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from simdistill.evaluation.pictures import picture, side_by_side
+from simdistill.evaluation.pictures import GAP, LINE, LINES, WIDTH, captioned, picture, side_by_side
 
 
 def pixels(png):
@@ -31,6 +31,22 @@ def test_colours_keep_their_channels():
 def test_vectors_become_a_scatter_plot():
     assert Image.open(io.BytesIO(picture(torch.randn(50, 2)))).size == (480, 480)
     assert Image.open(io.BytesIO(picture(torch.randn(50, 1)))).format == "PNG"
+
+
+def test_rows_stand_beside_their_captions():
+    red = torch.tensor([1.0, -1.0, -1.0]).reshape(1, 3, 1, 1).expand(2, 3, 16, 16)
+    grey = torch.zeros(1, 1, 16, 16)
+    sheet = pixels(captioned([("words " * 100, red), ("", grey)], heads=["first", "second"], edge=128))
+    height, left, top = 128 + GAP, WIDTH + 2 * GAP, LINE + GAP
+    assert sheet.shape == (top + 2 * height, left + 2 * (128 + GAP), 3)
+    assert (sheet[top : top + 128, left : left + 128] == [255, 0, 0]).all()
+    assert (sheet[top : top + 128, left + 128 + GAP : left + 256 + GAP] == [255, 0, 0]).all()
+    assert (sheet[top + height : top + height + 128, left : left + 128] == 128).all()
+    assert (sheet[top + height :, left + 128 :] == 255).all()  # no second picture
+    assert (sheet[top : top + LINES * LINE, :left] < 128).any()  # words
+    assert (sheet[top + LINES * LINE + 3 : top + height, :left] == 255).all()  # of which the last are left out
+    assert (sheet[:top, left:] < 128).any()  # heads
+    assert (pixels(captioned([("", grey)], edge=20))[GAP : GAP + 32, left : left + 32] == 128).all()  # twice as large
 
 
 def test_side_by_side():

@@ -13,7 +13,7 @@ from simdistill.cli import main
 from simdistill.data.images import open_images
 from simdistill.evaluation.features import ImageClassifier, accuracy, read_classifier
 from simdistill.teachers.teacher import load_teacher
-from simdistill.teachers.weights import write_network
+from simdistill.teachers.weights import read_network, write_network
 from simdistill.training.pretrainer import PretrainingTrainer
 from simdistill.training.pretraining import PRETRAININGS, Pretraining
 from simdistill.workflows import pretraining
@@ -89,7 +89,10 @@ def test_a_teacher_of_ones_own_images(stripes, classifier, tmp_path, capsys, mon
     command = ["pretrain", "digits", "--data", str(stripes), "--features", str(classifier), *flags, *short]
     assert main([*command, "--centre", centre]) == 0
     assert json.loads(capsys.readouterr().out) == {"frechet": 1.0}
-    teacher = load_teacher(str(tmp_path / "run" / "generator.safetensors"))
+    network = tmp_path / "run" / "generator.safetensors"
+    assert read_network(network)[1]["settings"]["data"] == "stripes.zip"
+    assert str(stripes.parent) not in network.read_bytes()[:10_000].decode(errors="replace")  # to be given away
+    teacher = load_teacher(str(network))
     assert (teacher.shape, teacher.classes, teacher.data) == ((3, 8, 8), classes, None)
     pictures = open_images(stripes).batch(range(120)).double()
     mean = {"none": 0.0, "mean": float(pictures.mean()), "picture": pictures.mean(0)}[centre]

@@ -183,7 +183,7 @@ def test_teachers_by_name(tmp_path, monkeypatch):
         ("mymodule:bad", "must return a simdistill.teachers.teacher.Teacher, not int"),
         ("mymodule:none", "no attribute 'none'"),
         ("nosuchmodule:f", "is the module on PYTHONPATH"),
-        ("cifar", "must be digits, fashion-mnist, gaussians-25"),
+        ("cifar", "must be digits, fashion-mnist, faces, gaussians-25"),
         (str(tmp_path / "no.safetensors"), "no such file"),
     ]:
         with pytest.raises(ValueError, match=message):

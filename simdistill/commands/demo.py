@@ -15,7 +15,7 @@ from simdistill.options import first_word, parse_options
 @dataclass(frozen=True)
 class _Demo(Common):
     run: Positional[str] = ""
-    """Folder of the run, or the name of a shipped student, fashion-mnist."""
+    """Folder of the run, or the name of a shipped student: fashion-mnist, faces, faces-unguided."""
     port: int = 8766
     """Port of the page."""
     host: str = "127.0.0.1"

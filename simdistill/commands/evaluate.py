@@ -33,7 +33,8 @@ class _Evaluate(Common):
     inception: Path | None = None
     """Weights of Inception-v3 for the FID: inception-2015-12-05.pt or pt_inception-2015-12-05-6726825d.pth."""
     features: str = ""
-    """Other features than the reference's: pixels, digits, fashion-mnist, imagenet, or a classifier's .safetensors."""
+    """Other features than the reference's: pixels, digits, fashion-mnist, faces, imagenet, or a classifier's
+    .safetensors."""
     batch: int | None = None
     """Samples that a network draws at a time: fewer for less memory; the figures do not depend on it."""
     prompts: Path | None = None

@@ -26,7 +26,8 @@ docs/export.md has the lines that run each of them.
 @dataclass(frozen=True)
 class _Export:
     run: Positional[Path] = Path()
-    """Folder of the run, a .safetensors that a run kept, or the name of a shipped student, fashion-mnist."""
+    """Folder of the run, a .safetensors that a run kept, or the name of a shipped student: fashion-mnist, faces,
+    faces-unguided."""
     to: Literal["safetensors", "onnx", "torch-export", "diffusers"] = "safetensors"
     """The format: safetensors has the network's weights and how to use them, for the library that they come from; onnx
     runs in ONNX Runtime, torch-export in torch alone; diffusers is for text-to-image runs."""

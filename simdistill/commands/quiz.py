@@ -18,7 +18,7 @@ from simdistill.workflows.pairing import Source, Wanted, draft_pairs
 @dataclass(frozen=True)
 class _Quiz(Common):
     run: Positional[str] = ""
-    """Folder of the run, or the name of a shipped student, fashion-mnist."""
+    """Folder of the run, or the name of a shipped student: fashion-mnist, faces, faces-unguided."""
     prompts: Path | None = None
     """What to draw: a file of prompts, or figure-3, the paper's; of a model of classes one a class."""
     each: int = 1

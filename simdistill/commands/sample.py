@@ -7,32 +7,37 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from tyro.conf import Positional, UseAppendAction
 
 from simdistill.commands.common import Common, own_teacher
 from simdistill.data.prompts import read_prompts
-from simdistill.evaluation.pictures import picture
+from simdistill.evaluation.pictures import captioned, picture
 from simdistill.files import write_atomically
 from simdistill.options import first_word, parse_numbers, parse_options
+from simdistill.shapes import Pictures
 from simdistill.validation import require
 from simdistill.workflows import measuring
+
+SHEET = 640  # pixels that a sheet of small pictures is enlarged to, at least
 
 
 @dataclass(frozen=True)
 class _Sample(Common):
     run: Positional[Path] = Path()
-    """Folder of the run, a .safetensors that a run kept, or the name of a shipped student, fashion-mnist."""
+    """Folder of the run, a .safetensors that a run kept, or the name of a shipped student: fashion-mnist, faces,
+    faces-unguided."""
     seeds: str = "0-79"
     """Seeds of the samples, as 0-63 or 1,5,8-11; each gives the same sample in whatever company."""
     prompt: UseAppendAction[tuple[str, ...]] = ()
     """What to draw, for a text-to-image run: seed s has the (s mod their number)-th; the run's own if not given."""
     prompts: Path | None = None
-    """More to draw: a file of prompts, as of `simdistill encode`, or figure-3, the paper's own three."""
+    """More to draw: a file of prompts, as of `simdistill encode`, figure-3, the paper's own three, or faces."""
     labels: str | None = None
     """Class labels, as 3 or 0-9: seed s has the (s mod their number)-th of them; all classes if not given."""
     out: Path | None = None
-    """A .png with all samples, a .npy with the numbers, or a folder for a .png each; RUN/samples.png if not given,
-    samples.png here for a generator that is no run's folder.
+    """A .png with all samples, beside the prompts if any are given, a .npy with the numbers, or a folder for a .png
+    each; RUN/samples.png if not given, samples.png here for a generator that is no run's folder.
     Latents are decoded for a .png, if the run's teacher can, and left as they are in a .npy."""
     average: int = 0
     """Which of the recipe's averages of the generator, counted from 0."""
@@ -43,9 +48,9 @@ class _Sample(Common):
 ABOUT = """Draw samples from a one-step generator, one network evaluation each.
 
   simdistill sample runs/digits --seeds 0-63 --labels 3
-  simdistill sample runs/faces --prompt "a smiling person with long red hair" --seeds 0-15
+  simdistill sample faces --prompt "a smiling person with long red hair" --seeds 0-15
   simdistill sample runs/pixart --prompts figure-3 --seeds 0-2
-  simdistill sample fashion-mnist                          the shipped student: nothing needs to be trained
+  simdistill sample fashion-mnist                          a shipped student, as faces: nothing needs to be trained
   simdistill sample student.safetensors                    runs/NAME/generator.safetensors, as somebody gave it away
 """
 
@@ -73,10 +78,19 @@ def run(words: Sequence[str]) -> None:
         np.save(buffer, drawn.numpy())
         write_atomically(out, buffer.getvalue())
     elif out.suffix == ".png":
-        write_atomically(out, picture(drawn, columns=10 if len(drawn) % 10 == 0 else round(len(drawn) ** 0.5 + 0.499)))
+        write_atomically(out, _sheet(drawn, seeds, prompts))
     else:
         require(out.suffix == "", "--out", str(out), "a .png, a .npy, or a folder")
         for seed, one in zip(seeds, drawn, strict=True):
             write_atomically(out / f"{seed:06d}.png", picture(one[None], columns=1, edge=1))
     result = {"out": str(out), "samples": len(drawn)}
     print(json.dumps(result) if options.json else f"{len(drawn)} sample{'s' if len(drawn) > 1 else ''} in {out}")
+
+
+def _sheet(drawn: Pictures, seeds: Sequence[int], prompts: Sequence[str]) -> bytes:
+    """All samples as one picture: those of a prompt in its row, others in a grid."""
+    if not prompts or drawn.shape[1] not in (1, 3):  # latents that cannot be decoded
+        columns = 10 if len(drawn) % 10 == 0 else round(len(drawn) ** 0.5 + 0.499)
+        return picture(drawn, columns, edge=max(32, SHEET // columns))
+    of = torch.tensor(seeds) % len(prompts)
+    return captioned([(prompt, drawn[of == k]) for k, prompt in enumerate(prompts) if (of == k).any()])

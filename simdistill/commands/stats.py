@@ -23,7 +23,7 @@ class _Stats(Common):
     inception: Path | None = None
     """Weights of the FID's Inception-v3: inception-2015-12-05.pt or pt_inception-2015-12-05-6726825d.pth."""
     features: str = ""
-    """Other features: pixels, digits, fashion-mnist, imagenet, or a classifier's .safetensors."""
+    """Other features: pixels, digits, fashion-mnist, faces, imagenet, or a classifier's .safetensors."""
 
 
 ABOUT = """Compute the reference statistics that `evaluate --reference` compares with, in EDM's format.
@@ -40,7 +40,8 @@ def run(words: Sequence[str]) -> None:
     data, rest = first_word(words, "stats", "DATA")
     options = parse_options(_Stats(), [data, *rest], "stats DATA", ABOUT)
     features = chosen_features(options.inception, options.features)
-    require(features != "", "--inception", None, "given, or --features pixels, digits, fashion-mnist or imagenet")
+    remedy = "given, or --features pixels, digits, fashion-mnist, faces or imagenet"
+    require(features != "", "--inception", None, remedy)
     out = options.out
     if out is None or out.suffix != ".npz":
         raise ValueError(f"--out = {str(out)!r}: must be the .npz to write")

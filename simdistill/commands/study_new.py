@@ -23,7 +23,7 @@ class _New(Common):
     """Folder of the study, to be made."""
     a: str = f"student:{STUDENTS[0]}"
     """One side: RUN or student:RUN, a run's student; teacher:RUN, its teacher; a folder of pictures. RUN may be the
-    name of a shipped student, fashion-mnist."""
+    name of a shipped student: fashion-mnist, faces, faces-unguided."""
     b: str = f"teacher:{STUDENTS[0]}"
     """The other side, likewise. Folders are matched by the names of their pictures."""
     prompts: Path | None = None

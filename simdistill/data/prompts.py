@@ -13,8 +13,9 @@ from simdistill.validation import require
 
 COLUMNS = ("prompt", "caption", "text", "txt")
 """What the prompts are called in a table or a JSON object, in the order in which they are looked for."""
-BUNDLED = ("figure-3", "fashion-mnist")
-"""Lists that come with the package, by name: the three prompts of the paper's Figure 3, and Fashion-MNIST's classes."""
+BUNDLED = ("figure-3", "fashion-mnist", "faces")
+"""Lists that come with the package, by name: the three prompts of the paper's Figure 3, Fashion-MNIST's classes, and
+captions of faces (docs/faces.md) of held-out combinations."""
 LONGEST = 100_000  # bytes of a caption's file: whatever is longer is none
 
 

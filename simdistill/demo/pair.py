@@ -11,7 +11,7 @@ import torch
 
 from simdistill.evaluation.pictures import picture
 from simdistill.evaluation.quality import Sampler, draw, evaluations, teacher_sampler
-from simdistill.recipes import Recipe
+from simdistill.recipes import RECIPES
 from simdistill.runs import RunFolder
 from simdistill.shapes import Rows
 from simdistill.teachers.encoders import TextEncoder, load_encoder
@@ -59,8 +59,8 @@ class Pair:
 
     def __init__(self, out: str, teacher: Teacher | None = None, device: Device = "cpu") -> None:
         shipped = out in STUDENTS and not Path(out).exists()
-        recipe = Recipe() if shipped else recipe_of(RunFolder.open(Path(out)))
-        known = teacher or (load_teacher(out) if shipped else teacher_of(RunFolder.open(Path(out))))
+        recipe = RECIPES[out] if shipped else recipe_of(RunFolder.open(Path(out)))
+        known = teacher or (load_teacher(recipe.teacher) if shipped else teacher_of(RunFolder.open(Path(out))))
         self.name, self.device = Path(out).name, torch.device(device)
         self._recipe, self._teacher = replace(recipe, prompts=""), known
         self._student = load_generator(out, known)[0].to(self.device)

@@ -19,8 +19,8 @@ from simdistill.shapes import Data, Pictures
 from simdistill.teachers.weight_files import fingerprint
 from simdistill.validation import require
 
-CLASSIFIERS = ("digits", "fashion-mnist")
-"""The classifiers that come with the package; `simdistill features` made them."""
+CLASSIFIERS = ("digits", "fashion-mnist", "faces")
+"""The classifiers that come with the package: `simdistill features` made them, and `python -m docs.faces judge`."""
 SHIPPED = ("pixels", *CLASSIFIERS, "imagenet")
 """The extractors that need no file of the user's."""
 INCEPTION = "inception"

@@ -1,19 +1,49 @@
-"""Samples as PNG pictures: a grid of images, or a scatter of vectors."""
+"""Samples as PNG pictures: a grid of images, rows of them beside their captions, or a scatter of vectors."""
 
 import io
+import textwrap
+from collections.abc import Sequence
 
 import torch
 from matplotlib.figure import Figure
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from simdistill.data.images import pixels_of
-from simdistill.shapes import Data
+from simdistill.shapes import Data, Pictures
+
+LINES, WIDE = 8, 34  # of a caption, and characters a line
+LINE, WIDTH, GAP = 12, 216, 12  # pixels of a caption's lines, and between pictures
 
 
 def picture(samples: Data, columns: int = 10, edge: int = 32) -> bytes:
     """A PNG of `samples`: images `[n, 1 or 3, height, width]` in [-1, 1] as a grid, vectors by their first two axes."""
     return _grid(samples, columns, edge) if samples.ndim == 4 and samples.shape[1] in (1, 3) else _scatter(samples)
+
+
+def captioned(rows: Sequence[tuple[str, Pictures]], heads: Sequence[str] = (), edge: int = 128) -> bytes:
+    """A PNG with a row for each caption: its text, cut where it is too long, then its pictures `[n, 3, height, width]`.
+
+    Pixels are enlarged until a picture is at least `edge` pixels wide; `heads` stand above the columns, if given.
+    """
+    height, width = rows[0][1].shape[2:]
+    zoom = max(1, -(-edge // width))
+    high, wide = max(height * zoom, LINES * LINE) + GAP, width * zoom + GAP
+    top, left = LINE + GAP if heads else GAP, WIDTH + 2 * GAP
+    most = max(len(pictures) for _, pictures in rows)
+    sheet = Image.new("RGB", (left + most * wide, top + len(rows) * high), "white")
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(10)
+    for k, head in enumerate(heads):
+        pen.text((left + k * wide, GAP // 2), head, fill="black", font=font)
+    for row, (caption, pictures) in enumerate(rows):
+        for k, words in enumerate(textwrap.wrap(caption, WIDE, max_lines=LINES)):
+            pen.text((GAP, top + row * high + k * LINE), words, fill="black", font=font)
+        for k, pixels in enumerate(pixels_of(pictures).expand(-1, 3, -1, -1).permute(0, 2, 3, 1)):
+            enlarged = pixels.repeat_interleave(zoom, 0).repeat_interleave(zoom, 1).numpy()
+            sheet.paste(Image.fromarray(enlarged), (left + k * wide, top + row * high))
+    buffer = io.BytesIO()
+    sheet.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
 
 
 def side_by_side(left: bytes, right: bytes, gap: int = 24) -> bytes:

@@ -25,7 +25,7 @@ from simdistill.text import Prompts, Text, TextInput
 from simdistill.validation import require
 
 SMALL = 1_000_000  # parameters below which a second thread does not pay
-SHIPPED = ("digits", "fashion-mnist")
+SHIPPED = ("digits", "fashion-mnist", "faces")
 """The trained teachers that come with the package; `simdistill/weights/README.md` tells how they were made."""
 
 

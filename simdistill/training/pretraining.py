@@ -70,7 +70,8 @@ class Pretraining:
     decay: Literal["cosine", "none"] = "cosine"
     """The rate after its rise: a cosine fall to zero, or constant."""
     features: str = ""
-    """What the teacher is judged in: digits or fashion-mnist (shipped), imagenet, or a classifier's .safetensors."""
+    """What the teacher is judged in: digits, fashion-mnist, faces (shipped), imagenet, or a classifier's
+    .safetensors."""
     ema_half_life: float = 180_000
     """Images over which the memory of the averaged network halves."""
     seed: int = 0
@@ -147,7 +148,7 @@ PRETRAININGS: dict[str, Pretraining] = {
                                   width=32, depth=1, patch=2, attention=(8,), dropout=0.0, centre="mean",
                                   noise=LogNormal(-0.7, 1.4), batch=64, iterations=5000, ema_half_life=50_000),
     # the faces of `python -m docs.faces make`, with --prompts
-    "faces":          Pretraining(network="pixart", width=128, depth=6, patch=4, centre="picture",
+    "faces":          Pretraining(features="faces", network="pixart", width=128, depth=6, patch=4, centre="picture",
                                   noise=LogNormal(-0.2, 1.3), lr=1.8e-3, batch=64, iterations=8000,
                                   ema_half_life=50_000),
     # EDM's (Karras et al. 2022, Table 7): 200 million images

@@ -44,7 +44,7 @@ Device: TypeAlias = torch.device | str
 
 MILESTONE_SAMPLES = 2000
 MILESTONE_SEEDS = 3
-STUDENTS = ("fashion-mnist",)
+STUDENTS = ("fashion-mnist", "faces", "faces-unguided")
 """The generators that come with the package; `simdistill/weights/README.md` tells how they were made."""
 PICTURE_SEEDS = range(80)  # of the pictures over time and of the report
 

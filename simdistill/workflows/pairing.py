@@ -13,7 +13,7 @@ from simdistill.data.images import SUFFIXES, numbered_pictures, pixels_of
 from simdistill.data.listings import CAPTIONS, listed_captions
 from simdistill.data.prompts import BUNDLED, FILE_NAME, read_named_prompts, read_prompts
 from simdistill.evaluation.quality import draw, teacher_sampler
-from simdistill.recipes import Recipe
+from simdistill.recipes import RECIPES, Recipe
 from simdistill.runs import RunFolder
 from simdistill.study.folder import Draft
 from simdistill.study.pictures import read_picture
@@ -104,13 +104,13 @@ def draft_pairs(a: Source, b: Source, wanted: Wanted) -> list[Draft]:
         require(source.draws or Path(source.place).is_dir(), "--a, --b", source.place, "a run, or a folder of pictures")
     if not (a.draws or b.draws):
         return _matched(Path(a.place), Path(b.place), wanted)
+    first = a if a.draws else b
+    bundled = RECIPES[first.place].teacher if first.shipped else ""
+    if wanted.prompts is None and bundled in BUNDLED:
+        wanted = replace(wanted, prompts=Path(bundled))
     texts, pictures = wanted.texts(), {source: _drawn(source, wanted) for source in (a, b) if source.draws}
     if texts is None:
-        first = a if a.draws else b
-        known = _teacher(first, wanted)[0]
-        require(known.text is None, "--prompts", "", f"given: {first.place} draws from prompts")
-        bundled = first.place if first.shipped and first.place in BUNDLED else ""
-        texts = read_prompts(Path(bundled)) if bundled else [f"class {label}" for label in range(known.classes)]
+        texts = [f"class {label}" for label in range(_teacher(first, wanted)[0].classes)]
     texts = texts * wanted.each
     for source in (a, b):
         if not source.draws:
@@ -182,7 +182,8 @@ def _clashing(names: Sequence[str]) -> list[str]:
 def _teacher(source: Source, wanted: Wanted) -> tuple[Teacher, Recipe]:
     """The teacher of a run or of a shipped student, and the recipe."""
     if source.shipped:
-        return load_teacher(source.place), Recipe()
+        recipe = RECIPES[source.place]
+        return load_teacher(recipe.teacher), recipe
     run = RunFolder.open(Path(source.place))
     return wanted.teacher or teacher_of(run), recipe_of(run)
 

@@ -29,6 +29,7 @@ from simdistill.training.pretraining import Pretraining
 from simdistill.validation import require
 from simdistill.workflows.measuring import Device, milestone
 
+FILES = ("data", "prompts", "autoencoder", "start", "features")  # settings that may name some
 ENCODED = 256  # images that are read at a time, to be turned into latents
 
 
@@ -120,7 +121,7 @@ def _pretrain(
     sampler = teacher_sampler(teacher)
 
     def keep() -> None:
-        write_network(run.network, average, data=known, settings=to_mapping(trainer.settings), **told)
+        write_network(run.network, average, data=known, settings=_named(to_mapping(trainer.settings)), **told)
 
     def at_milestone() -> Measuring:
         snapshot = replace(teacher, denoiser=copy.deepcopy(average))
@@ -134,6 +135,11 @@ def _pretrain(
         for service in logs:
             service.close()
     return evaluate({"teacher": (sampler, evaluations(teacher))}, teacher, reference, device=device)["teacher"]
+
+
+def _named(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings with the mere names of files: who is given the weights is not told where they lay."""
+    return {name: Path(value).name if name in FILES else value for name, value in settings.items()}
 
 
 def _reference(data: ImageSet, settings: Pretraining, device: Device) -> Reference:

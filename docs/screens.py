@@ -1,4 +1,6 @@
-"""The screenshots of docs/study.md, of the default study with simulated votes: `python -m docs.study_screens`.
+"""The screenshots of docs/study.md and docs/faces.md: `python -m docs.screens`.
+
+Of the default study with simulated votes, and of the demo's page with the shipped faces.
 
 Needs Playwright and a Chromium on the PATH.
 """
@@ -6,19 +8,24 @@ Needs Playwright and a Chromium on the PATH.
 import shutil
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from urllib.parse import urlencode
 
 import uvicorn
 from playwright.sync_api import Browser, sync_playwright
 
 from simdistill.cli import main as simdistill
+from simdistill.demo.pair import Pair
+from simdistill.demo.serving import application as demo
 from simdistill.evaluation.pictures import side_by_side
 from simdistill.study.database import Database
 from simdistill.study.folder import StudyFolder
 from simdistill.study.simulation import Truth, simulate
-from simdistill.study.site import application
+from simdistill.study.site import application as study
 
 FOLDER = Path(__file__).parent
 PORT = 8768
@@ -28,28 +35,36 @@ SIZES = {"desktop": {"width": 1100, "height": 800}, "phone": {"width": 390, "hei
 
 
 def main() -> None:
-    """Make the study, serve it, and take all pictures."""
-    with TemporaryDirectory() as room:
-        path = Path(room) / "clothes"
-        words = ["--tie", "--checks", "1", "--title", "Which clothes are better?", "--contact", "study@example.org"]
-        if simdistill(["study", "new", str(path), *words]):
-            raise SystemExit(1)
-        folder = StudyFolder.open(path)
-        database = Database(folder.database, folder.settings.identity)
-        simulate(folder.pairs, folder.settings, database, 30, Truth(0.45, tie=0.1, lapse=0.05))
-        server = uvicorn.Server(uvicorn.Config(application(folder, database), port=PORT, log_level="error"))
-        serving = threading.Thread(target=server.run)
-        serving.start()
-        while not server.started:
-            time.sleep(0.1)
-        try:
-            with sync_playwright() as running:
-                browser = running.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+    """Serve one after the other, and take all pictures."""
+    with sync_playwright() as running:
+        browser = running.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+        with TemporaryDirectory() as room:
+            path = Path(room) / "clothes"
+            words = ["--tie", "--checks", "1", "--title", "Which clothes are better?", "--contact", "study@example.org"]
+            if simdistill(["study", "new", str(path), *words]):
+                raise SystemExit(1)
+            folder = StudyFolder.open(path)
+            database = Database(folder.database, folder.settings.identity)
+            simulate(folder.pairs, folder.settings, database, 30, Truth(0.45, tie=0.1, lapse=0.05))
+            with _served(study(folder, database)):
                 _questionnaire(browser)
                 _owners(browser, folder.token)
-        finally:
-            server.should_exit = True
-            serving.join()
+        with _served(demo(Pair("faces"))):
+            _typed(browser)
+
+
+@contextmanager
+def _served(application: Any) -> Iterator[None]:
+    server = uvicorn.Server(uvicorn.Config(application, port=PORT, log_level="error"))
+    serving = threading.Thread(target=server.run)
+    serving.start()
+    while not server.started:
+        time.sleep(0.1)
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        serving.join()
 
 
 def _questionnaire(browser: Browser) -> None:
@@ -80,6 +95,14 @@ def _owners(browser: Browser, token: str) -> None:
     page.screenshot(path=FOLDER / "study-review.png")
     page.goto(f"http://127.0.0.1:{PORT}/owner/results")
     page.screenshot(path=FOLDER / "study-results.png")
+
+
+def _typed(browser: Browser) -> None:
+    """What the demo's page shows for a prompt."""
+    page: Any = browser.new_page(viewport=SIZES["desktop"], color_scheme="light")
+    prompt = "a smiling person with long red hair, glasses and a green shirt on a blue background"
+    page.goto(f"http://127.0.0.1:{PORT}/?{urlencode({'prompt': prompt, 'count': 4})}")
+    page.screenshot(path=FOLDER / "faces-demo.png")
 
 
 if __name__ == "__main__":

