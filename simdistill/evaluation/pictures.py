@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from simdistill.data.images import pixels_of
-from simdistill.shapes import Data, Pictures
+from simdistill.shapes import Data
 
 LINES, WIDE = 8, 34  # of a caption, and characters a line
 LINE, WIDTH, GAP = 12, 216, 12  # pixels of a caption's lines, and between pictures
@@ -21,7 +21,7 @@ def picture(samples: Data, columns: int = 10, edge: int = 32) -> bytes:
     return _grid(samples, columns, edge) if samples.ndim == 4 and samples.shape[1] in (1, 3) else _scatter(samples)
 
 
-def captioned(rows: Sequence[tuple[str, Pictures]], heads: Sequence[str] = (), edge: int = 128) -> bytes:
+def captioned(rows: Sequence[tuple[str, Tensor]], heads: Sequence[str] = (), edge: int = 128) -> bytes:
     """A PNG with a row for each caption: its text, cut where it is too long, then its pictures `[n, 3, height, width]`.
 
     Pixels are enlarged until a picture is at least `edge` pixels wide; `heads` stand above the columns, if given.
