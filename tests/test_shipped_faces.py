@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from docs.faces.judge import follow, read_judge
 from docs.faces.making import draw
@@ -67,7 +68,7 @@ def test_the_page_shows_the_teacher_as_the_student_knew_it():
     assert pair.takes_text
     student, teacher = pair.draw(Wish("a sad face with long red hair and glasses", count=1))
     assert (student.who, student.evaluations) == ("student", 1)
-    assert (teacher.who, teacher.evaluations) == ("teacher", 35 if RECIPES["faces"].teacher_guidance == 1 else 70)
+    assert (teacher.who, teacher.evaluations) == ("teacher", 70)  # guided
 
 
 def test_a_study_of_them_has_prompts_of_its_own():
@@ -79,5 +80,7 @@ def test_the_command_draws_a_sheet_with_captions(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["sample", "faces", "--prompt", TEXTS[0], "--seeds", "0-3"]) == 0
     assert capsys.readouterr().out == "4 samples in samples.png\n"
+    width, height = Image.open("samples.png").size
+    assert (width > 4 * 128, 128 < height < 2 * 128) == (True, True)  # one row beside its caption
     assert main(["sample", "faces", "--seeds", "0-3"]) == 2
     assert "--prompt = '': must be given" in capsys.readouterr().err

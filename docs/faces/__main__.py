@@ -51,7 +51,6 @@ def main() -> None:
     measure.add_argument("--picture", type=Path, metavar="PICTURE.png", help="where to show some of the faces")
     measure.add_argument("--shown", type=int, default=10, help="of so many captions (default: %(default)s)")
     measure.add_argument("--page", type=Path, metavar="PAGE.md", help="where to put the table, between its marks")
-    measure.add_argument("--table", default="faces", metavar="NAME", help="of its marks (default: %(default)s)")
     asked = parser.parse_args()
     try:
         if asked.verb == "make":
@@ -111,7 +110,7 @@ def measured(asked: argparse.Namespace) -> None:
         print(f"drawing {asked.count} faces: {name}", file=sys.stderr, flush=True)
         pictures = drawn(held_out.captions)
         found[name], shown[name] = held_out.measure(pictures, evaluations), pictures[: asked.shown]
-    made = table(found, asked.table)
+    made = table(found)
     Console(width=140).print(made.rich())
     if asked.picture:
         beside(asked.picture, held_out.captions[: asked.shown], shown)

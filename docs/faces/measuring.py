@@ -143,8 +143,8 @@ def _drawing(sampler: Sampler, teacher: Teacher) -> Callable[[Sequence[str]], Pi
     return pictures
 
 
-def table(figures: Mapping[str, Figures], name: str = "faces") -> Table:
-    """A row for each set of pictures; `name` is that of the table's place in a page."""
+def table(figures: Mapping[str, Figures]) -> Table:
+    """A row for each set of pictures."""
     rows = [
         [who, str(f.evaluations or "–"), f"{f.frechet:.2f}", *(f"{share:.3f}" for share in astuple(f)[2:])]
         for who, f in figures.items()
@@ -159,4 +159,4 @@ def table(figures: Mapping[str, Figures], name: str = "faces") -> Table:
         "all told",
         "all nine",
     ]
-    return Table(name, "One face for each held-out caption", columns, rows)
+    return Table("faces", "One face for each held-out caption", columns, rows)
