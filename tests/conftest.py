@@ -121,11 +121,7 @@ def client(asked):
 
 @pytest.fixture(scope="session")
 def browser():
-    """Chromium: the system's, or what `playwright install chromium` brought.
-
-    No Python package has one. Where there is none the slow tests of pages are left out and say how to get it, so that
-    `make test-slow` serves who changes something else; where CI is set, as by .ci/run, that is a failure.
-    """
+    """Chromium: the system's, or what `playwright install chromium` brought."""
     from playwright.sync_api import Error, sync_playwright
 
     flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync", "--no-first-run"]
@@ -133,15 +129,22 @@ def browser():
         try:
             found = running.chromium.launch(executable_path=shutil.which("chromium"), args=flags)
         except Error as error:
-            missing = pytest.fail if os.environ.get("CI") else pytest.skip
-            missing(f"no Chromium, which pip does not bring: `playwright install chromium` does ({error})")
+            absent(f"no Chromium, which pip does not bring: `playwright install chromium` does ({error})")
         yield found
         found.close()
 
 
 @pytest.fixture(scope="session")
 def node():
-    """DiceBear's packages, fetched once by npm, which comes with the development packages."""
+    """DiceBear's packages, fetched once by npm, which pip does not bring."""
     from docs.faces.rendering import install
 
+    for program in ("node", "npm"):
+        if shutil.which(program) is None:
+            absent(f"no {program}, which pip does not bring: install Node.js 18 or newer (https://nodejs.org)")
     install()
+
+
+def absent(what):
+    """A program is not on this machine: where all tests must run that is a failure, elsewhere they are left out."""
+    (pytest.fail if os.environ.get("CI") else pytest.skip)(what)

