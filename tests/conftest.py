@@ -146,5 +146,9 @@ def node():
 
 
 def absent(what):
-    """A program is not on this machine: where all tests must run that is a failure, elsewhere they are left out."""
+    """A program is not on this machine, and none of the packages that pip installs has one that works.
+
+    Only tests of web pages (Chromium) and of drawing new faces (node, npm) need one. Who changes something else can run
+    the others without it, and is told how to get it; where CI is set, as .ci/run does, leaving them out is a failure.
+    """
     (pytest.fail if os.environ.get("CI") else pytest.skip)(what)
