@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -69,6 +70,7 @@ class Wanted:
     def __post_init__(self) -> None:
         require(self.each >= 1, "--each", self.each, "at least 1")
 
+    @cached_property
     def named(self) -> dict[str, str] | None:
         """The prompts by the names of their pictures without endings, if the file says which are whose."""
         found = None if self.prompts is None else read_named_prompts(self.prompts, self.column)
@@ -83,9 +85,10 @@ class Wanted:
         )
         return stems
 
+    @cached_property
     def texts(self) -> list[str] | None:
         """The prompts, if any are given."""
-        named = self.named()
+        named = self.named
         if named is not None:
             return list(named.values())
         return None if self.prompts is None else read_prompts(self.prompts, self.column)
@@ -108,13 +111,13 @@ def draft_pairs(a: Source, b: Source, wanted: Wanted) -> list[Draft]:
     bundled = RECIPES[first.place].teacher if first.shipped else ""
     if wanted.prompts is None and bundled in BUNDLED:
         wanted = replace(wanted, prompts=Path(bundled))
-    texts, pictures = wanted.texts(), {source: _drawn(source, wanted) for source in (a, b) if source.draws}
+    texts, pictures = wanted.texts, {source: _drawn(source, wanted) for source in (a, b) if source.draws}
     if texts is None:
         texts = [f"class {label}" for label in range(_teacher(first, wanted)[0].classes)]
     texts = texts * wanted.each
     for source in (a, b):
         if not source.draws:
-            files, named = _files(Path(source.place)), wanted.named()
+            files, named = _files(Path(source.place)), wanted.named
             order = list(files) if named is None else _known(wanted, named, files)
             pictures[source] = [read_picture(files[name]) for name in order]
         count = len(pictures[source])
@@ -127,14 +130,14 @@ def _matched(a: Path, b: Path, wanted: Wanted) -> list[Draft]:
     alone = sorted(left.keys() ^ right.keys())
     require(not alone, "names in only one of the folders", alone[:5], "none: pictures are matched by their names")
     require(wanted.each == 1, "--each", wanted.each, "1 for folders of pictures")
-    named, listing = wanted.named(), a / CAPTIONS
+    named, listing = wanted.named, a / CAPTIONS
     if named is not None:
         _known(wanted, named, left)
         texts = [named[name] for name in left]
     elif wanted.prompts is None and listing.is_file():
         texts = listed_captions(a, [file.name for file in left.values()], listing.read_bytes())
     else:
-        texts = wanted.texts()
+        texts = wanted.texts
     if texts is None:
         raise ValueError(f"--prompts = '': must be given: {a} has no {CAPTIONS} that says what its pictures show")
     remedy = f"{len(left)}, one for each picture in {a}; the same again counts once"
@@ -190,7 +193,7 @@ def _teacher(source: Source, wanted: Wanted) -> tuple[Teacher, Recipe]:
 
 def _drawn(source: Source, wanted: Wanted) -> list[Image.Image]:
     """What a model draws, picture k from the seed `seed` + k, for the k-th prompt or class, which come in turn."""
-    (teacher, recipe), texts = _teacher(source, wanted), wanted.texts()
+    (teacher, recipe), texts = _teacher(source, wanted), wanted.texts
     if teacher.text is None:
         require(teacher.classes > 0, source.place, "unconditional", "a model that takes prompts or class labels")
         count = teacher.classes if texts is None else len(texts)
