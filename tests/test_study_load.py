@@ -4,6 +4,7 @@ import asyncio
 import random
 import signal
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
@@ -69,7 +70,8 @@ def test_two_hundred_at_once_and_a_kill(tmp_path):
         await asyncio.gather(kill_and_start(), *people)
 
     try:
-        asyncio.run(everybody())
+        with ThreadPoolExecutor(1) as elsewhere:  # Playwright's tests leave this thread with a loop that runs
+            elsewhere.submit(asyncio.run, everybody()).result()
     finally:
         for process in processes:
             process.kill()

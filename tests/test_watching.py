@@ -299,13 +299,16 @@ def test_bad_requests(run, tmp_path, capsys):
 def test_the_command_tells_where_and_ends_with_ctrl_c(run):
     command = [sys.executable, "-m", "simdistill", "watch", str(run.path), "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as watcher:
-        assert watcher.stderr is not None
-        address = watcher.stderr.readline()
-        (port,) = re.findall(r"http://127\.0\.0\.1:(\d+)/", address)
-        assert f"ssh -L {port}:localhost:{port} " in watcher.stderr.readline()
-        assert iteration(ask(int(port))[2]) == ["50 of 1,000"]
-        watcher.send_signal(signal.SIGINT)
-        out, rest = watcher.communicate(timeout=60)
+        try:
+            assert watcher.stderr is not None
+            address = watcher.stderr.readline()
+            (port,) = re.findall(r"http://127\.0\.0\.1:(\d+)/", address)
+            assert f"ssh -L {port}:localhost:{port} " in watcher.stderr.readline()
+            assert iteration(ask(int(port))[2]) == ["50 of 1,000"]
+            watcher.send_signal(signal.SIGINT)
+            out, rest = watcher.communicate(timeout=60)
+        finally:
+            watcher.kill()  # what went wrong is told at once: leaving the block waits for its end
     assert (watcher.returncode, out, rest) == (0, "", "")
 
 
