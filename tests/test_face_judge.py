@@ -6,7 +6,7 @@ import torch
 from faces_in_rows import SIZES, Reader, in_rows
 
 from docs.faces.attributes import VALUES
-from docs.faces.judge import FEATURES, faces, follow, judged, numbers, read_judge, report, train
+from docs.faces.judge import FEATURES, faces, follow, judged, numbers, read_judge, report, spread, train
 from docs.faces.making import draw
 from simdistill.evaluation.extractors import load_extractor
 from simdistill.evaluation.features import ImageClassifier, write_classifier
@@ -54,6 +54,23 @@ def test_follow_counts_the_specified_values_alone(data):
     assert follow(Reader(), pictures, one) == pytest.approx((1 - 1 / (1 + 79 * 9), 1 - 1 / 80))
 
 
+def test_spread_is_of_what_captions_leave_open_alone(data):
+    pictures, _ = faces(data / "held-out.zip")
+    attributes = [draw("held-out", 0, index)[0].attributes for index in range(80)]
+    told = [dict(list(face.items())[:2]) for face in attributes]
+    told[:9] = attributes[:9]  # of which nothing is counted
+    overlaps = [
+        sum(min(np.mean([face[name] == value for face in attributes[9:]]), 1 / len(values)) for value in values)
+        for name, values in list(VALUES.items())[2:]
+    ]
+    assert spread(Reader(), pictures, told) == pytest.approx(np.mean(overlaps))
+    hatless = [{name: value for name, value in face.items() if name != "hat"} for face in attributes]
+    blue = pictures[[k for k, face in enumerate(attributes) if face["hat"] == "blue"]]
+    assert spread(Reader(), blue, hatless[: len(blue)]) == pytest.approx(1 / 3)  # all mass on one value of three
+    with pytest.raises(ValueError, match="specified = 'all nine': must be fewer"):
+        spread(Reader(), pictures, attributes)
+
+
 @pytest.mark.slow
 def test_a_judge_is_trained_reported_and_its_features_are_the_metrics(data, tmp_path):
     train(data, tmp_path / "judge.safetensors", iterations=120, seed=0)
@@ -85,3 +102,8 @@ def test_a_classifier_of_other_things_is_no_judge(tmp_path):
 def test_specifications_are_checked(specified, message):
     with pytest.raises(ValueError, match=message):
         follow(Reader(), torch.zeros(2, 3, 16, 16), specified)
+
+
+def test_spread_wants_a_caption_for_each_picture():
+    with pytest.raises(ValueError, match="specified = 1: must be 2, one a picture"):
+        spread(Reader(), torch.zeros(2, 3, 16, 16), [{"hat": "red"}])

@@ -10,7 +10,7 @@ from docs.faces import autoencoder
 from docs.faces.__main__ import main
 from docs.faces.attributes import VALUES
 from docs.faces.autoencoder import restoring_error
-from docs.faces.judge import FEATURES, faces, judged, numbers, read_judge
+from docs.faces.judge import FEATURES, faces, judged, numbers, read_judge, spread
 from docs.faces.making import read_lines
 from docs.faces.measuring import HeldOut, players
 from docs.faces.sheet import TIMES, beside
@@ -83,6 +83,7 @@ def test_figures_are_those_of_their_definitions(data, judge):
     assert found.single == pytest.approx(np.mean([hit for row in hits for hit in row]))
     assert found.told == pytest.approx(np.mean([all(row) for row in hits]))
     assert found.nine == pytest.approx(np.mean([all(row) for row in hits if len(row) == 9]))
+    assert found.spread == spread(net, drawn, specified)
     assert found.evaluations == 7
     assert 0 < found.single < 1
 

@@ -80,6 +80,24 @@ def follow(judge: ImageClassifier, pictures: Data, specified: Sequence[Attribute
     return float(seen[asked].float().mean()), float((seen | ~asked).all(1).float().mean())
 
 
+def spread(judge: ImageClassifier, pictures: Data, specified: Sequence[Attributes]) -> float:
+    """How evenly pictures show what their captions leave open: 1 if all values are seen equally often.
+
+    The mean over attributes of `sum over n values of min(share, 1/n)`, the overlap with the uniform law that real faces
+    have. Shares are of the pictures whose captions do not tell the attribute; one that all captions tell is left out.
+    Raises `ValueError` as `follow` does, and if the captions leave nothing open.
+    """
+    require(len(pictures) == len(specified), "specified", len(specified), f"{len(pictures)}, one a picture")
+    seen, left_open = judged(judge, pictures), numbers(specified) < 0
+    require(bool(left_open.any()), "specified", "all nine", "fewer of at least one picture")
+    shares = [
+        seen[left_open[:, k], k].bincount(minlength=n) / left_open[:, k].sum()
+        for k, n in enumerate(SIZES)
+        if left_open[:, k].any()
+    ]
+    return float(torch.stack([share.clamp(max=1 / len(share)).sum() for share in shares]).mean())
+
+
 def report(judge: ImageClassifier, data: Path) -> dict[str, float]:
     """The judge's accuracy on `data`/held-out.zip by attribute, and as "all nine" the share without any mistake."""
     pictures, right = faces(data / "held-out.zip")

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from benchmarks.tables import Table
 from docs.faces.attributes import VALUES, Attributes
-from docs.faces.judge import faces, follow, read_judge
+from docs.faces.judge import faces, follow, read_judge, spread
 from docs.faces.making import read_lines
 from simdistill.data.embeddings import Embeddings
 from simdistill.evaluation.extractors import load_extractor
@@ -42,6 +42,8 @@ class Figures:
     """Share of the pictures that show all that their captions tell."""
     nine: float
     """The same among the captions that tell all nine attributes."""
+    spread: float
+    """How evenly what captions leave open is drawn: 1 for all values equally often."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,8 @@ class HeldOut:
         single, told = follow(self._judge, pictures, self._told)
         nine = [len(told) == len(VALUES) for told in self._told]
         _, all_nine = follow(self._judge, pictures[nine], list(compress(self._told, nine)))
-        return Figures(evaluations, found["frechet"], found["precision"], found["recall"], single, told, all_nine)
+        even = spread(self._judge, pictures, self._told)
+        return Figures(evaluations, found["frechet"], found["precision"], found["recall"], single, told, all_nine, even)
 
     @cached_property
     def _all(self) -> list[dict[str, Any]]:
@@ -158,5 +161,6 @@ def table(figures: Mapping[str, Figures]) -> Table:
         "single attribute",
         "all told",
         "all nine",
+        "spread",
     ]
     return Table("faces", "One face for each held-out caption", columns, rows)
