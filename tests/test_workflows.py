@@ -98,13 +98,19 @@ def test_an_interrupted_run_is_usable_and_goes_on_to_the_same_bits(tmp_path, mon
     with pytest.raises(Interrupted, match="iteration 17"):
         distilling.distill(teacher, SHORT, tmp_path / "stopped", measured=UNJUDGED)
     assert measuring.sample(tmp_path / "stopped", range(3)).shape == (3, 1, 8, 8)
+    evaluation = tmp_path / "stopped" / "evaluation.json"
+    evaluation.write_text("{}")
     distilling.resume(tmp_path / "stopped", measured=UNJUDGED)
-    assert not (tmp_path / "stopped" / "evaluation.json").exists()
+    assert not evaluation.exists()  # it was of weights that are gone
     assert (tmp_path / "stopped" / "report.html").exists()
     for name in ("checkpoints/000000040.safetensors", "generator.safetensors"):
         a, b = ((tmp_path / run / name).read_bytes() for run in ("straight", "stopped"))
         header = 8 + int.from_bytes(a[:8], "little")
         assert a[header:] == b[8 + int.from_bytes(b[:8], "little") :]
+    monkeypatch.setattr(distilling, "write_report", lambda run: None)
+    evaluation.write_text("{}")
+    distilling.resume(tmp_path / "stopped", measured=UNJUDGED)
+    assert evaluation.exists()  # of weights that stay
 
 
 def test_learning_rates_that_explode_are_halved_three_times_before_the_run_is_given_up(tmp_path):

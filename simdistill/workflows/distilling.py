@@ -144,6 +144,8 @@ def _distill(
     logs = open_logs(log, run) if processes.leads else []
 
     def keep() -> None:
+        if processes.leads:
+            run.evaluation.unlink(missing_ok=True)  # of weights that are being replaced
         facts = {"sigma_init": recipe.sigma_init, "shape": teacher.shape, "classes": teacher.classes}
         facts |= {"text": True, "encoder": teacher.encoder} if teacher.text is not None else {}
         facts |= {"autoencoder": str(teacher.decode.folder)} if isinstance(teacher.decode, Autoencoder) else {}
@@ -181,7 +183,6 @@ def _distill(
             service.close()
     student = trainer.snapshot(for_all=True)
     if processes.leads:
-        run.evaluation.unlink(missing_ok=True)  # it may stem from before an interruption
         if measured.samples:
             evaluate_run(run.path, teacher, measured.samples, device=device)
         else:
