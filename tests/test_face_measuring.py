@@ -12,7 +12,7 @@ from docs.faces.attributes import VALUES
 from docs.faces.autoencoder import restoring_error
 from docs.faces.judge import FEATURES, faces, judged, numbers, read_judge, spread
 from docs.faces.making import read_lines
-from docs.faces.measuring import HeldOut, players
+from docs.faces.measuring import HeldOut, players, restored
 from docs.faces.sheet import TIMES, beside
 from simdistill.data.embeddings import EMPTY, Encoding, begin, part_of, write_part
 from simdistill.evaluation.features import ImageClassifier, write_classifier
@@ -170,6 +170,16 @@ def test_an_autoencoder_is_trained_for_teachers_of_latents(data, tmp_path):
     assert latents.shape == (len(pictures), 4, 8, 8)
     assert float(latents.std()) == pytest.approx(1, abs=1e-3)
     assert Autoencoder(tmp_path / "long").enlarges == 2
+    network = Pretraining(network="pixart", width=32, depth=1, patch=2).build((4, 8, 8), 0, 1.0, text=TEXT)
+    write_network(tmp_path / "teacher.safetensors", network, autoencoder=str(tmp_path / "long"))
+    held_out, _ = faces(data / "held-out.zip")
+    through = restored(str(tmp_path / "teacher.safetensors"), held_out)
+    error = float((through - held_out).square().mean().sqrt())
+    assert 0 < error <= restoring_error(tmp_path / "long", data)  # what leaves [-1, 1] is cut off
+
+
+def test_only_a_teacher_of_latents_has_an_autoencoder(teacher, data):
+    assert restored(str(teacher), faces(data / "held-out.zip")[0]) is None
 
 
 def test_an_autoencoder_overwrites_nothing(data, tmp_path):

@@ -98,12 +98,15 @@ def measured(asked: argparse.Namespace) -> None:
     from rich.console import Console
 
     from benchmarks.tables import publish
-    from docs.faces.measuring import HeldOut, players, table
+    from docs.faces.measuring import HeldOut, players, restored, table
     from docs.faces.sheet import beside
 
     held_out = HeldOut(asked.data, asked.judge, asked.count)
     found = {"real": held_out.measure(held_out.pictures, 0)}
     shown = {"real": held_out.pictures[: asked.shown]}
+    through = restored(asked.teacher, held_out.pictures)
+    if through is not None:
+        found["autoencoder"], shown["autoencoder"] = held_out.measure(through, 0), through[: asked.shown]
     for name, evaluations, drawn in players(
         asked.teacher, asked.guidance, asked.runs, asked.prompts, tuple(asked.guidance_interval)
     ):

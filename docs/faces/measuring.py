@@ -21,6 +21,7 @@ from simdistill.evaluation.statistics import Statistics
 from simdistill.generator import Generator
 from simdistill.recipes import Recipe
 from simdistill.shapes import Pictures
+from simdistill.teachers.autoencoders import Autoencoder
 from simdistill.teachers.teacher import Teacher, load_teacher
 from simdistill.validation import require
 from simdistill.workflows.measuring import load_generator, quiet
@@ -135,6 +136,12 @@ def players(
     for run in runs:
         generator, _ = load_generator(run)
         yield run.name, 1, _drawing(quiet(generator, plain), plain)
+
+
+def restored(teacher: str, pictures: Pictures) -> Pictures | None:
+    """What a latent teacher's autoencoder gives back of real faces, the best that can be drawn by it; else None."""
+    decode = load_teacher(teacher).decode
+    return decode(decode.latents(pictures)).clamp(-1, 1) if isinstance(decode, Autoencoder) else None
 
 
 def _drawing(sampler: Sampler, teacher: Teacher) -> Callable[[Sequence[str]], Pictures]:
