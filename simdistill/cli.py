@@ -59,8 +59,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     # threads that spin while they wait suffer most from a busy neighbour; to be set before torch starts
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    from simdistill.training.loop import Diverged, Interrupted
-
+    try:
+        from simdistill.training.loop import Diverged, Interrupted
+    except KeyboardInterrupt:  # while torch starts
+        return 130
     try:
         import_module(f"simdistill.commands.{verb}").run(words[1:])
     except BrokenPipeError:  # | head

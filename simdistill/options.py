@@ -8,7 +8,6 @@ from dataclasses import MISSING, fields
 from typing import Any, TypeVar, get_args
 
 import tyro
-from tyro.conf import FlagCreatePairsOff
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from simdistill.configuration import BLOCKS, convert, is_choice
@@ -50,7 +49,6 @@ def parse_options(default: Options, words: Sequence[str], verb: str, about: str)
                 prog=f"simdistill {verb}",
                 description=about,
                 registry=registry,
-                config=(FlagCreatePairsOff,),
             )
     except SystemExit as stop:
         if not stop.code:

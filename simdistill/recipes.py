@@ -87,6 +87,8 @@ class Recipe:
     def __post_init__(self) -> None:
         for name in ("online_steps", "batch", "accumulation", "iterations"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        for name in ("teacher_guidance", "online_guidance"):
+            require(0 < getattr(self, name) < math.inf, name, getattr(self, name), "positive; 1 is no guidance")
         for name in ("sigma_init", "generator_lr", "online_lr"):
             require(0 < getattr(self, name) < math.inf, name, getattr(self, name), "positive and finite")
         for name in ("warmup", "checkpoint_minutes"):
@@ -195,7 +197,7 @@ IN_TWO_DIMENSIONS = replace(
 RECIPES: dict[str, Recipe] = {
     "digits":          DIGITS,
     "fashion-mnist":   FASHION_MNIST,
-    "faces":           replace(FACES_UNGUIDED, teacher_guidance=2.0, guidance_interval=(0.3, 5.0)),
+    "faces":           replace(FACES_UNGUIDED, teacher_guidance=1.5, guidance_interval=(0.3, 3.0)),
     "faces-unguided":  FACES_UNGUIDED,
     "cifar10-uncond":  TABLE_5,                                                                      # Table 5, left
     "cifar10-cond":    TABLE_5,                                                                      # Table 5, right

@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
-import time
+import types
 from dataclasses import replace
 from importlib.resources import as_file, files
 
@@ -272,11 +272,23 @@ def test_help_teaches_and_is_quick(capsys):
     shown = capsys.readouterr().out
     for part in ("figure-2-sim-karras-none", "--objective", "--generator-noise", "Adam's rate for the generator"):
         assert part in shown
-    started = time.perf_counter()
-    listing = subprocess.run([sys.executable, "-m", "simdistill", "--help"], capture_output=True, text=True, check=True)
-    assert time.perf_counter() - started < 1.5  # without torch, which alone takes longer
+    command = [sys.executable, "-X", "importtime", "-m", "simdistill", "--help"]
+    listing = subprocess.run(command, capture_output=True, text=True, check=True)
     for verb in ("distill", "plan", "sample", "evaluate", "watch", "pretrain", "features"):
         assert verb in listing.stdout
+    imported = {line.rpartition("|")[2].strip() for line in listing.stderr.splitlines()}
+    assert "argparse" in imported
+    assert not imported & {"torch", "numpy"}  # so that it is there at once
+
+
+def test_ctrl_c_while_libraries_start_is_no_traceback(monkeypatch, capsys):
+    class Starting(types.ModuleType):
+        def __getattr__(self, name):
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "simdistill.training.loop", Starting("loop"))
+    assert main(["distill", "digits"]) == 130
+    assert capsys.readouterr() == ("", "")
 
 
 THEIRS = """

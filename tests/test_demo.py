@@ -5,6 +5,7 @@ import io
 import re
 from copy import deepcopy
 from dataclasses import replace
+from html import escape
 
 import numpy as np
 import pytest
@@ -95,6 +96,9 @@ def test_wishes_that_cannot_be(page, asked, message):
     assert answer.status_code == 400
     assert message in answer.text
     assert shown(answer.text) == []
+    for name, value in asked.items():  # what was typed is still there
+        kept = f'value="{escape(value)}"' if name != "prompt" else ""
+        assert name == "label" or kept in answer.text
 
 
 def test_other_addresses_and_methods(page):

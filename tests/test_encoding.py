@@ -99,6 +99,8 @@ def test_an_interrupted_encoding_goes_on(pixart, tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(PipelineEncoder, "__call__", counted)
     assert main(asked) == 130
+    said = capsys.readouterr().err
+    assert f"stopped: the parts that are done stay in {tmp_path / 'out'}; the same command goes on" in said
     assert [path.name for path in sorted((tmp_path / "out").glob("part*"))] == [
         "part-00000.safetensors",
         "part-00001.safetensors",
@@ -203,7 +205,10 @@ def test_other_prompts_do_not_go_into_the_same_folder(pixart, tmp_path, capsys):
     out = encoded(pixart, tmp_path)
     other = write(tmp_path / "other.txt", ["a hat"])
     assert main(["encode", other, "--encoder", str(pixart), "--out", str(out)]) == 2
-    assert "has prompts encoded with another = ['prompts', 'digest']: must be another folder" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "holds 3 prompts by" in said
+    assert "in rows of 120 tokens, not these 1 by" in said
+    assert "give another folder" in said
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").write_text("x")
     assert main(["encode", other, "--encoder", str(pixart), "--out", str(tmp_path / "full")]) == 2
@@ -217,7 +222,7 @@ def test_embeddings_of_another_width_are_refused(pixart, tmp_path, capsys):
     values["text"]["width"] = 32
     about.write_text(json.dumps(values))
     assert distill(pixart, out, tmp_path / "run") == 2
-    assert "width of the text = 32: must be 16; encode them anew, by this teacher's encoder" in capsys.readouterr().err
+    assert f"width of the text = 32: must be 16; encode them anew with --encoder {pixart}" in capsys.readouterr().err
 
 
 def test_embeddings_by_another_encoder_of_the_same_width_are_refused(pixart, tmp_path, capsys):
@@ -225,14 +230,15 @@ def test_embeddings_by_another_encoder_of_the_same_width_are_refused(pixart, tmp
     weights = other / "text_encoder" / "model.safetensors"
     save_file({name: tensor + 1e-3 for name, tensor in load_file(weights).items()}, weights, {"format": "pt"})
     assert distill(other, out, tmp_path / "run") == 2
-    assert "encoded = 'by another': must be by its own; encode them anew" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"encoder = '{pixart}': must be the teacher's, whose weights are others; encode them anew" in said
 
 
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
         (lambda out: (out / "embeddings.json").unlink(), "must be a folder that `simdistill encode` made"),
-        (lambda out: (out / "embeddings.json").write_text("[]"), "must be a folder that `simdistill encode` made"),
+        (lambda out: (out / "embeddings.json").write_text("[]"), "embeddings.json is damaged"),
         (lambda out: part_of(out, 0).unlink(), "1 files are missing"),
         (lambda out: part_of(out, 0).write_bytes(b"x" * 50), "damaged"),
     ],

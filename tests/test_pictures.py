@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from simdistill.evaluation.pictures import GAP, LINE, LINES, WIDTH, captioned, picture, side_by_side
+from simdistill.evaluation.pictures import GAP, LINE, LINES, WIDE, WIDTH, caption_font, captioned, picture, side_by_side
 
 
 def pixels(png):
@@ -47,6 +47,34 @@ def test_rows_stand_beside_their_captions():
     assert (sheet[top + LINES * LINE + 3 : top + height, :left] == 255).all()  # of which the last are left out
     assert (sheet[:top, left:] < 128).any()  # heads
     assert (pixels(captioned([("", grey)], edge=20))[GAP : GAP + 32, left : left + 32] == 128).all()  # twice as large
+
+
+def test_many_pictures_of_a_caption_go_on_below_and_few_leave_room_for_other_captions():
+    greys = torch.linspace(-1, 1, 20).reshape(20, 1, 1, 1).expand(20, 1, 16, 16)
+    step, left = 128 + GAP, WIDTH + 2 * GAP
+    across = (1600 - left) // step
+    sheet = pixels(captioned([("many", greys), ("one", greys[:1])]))
+    assert sheet.shape == (GAP + 4 * step, left + across * step, 3)
+    shades = [sheet[GAP + k // across * step + 64, left + k % across * step + 64, 0] for k in range(20)]
+    assert shades == [round(255 * k / 19) for k in range(20)]
+    assert sheet[GAP + 3 * step + 64, left + 64, 0] == 0  # the other caption's, below
+    sheet = pixels(captioned([("a", greys[:1]), ("b", greys[9:10]), ("c", greys[4:5]), ("d", greys[5:6])]))
+    block = WIDTH + GAP + step
+    assert sheet.shape == (GAP + step, GAP + 4 * block, 3)
+    assert [sheet[GAP + 64, left + k * block + 64, 0] for k in range(4)] == [0, 121, 54, 67]
+    sheet = pixels(captioned([("a", greys[:4]), ("b", greys[9:13]), ("c", greys[4:5])]))
+    block = WIDTH + GAP + 4 * step
+    assert sheet.shape == (GAP + 2 * step, GAP + 2 * block, 3)
+    assert [sheet[GAP + 64, left + block + 64, 0], sheet[GAP + step + 64, left + 64, 0]] == [121, 54]
+
+
+def test_captions_have_accents_and_dashes():
+    glyphs = [bytes(caption_font().getmask(letter)) for letter in "é—ü\uffff"]
+    assert len(set(glyphs)) == 4  # none of them the box that stands for a missing one
+
+
+def test_captions_fit_beside_their_pictures():
+    assert max(caption_font().getlength(text) for text in (WIDE * "n", "a smiling person with long red hair")) <= WIDTH
 
 
 def test_side_by_side():

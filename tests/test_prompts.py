@@ -102,7 +102,7 @@ def test_a_column_by_its_name(tmp_path):
     ("name", "content", "message"),
     [
         ("p.txt", b"\n  \n", "the number of prompts = 0: must be at least 1"),
-        ("p.txt", b"\xff\xfe\x00", "cannot be read (UnicodeDecodeError"),
+        ("p.txt", b"\xff\xfe\x00", "must be text in UTF-8"),
         ("p.csv", b"id,name\n1,2\n", "none of prompt, caption, text, txt among id, name; name the prompts' own"),
         ("p.jsonl", b"{\n", "cannot be read (JSONDecodeError"),
         ("p.jsonl", b"[1]\n", "line 1 = '[1]\\n': must be a JSON object"),

@@ -106,6 +106,8 @@ def test_no_recipe_asks_a_teacher_outside_its_range():
         ("iterations", 0),
         ("online_steps", 0),
         ("sigma_init", -2.5),
+        ("teacher_guidance", 0.0),
+        ("online_guidance", -2.0),
         ("generator_lr", 0.0),
         ("online_lr", -1.0),
         ("warmup", -1),

@@ -11,6 +11,7 @@ from PIL import Image
 from docs.faces.judge import follow, read_judge
 from docs.faces.making import draw
 from simdistill.cli import main
+from simdistill.data.images import open_images
 from simdistill.data.prompts import read_prompts
 from simdistill.demo.pair import Pair, Wish
 from simdistill.evaluation.quality import draw as drawn
@@ -82,5 +83,36 @@ def test_the_command_draws_a_sheet_with_captions(tmp_path, capsys, monkeypatch):
     assert capsys.readouterr().out == "4 samples in samples.png\n"
     width, height = Image.open("samples.png").size
     assert (width > 4 * 128, 128 < height < 2 * 128) == (True, True)  # one row beside its caption
+    assert main(["sample", "faces", "--prompts", "faces", "--out", "all.png"]) == 0
+    assert capsys.readouterr().out == "80 samples in all.png\n"  # four of each caption
+    width, height = Image.open("all.png").size
+    assert (width < 2000, 10 * 128 < height < 12 * 140) == (True, True)  # two captions a row
     assert main(["sample", "faces", "--seeds", "0-3"]) == 2
     assert "--prompt = '': must be given" in capsys.readouterr().err
+
+
+def test_a_folder_of_pictures_tells_what_was_asked(tmp_path):
+    asked = [word for text in TEXTS[:2] for word in ("--prompt", text)]
+    assert main(["sample", "faces", *asked, "--seeds", "0-2", "--out", str(tmp_path / "pictures")]) == 0
+    images = open_images(tmp_path / "pictures")
+    assert images.captions == [TEXTS[0], TEXTS[1], TEXTS[0]]
+    drawn = sample("faces", range(3), prompts=TEXTS[:2]).clamp(-1, 1)
+    torch.testing.assert_close(images.batch(range(3)), drawn, rtol=0, atol=1 / 127)
+
+
+def test_what_is_not_drawn_or_not_read_is_said(tmp_path, capsys):
+    out = ["--out", str(tmp_path / "x.npy")]
+    words = [word for text in TEXTS[:2] for word in ("--prompt", text)]
+    assert main(["sample", "faces", *words, "--seeds", "1", *out]) == 0
+    assert capsys.readouterr().err == "warning: 1 of 2 prompts are not drawn: no seed is theirs\n"
+    assert main(["sample", "faces", "--prompt", "red hair " * 40, "--prompt", "a hat", "--seeds", "0-1", *out]) == 0
+    assert capsys.readouterr().err == "warning: 1 of 2 prompts were cut to 64 tokens\n"
+    pair = Pair("faces")
+    assert pair.cut(Wish("red hair " * 40)) == 64
+    assert pair.cut(Wish("red hair")) == 0
+    assert pair.example == TEXTS[0]
+
+
+def test_a_shipped_student_is_no_run(capsys):
+    assert main(["evaluate", "faces"]) == 2
+    assert "faces, faces-unguided, which come with the package, go to `sample`" in capsys.readouterr().err

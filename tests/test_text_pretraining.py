@@ -185,7 +185,7 @@ def test_captions_that_were_not_encoded(squares, encoder, classifier, tmp_path, 
     command = ["pretrain", "digits", "--data", str(squares), "--network", "pixart", "--out", str(tmp_path / "run")]
     sizes = ["--width", "32", "--patch", "4", "--features", str(classifier)]
     assert main([*command, *sizes, "--prompts", str(tmp_path / "p-encoded")]) == 2
-    assert "'a blue hat' = 'absent': must be encoded, as every caption" in capsys.readouterr().err
+    assert "captions that are not encoded: 2, the first 'a blue hat'; encode all" in capsys.readouterr().err
 
 
 def test_a_transformer_needs_text_and_others_take_none(squares, encoded, classifier, tmp_path, capsys):
@@ -200,7 +200,7 @@ def test_a_transformer_needs_text_and_others_take_none(squares, encoded, classif
         str(tmp_path / "r"),
     ]
     assert main([*command, "--network", "pixart", "--width", "32", "--patch", "4"]) == 2
-    assert "network = 'pixart': must be pixart for a teacher with --prompts" in capsys.readouterr().err
+    assert "prompts = '': must be given for --network pixart" in capsys.readouterr().err
     assert main([*command, "--network", "mlp", "--prompts", str(encoded)]) == 2
     assert "network = 'mlp': must be pixart for a teacher with --prompts" in capsys.readouterr().err
 

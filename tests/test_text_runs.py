@@ -69,7 +69,7 @@ def test_a_run_from_prompts_to_samples(pixart, tmp_path, capsys):
     assert main(["sample", str(run), "--labels", "3"]) == 2
     assert "the generator knows no classes" in capsys.readouterr().err
     assert main(["export", str(run), "--to", "onnx"]) == 2
-    assert "--to = 'onnx': must be diffusers, for a text-to-image generator" in capsys.readouterr().err
+    assert "--to = 'onnx': must be left out: text-to-image generators are exported to" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -101,6 +101,8 @@ def test_held_out_prompts_are_what_is_judged(pixart, tmp_path, capsys):
     (other / "embeddings.json").write_text(json.dumps(damaged))
     assert distill(pixart, out, tmp_path / "again", "--held-out-prompts", str(other)) == 2
     assert "held_out_prompts = " in capsys.readouterr().err
+    assert distill(pixart, out, tmp_path / "again", "--held-out-prompts", "nowhere") == 2
+    assert "held_out_prompts = 'nowhere': must be a folder that `simdistill encode` made" in capsys.readouterr().err
     assert not (tmp_path / "again").exists()
 
 
@@ -148,4 +150,4 @@ def test_other_runs_are_no_pipelines(tmp_path, capsys):
     facts = {"sigma_init": 2.5, "shape": (1, 8, 8), "classes": 10}
     write_network(RunFolder(tmp_path / "run").network, load_teacher("digits").denoiser, **facts)
     assert main(["export", str(tmp_path / "run"), "--to", "diffusers"]) == 2
-    assert "--to = 'diffusers': must be for a run of a text-to-image folder" in capsys.readouterr().err
+    assert "--to = 'diffusers': must be for a run whose teacher is a text-to-image pipeline" in capsys.readouterr().err

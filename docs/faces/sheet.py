@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from docs.faces.making import read_lines
 from docs.faces.rendering import EDGE
-from simdistill.evaluation.pictures import GAP, LINE, LINES, WIDE, WIDTH, captioned
+from simdistill.evaluation.pictures import GAP, LINE, LINES, WIDE, WIDTH, caption_font, captioned
 from simdistill.files import write_atomically
 from simdistill.shapes import Pictures
 
@@ -28,7 +28,7 @@ def sheet(data: Path, path: Path, count: int, seed: int) -> None:
     height = edge + LINES * LINE + GAP
     rows = -(-len(chosen) // COLUMNS)
     picture = Image.new("RGB", (COLUMNS * (WIDTH + GAP) + GAP, rows * height + GAP), "white")
-    pen, font = ImageDraw.Draw(picture), ImageFont.load_default(10)
+    pen, font = ImageDraw.Draw(picture), caption_font()
     with zipfile.ZipFile(data) as archive:
         for place, index in enumerate(chosen):
             x, y = GAP + place % COLUMNS * (WIDTH + GAP), GAP + place // COLUMNS * height

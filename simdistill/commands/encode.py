@@ -10,6 +10,7 @@ from tyro.conf import Positional
 
 from simdistill.commands.common import Common
 from simdistill.options import first_word, parse_options
+from simdistill.teachers.encoders import tell_of_cut
 from simdistill.training.processes import joined
 from simdistill.validation import require
 from simdistill.workflows.encoding import encode
@@ -34,11 +35,12 @@ class _Encode(Common):
 
 ABOUT = """Encode prompts by a text encoder, once, before the distillation, which then needs none in memory.
 
-  simdistill encode captions.txt --encoder pixart --out captions       for `distill … --prompts captions`
-  simdistill encode captions.txt --encoder minilm                      for `pretrain … --prompts captions-encoded`
-  torchrun --standalone --nproc-per-node 4 -m simdistill encode SA1B_caption.tar.gz --encoder pixart --out captions
+  simdistill encode captions.txt --encoder PixArt-XL-2-512x512       for `distill … --prompts captions-encoded`
+  simdistill encode captions.txt --encoder minilm --out captions     for `pretrain … --prompts captions`
+  torchrun --standalone --nproc-per-node 4 -m simdistill encode SA1B_caption.tar.gz --encoder PixArt-XL-2-512x512
 
-How much room they will take is said first. Stopped, the same command goes on. Prompts are read once each; those longer
+How much room they will take is said first. Stopped, the same command goes on with the part, of thousands of prompts,
+that it was in. Prompts are read once each; those longer
 than the encoder's limit are cut, and counted at the end.
 """
 
@@ -51,10 +53,13 @@ def run(words: Sequence[str]) -> None:
     path = options.prompts
     out = options.out or path.with_name(path.name.split(".")[0] + "-encoded")
     with joined(options.device) as (processes, device):
-        done = encode(path, options.encoder, out, options.column, device, options.batch, options.tokens, processes)
+        try:
+            done = encode(path, options.encoder, out, options.column, device, options.batch, options.tokens, processes)
+        except KeyboardInterrupt:
+            print(f"stopped: the parts that are done stay in {out}; the same command goes on", file=sys.stderr)
+            raise
         if not processes.leads:
             return
-    if done.cut:
-        print(f"warning: {done.cut:,} of {done.prompts:,} prompts were cut to {done.limit} tokens", file=sys.stderr)
+    tell_of_cut(done.cut, done.prompts, done.limit)
     found = {"out": str(out), **asdict(done)}
     print(json.dumps(found) if options.json else f"{done.prompts:,} prompts in {out}, {done.size / 1e6:,.1f} MB")

@@ -15,7 +15,6 @@ from simdistill.commands.common import (
     spare_threads,
 )
 from simdistill.options import first_word, parse_options
-from simdistill.runs import RunFolder
 from simdistill.training.processes import joined
 from simdistill.workflows import measuring
 
@@ -61,7 +60,7 @@ def run(words: Sequence[str]) -> None:
     run, rest = first_word(words, "evaluate", "RUN")
     options = parse_options(_Evaluate(), [run, *rest], "evaluate RUN", ABOUT)
     features = chosen_features(options.inception, options.features)
-    teacher = own_teacher(options.teacher, options.run) or measuring.teacher_of(RunFolder.open(options.run))
+    teacher = own_teacher(options.teacher, options.run) or measuring.teacher_of(measuring.open_run(options.run))
     if not features:  # another network to compute, and not a small one
         spare_threads(parameters(teacher))
     with joined(options.device) as (processes, device):

@@ -2,6 +2,7 @@
 
 import io
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 from tyro.conf import Positional, UseAppendAction
 
 from simdistill.commands.common import Common, own_teacher
+from simdistill.data.listings import CAPTIONS, caption_lines
 from simdistill.data.prompts import read_prompts
 from simdistill.evaluation.pictures import captioned, picture
 from simdistill.files import write_atomically
@@ -19,6 +21,7 @@ from simdistill.shapes import Pictures
 from simdistill.validation import require
 from simdistill.workflows import measuring
 
+SAMPLES, EACH = 80, 4  # if no seeds are named: without prompts, and of each of them
 SHEET = 640  # pixels that a sheet of small pictures is enlarged to, at least
 
 
@@ -27,8 +30,9 @@ class _Sample(Common):
     run: Positional[Path] = Path()
     """Folder of the run, a .safetensors that a run kept, or the name of a shipped student: fashion-mnist, faces,
     faces-unguided."""
-    seeds: str = "0-79"
-    """Seeds of the samples, as 0-63 or 1,5,8-11; each gives the same sample in whatever company."""
+    seeds: str | None = None
+    """Seeds of the samples, as 0-63 or 1,5,8-11; each gives the same sample in whatever company. If not given, 0-79,
+    or four for each of the prompts."""
     prompt: UseAppendAction[tuple[str, ...]] = ()
     """What to draw, for a text-to-image run: seed s has the (s mod their number)-th; the run's own if not given."""
     prompts: Path | None = None
@@ -37,8 +41,8 @@ class _Sample(Common):
     """Class labels, as 3 or 0-9: seed s has the (s mod their number)-th of them; all classes if not given."""
     out: Path | None = None
     """A .png with all samples, beside the prompts if any are given, a .npy with the numbers, or a folder for a .png
-    each; RUN/samples.png if not given, samples.png here for a generator that is no run's folder.
-    Latents are decoded for a .png, if the run's teacher can, and left as they are in a .npy."""
+    each, with a metadata.jsonl of the prompts; RUN/samples.png if not given, samples.png here for a generator that is
+    no run's folder. Latents are decoded for a .png, if the run's teacher can, and left as they are in a .npy."""
     average: int = 0
     """Which of the recipe's averages of the generator, counted from 0."""
     teacher: str | None = None
@@ -49,6 +53,7 @@ ABOUT = """Draw samples from a one-step generator, one network evaluation each.
 
   simdistill sample runs/digits --seeds 0-63 --labels 3
   simdistill sample faces --prompt "a smiling person with long red hair" --seeds 0-15
+  simdistill sample faces --prompts captions.txt --out pictures   a .png each, and their captions as metadata.jsonl
   simdistill sample runs/pixart --prompts figure-3 --seeds 0-2
   simdistill sample fashion-mnist                          a shipped student, as faces: nothing needs to be trained
   simdistill sample student.safetensors                    runs/NAME/generator.safetensors, as somebody gave it away
@@ -59,9 +64,13 @@ def run(words: Sequence[str]) -> None:
     """`simdistill sample RUN …`."""
     run, rest = first_word(words, "sample", "RUN")
     options = parse_options(_Sample(), [run, *rest], "sample RUN", ABOUT)
-    seeds = parse_numbers("--seeds", options.seeds)
     labels = None if options.labels is None else parse_numbers("--labels", options.labels)
     prompts = [*options.prompt, *([] if options.prompts is None else read_prompts(options.prompts))]
+    many = EACH * len(prompts) or SAMPLES
+    seeds = range(many) if options.seeds is None else parse_numbers("--seeds", options.seeds)
+    idle = set(range(len(prompts))) - {seed % len(prompts) for seed in seeds if prompts}
+    if idle:
+        print(f"warning: {len(idle)} of {len(prompts)} prompts are not drawn: no seed is theirs", file=sys.stderr)
     out = options.out or (options.run if options.run.is_dir() else Path()) / "samples.png"
     drawn = measuring.sample(
         options.run,
@@ -81,8 +90,12 @@ def run(words: Sequence[str]) -> None:
         write_atomically(out, _sheet(drawn, seeds, prompts))
     else:
         require(out.suffix == "", "--out", str(out), "a .png, a .npy, or a folder")
-        for seed, one in zip(seeds, drawn, strict=True):
-            write_atomically(out / f"{seed:06d}.png", picture(one[None], columns=1, edge=1))
+        names = [f"{seed:06d}.png" for seed in seeds]
+        for name, one in zip(names, drawn, strict=True):
+            write_atomically(out / name, picture(one[None], columns=1, edge=1))
+        if prompts:
+            captions = caption_lines(zip(names, (prompts[seed % len(prompts)] for seed in seeds), strict=True))
+            write_atomically(out / CAPTIONS, captions.encode())
     result = {"out": str(out), "samples": len(drawn)}
     print(json.dumps(result) if options.json else f"{len(drawn)} sample{'s' if len(drawn) > 1 else ''} in {out}")
 

@@ -85,16 +85,16 @@ class _Part:
 class Embeddings:
     """Prompts that `simdistill encode` left in a folder; indexed by rows `[n]`, which gives their `Text`.
 
-    Raises `ValueError` if the folder is none of `simdistill encode`, or not finished.
+    Raises `ValueError`, which names the `option`, if the folder is none of `simdistill encode`, or not finished.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.encoding = folder, read_encoding(folder)
+    def __init__(self, folder: Path, option: str = "prompts") -> None:
+        self.folder, self.encoding = folder, read_encoding(folder, option)
         self._paths = [part_of(folder, k) for k in range(len(self.encoding.parts))]
         missing = [path for path in (*self._paths, folder / EMPTY) if not path.is_file()]
         if missing:
             raise ValueError(
-                f"prompts = '{folder}': {len(missing)} files are missing; repeat `simdistill encode`, which goes on"
+                f"{option} = '{folder}': {len(missing)} files are missing; repeat `simdistill encode`, which goes on"
             )
         self._parts: dict[int, _Part] = {}
 
@@ -113,8 +113,10 @@ class Embeddings:
         """Where each of these prompts is, `[n]`; `ValueError` for one that is not there."""
         known = pl.read_parquet(self.folder / PROMPTS)["prompt"]
         places = {prompt: row for row, prompt in enumerate(known)}
-        missing = next((prompt for prompt in prompts if prompt not in places), None)
-        require(missing is None, f"prompts = '{self.folder}': {missing!r}", "absent", "encoded, as every caption")
+        missing = [prompt for prompt in dict.fromkeys(prompts) if prompt not in places]
+        if missing:
+            what = f"captions that are not encoded: {len(missing):,}, the first {missing[0]!r}; encode all"
+            raise ValueError(f"prompts = '{self.folder}': {what}")
         return torch.tensor([places[prompt] for prompt in prompts])
 
     @cached_property
@@ -151,15 +153,16 @@ class Embeddings:
         return Text(states, mask, pooled)
 
 
-def read_encoding(folder: Path) -> Encoding:
-    """What a folder of embeddings says of itself; `ValueError` if it is none."""
+def read_encoding(folder: Path, option: str = "prompts") -> Encoding:
+    """What a folder of embeddings says of itself; `ValueError`, which names the `option`, if it is none."""
+    require((folder / ABOUT).is_file(), option, str(folder), "a folder that `simdistill encode` made")
     try:
         values: Any = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
         values["text"] = TextInput(**values["text"])
         return Encoding(**values)
     except (OSError, ValueError, TypeError, KeyError) as error:
-        what = "must be a folder that `simdistill encode` made"
-        raise ValueError(f"prompts = '{folder}': {what} ({type(error).__name__}: {error})") from error
+        what = f"damaged ({type(error).__name__}: {error}); encode the prompts anew"
+        raise ValueError(f"{option} = '{folder}': {ABOUT} is {what}") from error
 
 
 def begin(folder: Path, encoding: Encoding, prompts: list[str]) -> None:
@@ -167,8 +170,10 @@ def begin(folder: Path, encoding: Encoding, prompts: list[str]) -> None:
     if (folder / ABOUT).exists():
         there = read_encoding(folder)
         same = replace(there, name=encoding.name)  # an encoder may have been moved
-        changed = [name for name, value in asdict(encoding).items() if asdict(same)[name] != value]
-        require(not changed, f"--out = '{folder}': has prompts encoded with another", changed, "another folder")
+        if same != encoding:
+            what = f"holds {there.prompts:,} prompts by {there.name} in rows of {there.text.tokens} tokens"
+            asked = f"{encoding.prompts:,} by {encoding.name} in rows of {encoding.text.tokens}"
+            raise ValueError(f"--out = '{folder}': {what}, not these {asked}; give another folder")
     elif folder.exists() and any(folder.iterdir()):
         raise ValueError(f"--out = '{folder}': is not empty, and no folder of embeddings; give another --out")
     else:

@@ -1,7 +1,7 @@
 """What lies beside images and says what they are: EDM's `dataset.json` of labels, and `metadata.jsonl` of captions."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,11 @@ def listed_labels(path: Path, names: Sequence[str], listing: bytes | None) -> Te
     whole = all(type(label) is int and 0 <= label < 2**31 for label in chosen)
     require(whole, f"{path}: labels in {LABELS}", chosen[0], "class numbers from 0 on")
     return torch.tensor(chosen)
+
+
+def caption_lines(captions: Iterable[tuple[str, str]]) -> str:
+    """A `metadata.jsonl` of images' names with their captions."""
+    return "\n".join(json.dumps({"file_name": name, "text": text}, ensure_ascii=False) for name, text in captions)
 
 
 def listed_captions(path: Path, names: Sequence[str], listing: bytes | None) -> list[str] | None:

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from simdistill.data.images import ImageSet, pixels_of
-from simdistill.data.listings import CAPTIONS, LABELS
+from simdistill.data.listings import CAPTIONS, LABELS, caption_lines
 from simdistill.files import replacing
 from simdistill.validation import require
 
@@ -36,9 +36,7 @@ def write_zip(path: Path, images: ImageSet, advance: Callable[[int], None] = lam
             advance(len(rows))
         archive.writestr(LABELS, json.dumps({"labels": labels}))
         if images.captions is not None:
-            pairs = zip(names, images.captions, strict=True)
-            lines = (json.dumps({"file_name": name, "text": text}, ensure_ascii=False) for name, text in pairs)
-            archive.writestr(CAPTIONS, "\n".join(lines))
+            archive.writestr(CAPTIONS, caption_lines(zip(names, images.captions, strict=True)))
 
 
 def _png(image: Tensor) -> bytes:

@@ -44,9 +44,10 @@ def read_prompts(path: Path, column: str = "") -> list[str]:
             raise ValueError(f"prompts = '{file}': must be one of {', '.join(READERS)}, or a folder of them")
         try:
             found |= dict.fromkeys(" ".join(prompt.split()) for prompt in reader(file, column))
+        except UnicodeError as error:
+            raise ValueError(f"prompts = '{file}': must be text in UTF-8 ({error})") from error
         except (
             OSError,
-            UnicodeError,
             tarfile.TarError,
             EOFError,
             pl.exceptions.PolarsError,

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import torch
 
+from simdistill.data.prompts import BUNDLED, read_prompts
 from simdistill.evaluation.pictures import picture
 from simdistill.evaluation.quality import Sampler, draw, evaluations, teacher_sampler
 from simdistill.recipes import RECIPES
-from simdistill.runs import RunFolder
 from simdistill.shapes import Rows
-from simdistill.teachers.encoders import TextEncoder, load_encoder
+from simdistill.teachers.encoders import TextEncoder, cut, load_encoder
 from simdistill.teachers.teacher import Teacher, load_teacher
 from simdistill.text import Text
 from simdistill.validation import require
-from simdistill.workflows.measuring import STUDENTS, Device, load_generator, quiet, recipe_of, teacher_of
+from simdistill.workflows.measuring import STUDENTS, Device, load_generator, open_run, quiet, recipe_of, teacher_of
 
 MOST = 16  # samples at a time
 POINTS = 2000  # of vectors, whatever is asked: a few show nothing
@@ -59,8 +59,8 @@ class Pair:
 
     def __init__(self, out: str, teacher: Teacher | None = None, device: Device = "cpu") -> None:
         shipped = out in STUDENTS and not Path(out).exists()
-        recipe = RECIPES[out] if shipped else recipe_of(RunFolder.open(Path(out)))
-        known = teacher or (load_teacher(recipe.teacher) if shipped else teacher_of(RunFolder.open(Path(out))))
+        recipe = RECIPES[out] if shipped else recipe_of(open_run(out))
+        known = teacher or (load_teacher(recipe.teacher) if shipped else teacher_of(open_run(out)))
         self.name, self.device = Path(out).name, torch.device(device)
         self._recipe, self._teacher = replace(recipe, prompts=""), known
         self._student = load_generator(out, known)[0].to(self.device)
@@ -76,6 +76,16 @@ class Pair:
     def classes(self) -> int:
         """How many labels they know."""
         return self._teacher.classes
+
+    @property
+    def example(self) -> str:
+        """A prompt of the kind that they were taught by, if one comes with the package."""
+        known = self.takes_text and self._recipe.teacher in BUNDLED
+        return read_prompts(Path(self._recipe.teacher))[0] if known else ""
+
+    def cut(self, wish: Wish) -> int:
+        """To how many tokens the prompt is cut, 0 if it is not."""
+        return self._encoder.limit if self.takes_text and cut(self._encoder, [wish.prompt]) else 0
 
     def draw(self, wish: Wish) -> Iterator[Drawing]:
         """The student's drawing, then the teacher's, from the same noise; each when it is done.

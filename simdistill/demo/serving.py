@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Iterator
+from dataclasses import asdict
 from importlib import import_module
 from itertools import chain
 from typing import Any
@@ -39,9 +40,11 @@ def application(pair: Pair) -> Any:
             drawings = pair.draw(wish) if asked else iter(())
             first = next(drawings, None)  # what is wrong with a wish is found before the page begins
         except ValueError as error:
-            return responses.HTMLResponse("".join(_page(pair, Wish(), iter(()), str(error))), 400, SAFE)
+            return responses.HTMLResponse("".join(_page(pair, asked, iter(()), str(error))), 400, SAFE)
         every = iter(()) if first is None else chain([first], drawings)
-        return responses.StreamingResponse(_page(pair, wish, every), media_type="text/html", headers=SAFE)
+        cut = pair.cut(wish) if asked else 0
+        wrong = f"The prompt is too long: what is behind its first {cut} tokens was not read." if cut else ""
+        return responses.StreamingResponse(_page(pair, asked, every, wrong), media_type="text/html", headers=SAFE)
 
     return library.Starlette(routes=[routing.Route("/", home)])
 
@@ -55,12 +58,12 @@ def _wish(asked: dict[str, str]) -> Wish:
     return Wish(prompt=" ".join(asked.get("prompt", "").split()), **numbers)
 
 
-def _page(pair: Pair, wish: Wish, drawings: Iterator[Drawing], wrong: str = "") -> Iterator[str]:
-    """The page in pieces; of a drawing that is not done yet it waits before the piece with it."""
+def _page(pair: Pair, asked: dict[str, str], drawings: Iterator[Drawing], wrong: str = "") -> Iterator[str]:
+    """The page in pieces, its form as it was filled in; of a drawing that is not done yet it waits before its piece."""
     template = templates("simdistill.demo").get_template("page.html.jinja")
     return template.generate(
         pair=pair,
-        wish=wish,
+        asked=asdict(Wish()) | asked,
         drawings=drawings,
         wrong=wrong,
         most=MOST,

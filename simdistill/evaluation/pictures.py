@@ -1,9 +1,11 @@
-"""Samples as PNG pictures: a grid of images, rows of them beside their captions, or a scatter of vectors."""
+"""Samples as PNG pictures: a grid of images, images beside their captions, or a scatter of vectors."""
 
 import io
 import textwrap
 from collections.abc import Sequence
+from pathlib import Path
 
+import matplotlib
 import torch
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
@@ -14,6 +16,7 @@ from simdistill.shapes import Data
 
 LINES, WIDE = 8, 34  # of a caption, and characters a line
 LINE, WIDTH, GAP = 12, 216, 12  # pixels of a caption's lines, and between pictures
+ACROSS = 1600  # pixels that captions and their pictures may be wide together
 
 
 def picture(samples: Data, columns: int = 10, edge: int = 32) -> bytes:
@@ -22,28 +25,42 @@ def picture(samples: Data, columns: int = 10, edge: int = 32) -> bytes:
 
 
 def captioned(rows: Sequence[tuple[str, Tensor]], heads: Sequence[str] = (), edge: int = 128) -> bytes:
-    """A PNG with a row for each caption: its text, cut where it is too long, then its pictures `[n, 3, height, width]`.
+    """A PNG of captions, each cut where it is too long and followed by its pictures `[n, 3, height, width]`.
 
-    Pixels are enlarged until a picture is at least `edge` pixels wide; `heads` stand above the columns, if given.
+    Pixels are enlarged until a picture is at least `edge` pixels wide. Many pictures of a caption go on in the next
+    line, captions with few of them stand side by side; not so with `heads`, which stand above the columns.
     """
-    height, width = rows[0][1].shape[2:]
-    zoom = max(1, -(-edge // width))
-    high, wide = max(height * zoom, LINES * LINE) + GAP, width * zoom + GAP
-    top, left = LINE + GAP if heads else GAP, WIDTH + 2 * GAP
+    zoom = max(1, -(-edge // rows[0][1].shape[3]))
+    high, wide = (size * zoom + GAP for size in rows[0][1].shape[2:])
     most = max(len(pictures) for _, pictures in rows)
-    sheet = Image.new("RGB", (left + most * wide, top + len(rows) * high), "white")
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(10)
+    across = most if heads else min(most, max(1, (ACROSS - WIDTH - 2 * GAP) // wide))
+    block = WIDTH + GAP + across * wide
+    beside = 1 if heads else max(1, (ACROSS - GAP) // block)
+    lines = [rows[start : start + beside] for start in range(0, len(rows), beside)]
+    heights = [max(LINES * LINE + GAP, *(-(-len(pictures) // across) * high for _, pictures in line)) for line in lines]
+    y = LINE + GAP if heads else GAP
+    sheet = Image.new("RGB", (GAP + min(beside, len(rows)) * block, y + sum(heights)), "white")
+    pen, font = ImageDraw.Draw(sheet), caption_font()
     for k, head in enumerate(heads):
-        pen.text((left + k * wide, GAP // 2), head, fill="black", font=font)
-    for row, (caption, pictures) in enumerate(rows):
-        for k, words in enumerate(textwrap.wrap(caption, WIDE, max_lines=LINES)):
-            pen.text((GAP, top + row * high + k * LINE), words, fill="black", font=font)
-        for k, pixels in enumerate(pixels_of(pictures).expand(-1, 3, -1, -1).permute(0, 2, 3, 1)):
-            enlarged = pixels.repeat_interleave(zoom, 0).repeat_interleave(zoom, 1).numpy()
-            sheet.paste(Image.fromarray(enlarged), (left + k * wide, top + row * high))
+        pen.text((WIDTH + 2 * GAP + k * wide, GAP // 2), head, fill="black", font=font)
+    for line, height in zip(lines, heights, strict=True):
+        for place, (caption, pictures) in enumerate(line):
+            x = GAP + place * block
+            for k, words in enumerate(textwrap.wrap(caption, WIDE, max_lines=LINES)):
+                pen.text((x, y + k * LINE), words, fill="black", font=font)
+            for k, pixels in enumerate(pixels_of(pictures).expand(-1, 3, -1, -1).permute(0, 2, 3, 1)):
+                enlarged = pixels.repeat_interleave(zoom, 0).repeat_interleave(zoom, 1).numpy()
+                at = (x + WIDTH + GAP + k % across * wide, y + k // across * high)
+                sheet.paste(Image.fromarray(enlarged), at)
+        y += height
     buffer = io.BytesIO()
     sheet.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
+
+
+def caption_font() -> ImageFont.FreeTypeFont:
+    """For captions: matplotlib's own, which has the accents and dashes that Pillow's lacks."""
+    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", 10)
 
 
 def side_by_side(left: bytes, right: bytes, gap: int = 24) -> bytes:

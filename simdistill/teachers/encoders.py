@@ -1,6 +1,8 @@
 """Text encoders by name: a pipeline's own, or a language model's."""
 
 import hashlib
+import sys
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TypeAlias
@@ -9,6 +11,7 @@ import torch
 
 from simdistill.teachers.language_models import LanguageModel
 from simdistill.teachers.pipeline_encoders import PipelineEncoder
+from simdistill.text import Text
 from simdistill.validation import require
 
 TextEncoder: TypeAlias = PipelineEncoder | LanguageModel
@@ -38,6 +41,23 @@ def load_encoder(
     if (folder / "model_index.json").is_file():
         return PipelineEncoder(folder, device, dtype)
     return LanguageModel(folder, device, dtype, tokens or TOKENS)
+
+
+def encoded(encoder: TextEncoder, prompts: Sequence[str]) -> Text:
+    """The prompts as `encoder` has them; those that it cuts are counted on stderr."""
+    tell_of_cut(cut(encoder, prompts), len(prompts), encoder.limit)
+    return encoder(prompts)
+
+
+def cut(encoder: TextEncoder, prompts: Sequence[str]) -> int:
+    """How many of the prompts have more tokens than `encoder` keeps."""
+    return sum(tokens > encoder.limit for tokens in encoder.tokens(prompts))
+
+
+def tell_of_cut(cut: int, prompts: int, limit: int) -> None:
+    """Say on stderr that so many of the prompts lost what is behind their first `limit` tokens, if any did."""
+    if cut:
+        print(f"warning: {cut:,} of {prompts:,} prompts were cut to {limit} tokens", file=sys.stderr)
 
 
 def folder_of(name: str) -> Path:

@@ -110,13 +110,14 @@ class Teacher:
 
     def _encoded(self, folder: str, option: str, text: TextInput) -> Embeddings:
         """The prompts in a folder of `simdistill encode`; `ValueError` if they are those of another encoder."""
-        prompts = Embeddings(Path(folder))
-        what, remedy = f"{option} = '{folder}'", "encode them anew, by this teacher's encoder"
+        prompts = Embeddings(Path(folder), option)
+        what, remedy = f"{option} = '{folder}'", f"encode them anew with --encoder {self.encoder or 'of this teacher'}"
         for name in ("width", "pooled"):
             found, wanted = getattr(prompts.encoding.text, name), getattr(text, name)
             require(found == wanted, f"{what}: {name} of the text", found, f"{wanted}; {remedy}")
         own = digest_of(self.encoder)
-        require(own in (None, prompts.encoding.encoder), f"{what}: encoded", "by another", f"by its own; {remedy}")
+        mine = own in (None, prompts.encoding.encoder)
+        require(mine, f"{what}: encoder", prompts.encoding.name, f"the teacher's, whose weights are others; {remedy}")
         return prompts
 
     @property

@@ -111,9 +111,11 @@ class Pretraining:
         return Preconditioned(network, shape, classes, EDMScaling(sigma_data), mean=mean)
 
     def _network(self, shape: tuple[int, ...], classes: int, text: TextInput | None) -> nn.Module:
-        told = (text is not None) == (self.network == "pixart")
-        require(told, "network", self.network, "pixart for a teacher with --prompts, and for no other")
-        if text is not None:
+        if text is None:
+            what = "given for --network pixart: the folder of captions that `simdistill encode` made"
+            require(self.network != "pixart", "prompts", self.prompts, what)
+        else:
+            require(self.network == "pixart", "network", self.network, "pixart for a teacher with --prompts")
             require(text.pooled == 0, "prompts", f"with {text.pooled} pooled numbers", "encoded by a language model")
             return PixArt(shape, self.patch, self.width, self.depth, text.tokens, text.width)
         return self._mlp(shape, classes) if self.network == "mlp" else self._unet(shape, classes)

@@ -50,7 +50,8 @@ def export(
     require(to in FORMATS, "--to", to, f"one of {', '.join(FORMATS)}")
     form = FORMATS[to]
     generator, facts = load_generator(out, teacher, average)
-    require(not facts.get("text"), "--to", to, "diffusers, for a text-to-image generator")
+    why = "left out: text-to-image generators are exported to diffusers, if their teacher is a pipeline's folder"
+    require(not facts.get("text"), "--to", to, why)
     shape, classes = tuple(facts["shape"]), int(facts["classes"])
     path = path or (Path(out) if Path(out).is_dir() else Path()) / f"one-step{form.suffix}"
     require(path.suffix == form.suffix, "--out", str(path), f"a {form.suffix} for --to {to}")

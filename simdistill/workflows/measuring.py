@@ -33,7 +33,7 @@ from simdistill.recipes import Levels, Recipe
 from simdistill.runs import RunFolder
 from simdistill.shapes import Data, Pictures
 from simdistill.teachers.autoencoders import Autoencoder
-from simdistill.teachers.encoders import load_encoder
+from simdistill.teachers.encoders import encoded, load_encoder
 from simdistill.teachers.teacher import Teacher, is_code, load_teacher
 from simdistill.teachers.weights import read_into, read_network
 from simdistill.text import Text
@@ -86,6 +86,14 @@ def sample(
     return known.pictured(drawn, device) if pictures else drawn
 
 
+def open_run(out: str | Path) -> RunFolder:
+    """The run's folder; `ValueError` if it is none, which says who takes the shipped students."""
+    if not Path(out).exists():
+        shipped = f"{', '.join(STUDENTS)}, which come with the package, go to `sample`, `demo`, `study` and `quiz`"
+        raise ValueError(f"RUN = {str(out)!r}: no such folder: runs are made by `simdistill distill`; {shipped}")
+    return RunFolder.open(Path(out))
+
+
 def load_generator(
     out: str | Path, teacher: Teacher | None = None, average: int = 0
 ) -> tuple[Generator, dict[str, Any]]:
@@ -102,7 +110,7 @@ def load_generator(
     if Path(out).suffix == ".safetensors":
         require(average == 0, "average", average, f"0: {out} holds one generator")
         return _read_generator(Path(out), teacher)
-    run = RunFolder.open(Path(out))
+    run = open_run(out)
     last = len(run.configuration().get("averages", [0])) - 1
     require(0 <= average <= last, "average", average, f"in 0 … {last}, one of the run's averages")
     path = run.average(average)
@@ -123,7 +131,7 @@ def _known(generator: Generator, facts: dict[str, Any]) -> Teacher:
 def _encoded(prompts: Sequence[str], teacher: Teacher, device: Device) -> Text:
     """The prompts, by the teacher's own encoder."""
     tokens = 0 if teacher.text is None else teacher.text.tokens
-    return load_encoder(teacher.encoder, device, tokens=tokens)(prompts)
+    return encoded(load_encoder(teacher.encoder, device, tokens=tokens), prompts)
 
 
 def _read_generator(path: Path, teacher: Teacher | None) -> tuple[Generator, dict[str, Any]]:
@@ -159,7 +167,7 @@ def evaluate_run(
     there are any, `speedup`, the student's images per second over the teacher's if it drew, and `machine`, what they
     were measured on. Raises `ValueError` if there is no such run, or its reference cannot be had.
     """
-    run = RunFolder.open(Path(out))
+    run = open_run(out)
     recipe = recipe_of(run)
     if prompts:
         recipe = replace(recipe, prompts=prompts, held_out_prompts="")

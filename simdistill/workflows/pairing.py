@@ -18,7 +18,7 @@ from simdistill.recipes import RECIPES, Recipe
 from simdistill.runs import RunFolder
 from simdistill.study.folder import Draft
 from simdistill.study.pictures import read_picture
-from simdistill.teachers.encoders import load_encoder
+from simdistill.teachers.encoders import encoded, load_encoder
 from simdistill.teachers.teacher import Teacher, load_teacher
 from simdistill.validation import require
 from simdistill.workflows.measuring import STUDENTS, Device, load_generator, quiet, recipe_of, teacher_of
@@ -206,7 +206,7 @@ def _drawn(source: Source, wanted: Wanted) -> list[Image.Image]:
     else:
         encoder = load_encoder(teacher.encoder, wanted.device, tokens=teacher.text.tokens)
         require(texts is not None, "--prompts", "", f"given: {source.place} draws from prompts")
-        teacher = replace(teacher, prompts=encoder(texts or []), null=encoder.empty())
+        teacher = replace(teacher, prompts=encoded(encoder, texts or []), null=encoder.empty())
         count = len(texts or [])
     teacher = teacher.prepared(replace(recipe, prompts=""))
     teacher.check(wanted.device)

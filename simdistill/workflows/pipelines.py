@@ -41,7 +41,8 @@ def export_pipeline(
     """
     teacher = teacher or folder_teacher(out)
     if teacher is None or teacher.text is None:
-        raise ValueError(f"--to = 'diffusers': must be for a run of a text-to-image folder, which {out} is not")
+        why = f"{out} is not one, and no other program has its network: `simdistill sample` and Python draw from it"
+        raise ValueError(f"--to = 'diffusers': must be for a run whose teacher is a text-to-image pipeline: {why}")
     generator, _ = load_generator(out, teacher, average)
     source, path = Path(teacher.name), path or Path(out) / "pipeline"
     index = read_json(source / "model_index.json")

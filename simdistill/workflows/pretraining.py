@@ -88,6 +88,8 @@ def _prepared(settings: Pretraining, device: Device) -> tuple[PretrainingTrainer
     data = data if settings.conditional and not settings.prompts else data.without_labels()
     reference = _reference(data, settings, device)
     if settings.autoencoder:
+        there = (Path(settings.autoencoder) / "config.json").is_file()
+        require(there, "autoencoder", settings.autoencoder, "a folder that diffusers' AutoencoderKL was saved in")
         autoencoder = Autoencoder(Path(settings.autoencoder))
         data = _latents(data, autoencoder, device)
         reference = replace(reference, extractor=reference.extractor.after(autoencoder))
