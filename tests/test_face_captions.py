@@ -1,6 +1,7 @@
 """Captions of faces, read back by a parser that knows English phrases and nothing of the tables they are made from."""
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -183,3 +184,12 @@ def test_a_seed_gives_one_caption():
 def test_what_cannot_be_told_is_refused(attributes, message):
     with pytest.raises(ValueError, match=message):
         write_caption(attributes, np.random.default_rng(0))
+
+
+def test_the_page_lists_what_a_caption_can_tell():
+    page = (Path(__file__).parent.parent / "docs" / "faces.md").read_text(encoding="utf-8")
+    _, _, section = page.partition("| attribute | values |\n| --- | --- |\n")
+    rows = [line.strip("| ").split(" | ") for line in section.partition("\n\n")[0].splitlines()]
+    assert {name.replace(" ", "_"): values.split(", ") for name, values in rows} == {
+        name: list(values) for name, values in VALUES.items()
+    }
