@@ -135,10 +135,10 @@ def test_faces_stand_beside_each_other_in_their_colours(tmp_path):
 
 def test_the_command_fills_a_page(teacher, prompts, data, judge, tmp_path, monkeypatch, capsys):
     page = tmp_path / "page.md"
-    page.write_text("# Faces\n\n<!-- faces -->\n<!-- end -->\n")
+    page.write_text("# Faces\n\n<!-- mine -->\n<!-- end -->\n")
     words = ["measure", data, "--judge", judge, "--prompts", prompts, "--teacher", teacher, "--count", COUNT]
     words += ["--guidance", 1, 3, "--guidance-interval", 0.3, 5]
-    words += ["--page", page, "--picture", tmp_path / "faces.png", "--shown", 3]
+    words += ["--page", page, "--table", "mine", "--picture", tmp_path / "faces.png", "--shown", 3]
     monkeypatch.setattr("sys.argv", ["python -m docs.faces", *map(str, words)])
     main()
     rows = [line.split("|")[1:3] for line in page.read_text().splitlines() if line.startswith("|")]

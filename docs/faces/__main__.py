@@ -46,11 +46,12 @@ def main() -> None:
         metavar=("LOW", "HIGH"),
         help="noise levels that are guided (default: all)",
     )
-    measure.add_argument("--runs", type=Path, nargs="*", default=[], help="runs of students")
+    measure.add_argument("--runs", type=Path, nargs="*", default=[], help="runs of students, or .safetensors of theirs")
     measure.add_argument("--count", type=int, default=2_000, help="captions (default: %(default)s)")
     measure.add_argument("--picture", type=Path, metavar="PICTURE.png", help="where to show some of the faces")
     measure.add_argument("--shown", type=int, default=10, help="of so many captions (default: %(default)s)")
     measure.add_argument("--page", type=Path, metavar="PAGE.md", help="where to put the table, between its marks")
+    measure.add_argument("--table", default="faces", metavar="NAME", help="of the marks (default: %(default)s)")
     asked = parser.parse_args()
     try:
         if asked.verb == "make":
@@ -113,7 +114,7 @@ def measured(asked: argparse.Namespace) -> None:
         print(f"drawing {asked.count} faces: {name}", file=sys.stderr, flush=True)
         pictures = drawn(held_out.captions)
         found[name], shown[name] = held_out.measure(pictures, evaluations), pictures[: asked.shown]
-    made = table(found)
+    made = table(found, asked.table)
     Console(width=140).print(made.rich())
     if asked.picture:
         beside(asked.picture, held_out.captions[: asked.shown], shown)

@@ -122,8 +122,8 @@ def players(
     """The teacher by each of the guidance scales at the noise levels of `interval`, its undistilled start, and each
     run's student.
 
-    `prompts` is the folder that `simdistill encode` made of the captions. Raises `ValueError` for a teacher, a run or a
-    caption that is not there.
+    A run is a folder, or a .safetensors that one kept. `prompts` is the folder that `simdistill encode` made of the
+    captions. Raises `ValueError` for a teacher, a run or a caption that is not there.
     """
     known = load_teacher(teacher)
     for scale in scales:
@@ -135,7 +135,7 @@ def players(
     yield "undistilled", 1, _drawing(quiet(Generator(plain.trainable, Recipe().sigma_init), plain), plain)
     for run in runs:
         generator, _ = load_generator(run)
-        yield run.name, 1, _drawing(quiet(generator, plain), plain)
+        yield run.stem, 1, _drawing(quiet(generator, plain), plain)
 
 
 def restored(teacher: str, pictures: Pictures) -> Pictures | None:
@@ -153,7 +153,7 @@ def _drawing(sampler: Sampler, teacher: Teacher) -> Callable[[Sequence[str]], Pi
     return pictures
 
 
-def table(figures: Mapping[str, Figures]) -> Table:
+def table(figures: Mapping[str, Figures], name: str) -> Table:
     """A row for each set of pictures."""
     rows = [
         [who, str(f.evaluations or "–"), f"{f.frechet:.2f}", *(f"{share:.3f}" for share in astuple(f)[2:])]
@@ -170,4 +170,4 @@ def table(figures: Mapping[str, Figures]) -> Table:
         "all nine",
         "spread",
     ]
-    return Table("faces", "One face for each held-out caption", columns, rows)
+    return Table(name, "One face for each held-out caption", columns, rows)
