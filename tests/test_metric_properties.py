@@ -98,7 +98,8 @@ def test_the_size_of_a_block_does_not_change_the_result(metric, block, monkeypat
     x, y = normal(50, 3, 1), normal(41, 3, 2) + 0.5
     whole = metric(x, y)
     monkeypatch.setattr(metrics, "_BLOCK", block)
-    assert metric(x, y) == pytest.approx(whole, rel=1e-9)
+    # torch takes distances of more than 25 rows by a matrix product, which loses digits where it cancels
+    assert metric(x, y) == pytest.approx(whole, rel=1e-7)
 
 
 @pytest.mark.parametrize("metric", [kernel_distance, precision_recall, energy_distance])
