@@ -69,7 +69,7 @@ def test_a_run_from_prompts_to_samples(pixart, tmp_path, capsys):
     assert main(["sample", str(run), "--labels", "3"]) == 2
     assert "the generator knows no classes" in capsys.readouterr().err
     assert main(["export", str(run), "--to", "onnx"]) == 2
-    assert "--to = 'onnx': must be left out: text-to-image generators are exported to" in capsys.readouterr().err
+    assert "--to = 'onnx': must be diffusers, for a text-to-image generator" in capsys.readouterr().err
 
 
 @pytest.mark.slow

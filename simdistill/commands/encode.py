@@ -40,8 +40,8 @@ ABOUT = """Encode prompts by a text encoder, once, before the distillation, whic
   torchrun --standalone --nproc-per-node 4 -m simdistill encode SA1B_caption.tar.gz --encoder PixArt-XL-2-512x512
 
 How much room they will take is said first. Stopped, the same command goes on with the part, of thousands of prompts,
-that it was in. Prompts are read once each; those longer
-than the encoder's limit are cut, and counted at the end.
+that it was in. A prompt that comes twice is encoded once; those longer than the encoder's limit are cut, and counted at
+the end.
 """
 
 

@@ -50,8 +50,8 @@ def export(
     require(to in FORMATS, "--to", to, f"one of {', '.join(FORMATS)}")
     form = FORMATS[to]
     generator, facts = load_generator(out, teacher, average)
-    why = "left out: text-to-image generators are exported to diffusers, if their teacher is a pipeline's folder"
-    require(not facts.get("text"), "--to", to, why)
+    what = "diffusers, for a text-to-image generator, whose teacher must be a pipeline's folder"
+    require(not facts.get("text"), "--to", to, what)
     shape, classes = tuple(facts["shape"]), int(facts["classes"])
     path = path or (Path(out) if Path(out).is_dir() else Path()) / f"one-step{form.suffix}"
     require(path.suffix == form.suffix, "--out", str(path), f"a {form.suffix} for --to {to}")
