@@ -20,7 +20,7 @@ demo-text: .venv/ready
 test: .venv/ready
 	$(BIN)/pytest -n 2 -m "not slow"
 
-# The end-to-end runs, minutes each.
+# The end-to-end runs, minutes each; pages need Chromium (`playwright install chromium`), new faces Node.js.
 test-slow: .venv/ready
 	$(BIN)/pytest -n 2 --dist worksteal -m slow --timeout 900
 

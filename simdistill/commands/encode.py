@@ -56,7 +56,8 @@ def run(words: Sequence[str]) -> None:
         try:
             done = encode(path, options.encoder, out, options.column, device, options.batch, options.tokens, processes)
         except KeyboardInterrupt:
-            print(f"stopped: the parts that are done stay in {out}; the same command goes on", file=sys.stderr)
+            if processes.leads:
+                print(f"stopped: the parts that are done stay in {out}; the same command goes on", file=sys.stderr)
             raise
         if not processes.leads:
             return

@@ -77,7 +77,7 @@ class Pair:
         """How many labels they know."""
         return self._teacher.classes
 
-    @property
+    @cached_property
     def example(self) -> str:
         """A prompt of the kind that they were taught by, if one comes with the package."""
         known = self.takes_text and self._recipe.teacher in BUNDLED

@@ -21,7 +21,9 @@ ACROSS = 1600  # pixels that captions and their pictures may be wide together
 
 def picture(samples: Data, columns: int = 10, edge: int = 32) -> bytes:
     """A PNG of `samples`: images `[n, 1 or 3, height, width]` in [-1, 1] as a grid, vectors by their first two axes."""
-    return _grid(samples, columns, edge) if samples.ndim == 4 and samples.shape[1] in (1, 3) else _scatter(samples)
+    if samples.ndim == 4 and samples.shape[1] in (1, 3):
+        return _png(_grid(samples, columns, edge, gap=max(1, edge // 16)))
+    return _scatter(samples)
 
 
 def captioned(rows: Sequence[tuple[str, Tensor]], heads: Sequence[str] = (), edge: int = 128) -> bytes:
@@ -48,14 +50,9 @@ def captioned(rows: Sequence[tuple[str, Tensor]], heads: Sequence[str] = (), edg
             x = GAP + place * block
             for k, words in enumerate(textwrap.wrap(caption, WIDE, max_lines=LINES)):
                 pen.text((x, y + k * LINE), words, fill="black", font=font)
-            for k, pixels in enumerate(pixels_of(pictures).expand(-1, 3, -1, -1).permute(0, 2, 3, 1)):
-                enlarged = pixels.repeat_interleave(zoom, 0).repeat_interleave(zoom, 1).numpy()
-                at = (x + WIDTH + GAP + k % across * wide, y + k // across * high)
-                sheet.paste(Image.fromarray(enlarged), at)
+            sheet.paste(_grid(pictures, across, edge, GAP), (x + WIDTH + GAP, y))
         y += height
-    buffer = io.BytesIO()
-    sheet.save(buffer, "PNG", optimize=True)
-    return buffer.getvalue()
+    return _png(sheet)
 
 
 def caption_font() -> ImageFont.FreeTypeFont:
@@ -70,15 +67,13 @@ def side_by_side(left: bytes, right: bytes, gap: int = 24) -> bytes:
     sheet = Image.new("RGB", (width, height), "white")
     sheet.paste(images[0], (0, 0))
     sheet.paste(images[1], (images[0].width + gap, 0))
-    buffer = io.BytesIO()
-    sheet.save(buffer, "PNG", optimize=True)
-    return buffer.getvalue()
+    return _png(sheet)
 
 
-def _grid(images: Tensor, columns: int, edge: int) -> bytes:
-    """`columns` images a row, pixels enlarged until an image is at least `edge` pixels wide, a gap between them."""
+def _grid(images: Tensor, columns: int, edge: int, gap: int) -> Image.Image:
+    """`columns` images a row, pixels enlarged until an image is at least `edge` pixels wide, `gap` between them."""
     n, channels, height, width = images.shape
-    zoom, gap = max(1, -(-edge // width)), max(1, edge // 16)
+    zoom = max(1, -(-edge // width))
     pixels = pixels_of(images)
     tiles = pixels.repeat_interleave(zoom, 2).repeat_interleave(zoom, 3)
     rows = -(-n // columns)
@@ -87,9 +82,12 @@ def _grid(images: Tensor, columns: int, edge: int) -> bytes:
     for i, tile in enumerate(tiles):
         top, left = i // columns * (height * zoom + gap), i % columns * (width * zoom + gap)
         sheet[:, top : top + height * zoom, left : left + width * zoom] = tile
-    array = sheet[0].numpy() if channels == 1 else sheet.permute(1, 2, 0).numpy()
+    return Image.fromarray(sheet[0].numpy() if channels == 1 else sheet.permute(1, 2, 0).numpy())
+
+
+def _png(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(array).save(buffer, "PNG", optimize=True)
+    image.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
 
 

@@ -54,10 +54,10 @@ def cut(encoder: TextEncoder, prompts: Sequence[str]) -> int:
     return sum(tokens > encoder.limit for tokens in encoder.tokens(prompts))
 
 
-def tell_of_cut(cut: int, prompts: int, limit: int) -> None:
-    """Say on stderr that so many of the prompts lost what is behind their first `limit` tokens, if any did."""
-    if cut:
-        print(f"warning: {cut:,} of {prompts:,} prompts were cut to {limit} tokens", file=sys.stderr)
+def tell_of_cut(lost: int, prompts: int, limit: int) -> None:
+    """Say on stderr how many of the prompts `lost` what is behind their first `limit` tokens, if any did."""
+    if lost:
+        print(f"warning: {lost:,} of {prompts:,} prompts were cut to {limit} tokens", file=sys.stderr)
 
 
 def folder_of(name: str) -> Path:
