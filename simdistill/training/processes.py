@@ -1,6 +1,8 @@
 """The processes of a training: this one alone, or those that torchrun started, one a device."""
 
+import gc
 import os
+import weakref
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,8 +21,8 @@ class Processes:
 
     rank: int = 0
     count: int = 1
-    talk: dist.ProcessGroup | None = None
-    """The group that messages between CPUs go through, apart from gradients; None for a process alone."""
+    talk: Callable[[], dist.ProcessGroup | None] = lambda: None
+    """The group for messages between CPUs, apart from gradients; it is not held here, so that it ends with `joined`."""
 
     @property
     def leads(self) -> bool:
@@ -50,9 +52,9 @@ class Processes:
             try:
                 message[0] = action()
             except Exception as error:
-                dist.broadcast_object_list([None, _told(error)], src=0, group=self.talk)
+                dist.broadcast_object_list([None, _told(error)], src=0, group=self.talk())
                 raise
-        dist.broadcast_object_list(message, src=0, group=self.talk)
+        dist.broadcast_object_list(message, src=0, group=self.talk())
         if message[1] is not None:
             raise message[1]
         return message[0]
@@ -77,7 +79,7 @@ class Vote:
             return flags
         answer = self.close() or [False] * len(flags)
         raised = torch.tensor(flags, dtype=torch.int32)
-        work = dist.all_reduce(raised, dist.ReduceOp.MAX, group=self._processes.talk, async_op=True)
+        work = dist.all_reduce(raised, dist.ReduceOp.MAX, group=self._processes.talk(), async_op=True)
         self._asked = (raised, work) if work is not None else None
         return tuple(answer)
 
@@ -109,10 +111,12 @@ def joined(device: torch.device | str) -> Generator[tuple[Processes, torch.devic
     if ours:
         dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     try:
-        talk: Any = dist.new_group(backend="gloo")
+        talk: Any = weakref.ref(dist.new_group(backend="gloo"))
         yield Processes(dist.get_rank(), dist.get_world_size(), talk), device
     finally:
         if ours:
+            # Whoever still holds a group keeps its threads, and one that drops a tensor while Python ends aborts it.
+            gc.collect()
             dist.destroy_process_group()
 
 
