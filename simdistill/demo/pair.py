@@ -12,13 +12,12 @@ import torch
 from simdistill.data.prompts import BUNDLED, read_prompts
 from simdistill.evaluation.pictures import picture
 from simdistill.evaluation.quality import Sampler, draw, evaluations, teacher_sampler
-from simdistill.recipes import RECIPES
 from simdistill.shapes import Rows
 from simdistill.teachers.encoders import TextEncoder, cut, load_encoder
-from simdistill.teachers.teacher import Teacher, load_teacher
+from simdistill.teachers.teacher import Teacher
 from simdistill.text import Text
 from simdistill.validation import require
-from simdistill.workflows.measuring import STUDENTS, Device, load_generator, open_run, quiet, recipe_of, teacher_of
+from simdistill.workflows.measuring import Device, lesson_of, load_generator, quiet
 
 MOST = 16  # samples at a time
 POINTS = 2000  # of vectors, whatever is asked: a few show nothing
@@ -58,12 +57,10 @@ class Pair:
     """
 
     def __init__(self, out: str, teacher: Teacher | None = None, device: Device = "cpu") -> None:
-        shipped = out in STUDENTS and not Path(out).exists()
-        recipe = RECIPES[out] if shipped else recipe_of(open_run(out))
-        known = teacher or (load_teacher(recipe.teacher) if shipped else teacher_of(open_run(out)))
+        self._teacher, recipe = lesson_of(out, teacher)
         self.name, self.device = Path(out).name, torch.device(device)
-        self._recipe, self._teacher = replace(recipe, prompts=""), known
-        self._student = load_generator(out, known)[0].to(self.device)
+        self._recipe = replace(recipe, prompts="")
+        self._student = load_generator(out, self._teacher)[0].to(self.device)
         self._drawing = threading.Lock()  # so that times are those of one alone
         self._teacher.check(self.device)
 

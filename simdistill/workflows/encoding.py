@@ -104,7 +104,7 @@ def _announce(texts: Sequence[str], encoder: TextEncoder, encoding: Encoding, pa
     share = parts / len(encoding.parts)
     size, free = share * 2 * len(texts) * (kept * form.width + form.pooled), shutil.disk_usage(out).free
     print(
-        f"{len(texts):,} prompts, {kept:.1f} tokens each of {form.width} numbers in half precision: "
+        f"{len(texts):,} different prompts, {kept:.1f} tokens each of {form.width} numbers in half precision: "
         f"{_gigabytes(size)} more in {out}, where {_gigabytes(free)} are free",
         file=sys.stderr,
     )

@@ -29,7 +29,7 @@ from simdistill.evaluation.reference import Reference
 from simdistill.evaluation.report import write_report
 from simdistill.files import write_atomically
 from simdistill.generator import Generator
-from simdistill.recipes import Levels, Recipe
+from simdistill.recipes import RECIPES, Levels, Recipe
 from simdistill.runs import RunFolder
 from simdistill.shapes import Data, Pictures
 from simdistill.teachers.autoencoders import Autoencoder
@@ -89,9 +89,27 @@ def sample(
 def open_run(out: str | Path) -> RunFolder:
     """The run's folder; `ValueError` if it is none, which says who takes the shipped students."""
     if not Path(out).exists():
-        shipped = f"{', '.join(STUDENTS)}, which come with the package, go to `sample`, `demo`, `study` and `quiz`"
+        takers = "`sample`, `export`, `score`, `demo`, `study` and `quiz`"
+        shipped = f"{', '.join(STUDENTS)}, which come with the package, go to {takers}"
         raise ValueError(f"RUN = {str(out)!r}: no such folder: runs are made by `simdistill distill`; {shipped}")
     return RunFolder.open(Path(out))
+
+
+def is_shipped(out: str | Path) -> bool:
+    """Whether this names one of `STUDENTS`, and no folder that is called the same."""
+    return str(out) in STUDENTS and not Path(out).exists()
+
+
+def lesson_of(out: str | Path, teacher: Teacher | None = None) -> tuple[Teacher, Recipe]:
+    """From whom, and how, the student of a run or a shipped one was taught; give the `teacher` if it is your own code.
+
+    Raises `ValueError` if there is neither.
+    """
+    if is_shipped(out):
+        recipe = RECIPES[str(out)]
+        return teacher or load_teacher(recipe.teacher), recipe
+    run = open_run(out)
+    return teacher or teacher_of(run), recipe_of(run)
 
 
 def load_generator(
@@ -104,7 +122,7 @@ def load_generator(
 
     Raises `ValueError` if there is no such run or file, or its weights are missing or damaged.
     """
-    if str(out) in STUDENTS and not Path(out).exists():
+    if is_shipped(out):
         with as_file(files("simdistill") / "weights" / f"{out}-student.safetensors") as path:
             return load_generator(path, average=average)
     if Path(out).suffix == ".safetensors":

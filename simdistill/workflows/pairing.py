@@ -14,14 +14,13 @@ from simdistill.data.images import SUFFIXES, numbered_pictures, pixels_of
 from simdistill.data.listings import CAPTIONS, listed_captions
 from simdistill.data.prompts import BUNDLED, FILE_NAME, read_named_prompts, read_prompts
 from simdistill.evaluation.quality import draw, teacher_sampler
-from simdistill.recipes import RECIPES, Recipe
-from simdistill.runs import RunFolder
+from simdistill.recipes import RECIPES
 from simdistill.study.folder import Draft
 from simdistill.study.pictures import read_picture
 from simdistill.teachers.encoders import encoded, load_encoder
-from simdistill.teachers.teacher import Teacher, load_teacher
+from simdistill.teachers.teacher import Teacher
 from simdistill.validation import require
-from simdistill.workflows.measuring import STUDENTS, Device, load_generator, quiet, recipe_of, teacher_of
+from simdistill.workflows.measuring import Device, is_shipped, lesson_of, load_generator, quiet
 
 Player: TypeAlias = Literal["student", "teacher"]
 
@@ -44,7 +43,7 @@ class Source:
     @property
     def shipped(self) -> bool:
         """Whether it is a student that comes with the package, or its teacher."""
-        return self.place in STUDENTS and not Path(self.place).exists()
+        return is_shipped(self.place)
 
     @property
     def draws(self) -> bool:
@@ -113,7 +112,7 @@ def draft_pairs(a: Source, b: Source, wanted: Wanted) -> list[Draft]:
         wanted = replace(wanted, prompts=Path(bundled))
     texts, pictures = wanted.texts, {source: _drawn(source, wanted) for source in (a, b) if source.draws}
     if texts is None:
-        texts = [f"class {label}" for label in range(_teacher(first, wanted)[0].classes)]
+        texts = [f"class {label}" for label in range(lesson_of(first.place, wanted.teacher)[0].classes)]
     texts = texts * wanted.each
     for source in (a, b):
         if not source.draws:
@@ -182,18 +181,9 @@ def _clashing(names: Sequence[str]) -> list[str]:
     return [name for name in twice if _stem(name) == _stem(twice[0])]
 
 
-def _teacher(source: Source, wanted: Wanted) -> tuple[Teacher, Recipe]:
-    """The teacher of a run or of a shipped student, and the recipe."""
-    if source.shipped:
-        recipe = RECIPES[source.place]
-        return load_teacher(recipe.teacher), recipe
-    run = RunFolder.open(Path(source.place))
-    return wanted.teacher or teacher_of(run), recipe_of(run)
-
-
 def _drawn(source: Source, wanted: Wanted) -> list[Image.Image]:
     """What a model draws, picture k from the seed `seed` + k, for the k-th prompt or class, which come in turn."""
-    (teacher, recipe), texts = _teacher(source, wanted), wanted.texts
+    (teacher, recipe), texts = lesson_of(source.place, wanted.teacher), wanted.texts
     if teacher.text is None:
         require(teacher.classes > 0, source.place, "unconditional", "a model that takes prompts or class labels")
         count = teacher.classes if texts is None else len(texts)

@@ -18,13 +18,12 @@ from simdistill.evaluation.bar import progress_bar
 from simdistill.evaluation.preferences import Score, load_scores
 from simdistill.evaluation.quality import Sampler, batch_for, draw, teacher_sampler
 from simdistill.evaluation.scored import Scored
-from simdistill.runs import RunFolder
 from simdistill.shapes import PerSample, Pictures
 from simdistill.teachers.encoders import digest_of
 from simdistill.teachers.teacher import Teacher
 from simdistill.validation import require
 from simdistill.workflows.encoding import encode
-from simdistill.workflows.measuring import Device, load_generator, quiet, recipe_of, teacher_of
+from simdistill.workflows.measuring import Device, is_shipped, lesson_of, load_generator, quiet
 
 READ = 16  # pictures of a folder that are scored at a time
 
@@ -55,7 +54,7 @@ class _Model:
 
 
 def score(models: Sequence[Path], weights: Mapping[str, Path | None], protocol: Protocol) -> Scored:
-    """Score one picture a prompt by each of the `models`: runs' folders, and folders of pictures.
+    """Score one picture a prompt by each of the `models`: runs' folders or shipped students, and folders of pictures.
 
     A run's teacher, with the run's guidance and the reference sampler, and its student start from the same noise. The
     pictures of a folder belong to the prompts in the order of their names, 2.png before 10.png. `weights` are those of
@@ -66,7 +65,8 @@ def score(models: Sequence[Path], weights: Mapping[str, Path | None], protocol: 
     """
     texts = read_prompts(protocol.prompts, protocol.column)
     for path in models:
-        require(path.is_dir(), "MODEL", str(path), "a run's folder, or a folder of pictures")
+        known = path.is_dir() or is_run(path)
+        require(known, "MODEL", str(path), "a run's folder, a shipped student, or a folder of pictures")
     several = sum(map(is_run, models)) > 1
     names = {path: _names(path, several, protocol.student_only) for path in models}
     alike = [name for name, times in Counter(chain(*(names[path] for path in models))).items() if times > 1]
@@ -84,8 +84,8 @@ def score(models: Sequence[Path], weights: Mapping[str, Path | None], protocol: 
 
 
 def is_run(path: Path) -> bool:
-    """Whether a folder is a run's, and not one of pictures."""
-    return (path / "config.toml").is_file()
+    """Whether this is a run's folder or a shipped student, and not a folder of pictures."""
+    return (path / "config.toml").is_file() or is_shipped(path)
 
 
 def _names(path: Path, several: bool, student_only: bool) -> list[str]:
@@ -109,8 +109,7 @@ def _scores(model: _Model, texts: Sequence[str], scores: Sequence[Score]) -> dic
 
 def _of_run(path: Path, names: Sequence[str], count: int, protocol: Protocol, room: Path) -> list[_Model]:
     """A run's teacher and student, or student alone, for prompts that are encoded in `room` unless they are already."""
-    run, device = RunFolder.open(path), protocol.device
-    recipe, teacher = recipe_of(run), teacher_of(run)
+    (teacher, recipe), device = lesson_of(path), protocol.device
     if teacher.text is None:
         raise ValueError(f"{path}: its teacher = {teacher.name!r}: must be one that takes prompts")
     own = room / str(digest_of(teacher.encoder))  # runs of one encoder share it
@@ -137,7 +136,7 @@ def _drawn(sampler: Sampler, teacher: Teacher, seeds: range, device: Device, row
 
 def _of_folder(path: Path, count: int) -> _Model:
     files = numbered_pictures(path)
-    require(len(files) == count, f"{path}: pictures", len(files), f"{count}, one for each prompt, in their order")
+    require(len(files) == count, f"{path}: pictures", len(files), f"{count}, one a prompt; a repeated one counts once")
     return _Model(path.resolve().name, [file.name for file in files], partial(_read, files), READ)
 
 
