@@ -74,7 +74,8 @@ def test_the_students_picture_does_not_wait_for_the_teachers(fashion):
 def test_the_form_alone(page):
     answer = page.get("/")
     assert (answer.status_code, shown(answer.text)) == (200, [])
-    assert re.findall(r"<option[^>]*>(\d)</option>", answer.text) == list("0123456789")
+    assert re.findall(r'<option value="(\d)"', answer.text) == list("0123456789")
+    assert re.findall(r"<option[^>]*>([^<]+)</option>", answer.text)[::9] == ["T-shirt or top", "Ankle boot"]
     assert "prompt" not in answer.text
     assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
 
@@ -84,6 +85,8 @@ def test_the_form_alone(page):
     [
         ({"label": "10"}, "label = 10: must be in 0 … 9"),
         ({"label": "shoe"}, "label = &#39;shoe&#39;: must be a whole number"),
+        ({"seed": "9" * 5000}, "must be a whole number of at most 10 digits"),
+        ({"seed": "--5"}, "seed = &#39;--5&#39;: must be a whole number"),
         ({"seed": "-1"}, "seed = -1: must be in 0 … 2147483647"),
         ({"count": "17"}, "count = 17: must be in 1 … 16"),
         ({"count": "1e9"}, "count = &#39;1e9&#39;: must be a whole number"),

@@ -75,6 +75,12 @@ class Pair:
         return self._teacher.classes
 
     @cached_property
+    def labels(self) -> list[str]:
+        """What the labels stand for: names, where these come with the package, and else the numbers themselves."""
+        names = read_prompts(Path(self._recipe.teacher)) if self._recipe.teacher in BUNDLED else []
+        return names if len(names) == self.classes else [str(label) for label in range(self.classes)]
+
+    @cached_property
     def example(self) -> str:
         """A prompt of the kind that they were taught by, if one comes with the package."""
         known = self.takes_text and self._recipe.teacher in BUNDLED

@@ -1,6 +1,7 @@
 """The demo's page, served to a browser: it needs no JavaScript, and each picture comes when it is drawn."""
 
 import base64
+import re
 from collections.abc import Iterator
 from dataclasses import asdict
 from importlib import import_module
@@ -53,7 +54,8 @@ def _wish(asked: dict[str, str]) -> Wish:
     numbers: dict[str, int] = {}
     for name in ("label", "seed", "count"):
         value = asked.get(name, "").strip()
-        require(value.lstrip("-").isdecimal() or not value, name, value, "a whole number")
+        whole = re.fullmatch(r"-?[0-9]{1,10}", value) is not None
+        require(whole or not value, name, value, "a whole number of at most 10 digits")
         numbers |= {name: int(value)} if value else {}
     return Wish(prompt=" ".join(asked.get("prompt", "").split()), **numbers)
 
