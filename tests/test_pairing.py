@@ -114,9 +114,22 @@ def test_folders_are_matched_by_name(tmp_path):
     assert [pair.prompt for pair in pairs] == ["two", "ten"]
     assert [pair.a.getpixel((0, 0)) for pair in pairs] == [(1, 1, 0), (1, 0, 0)]
     assert pairs[1].b.getpixel((0, 0)) == (2, 1, 0)
+    (tmp_path / "p.txt").write_text("same\n\nsame\n")
+    assert [pair.prompt for pair in draft_pairs(Source(str(a)), Source(str(b)), Wanted(tmp_path / "p.txt"))] == [
+        "same",
+        "same",
+    ]
     rows = [{"file_name": "10.png", "text": "TEN"}, {"file_name": "2.png", "text": "TWO"}]
     (a / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert [pair.prompt for pair in draft_pairs(Source(str(a)), Source(str(b)), Wanted())] == ["TWO", "TEN"]
+
+
+def test_accents_are_one_however_they_are_written(tmp_path):
+    a, b = folder(tmp_path / "a", ["\u00e9.png"], 1), folder(tmp_path / "b", ["e\u0301.png"], 2)
+    listing = tmp_path / "p.csv"
+    listing.write_text("file_name,caption\ne\u0301.png,an accent\n", encoding="utf-8")
+    (pair,) = draft_pairs(Source(str(a)), Source(str(b)), Wanted(listing))
+    assert (pair.prompt, pair.a.getpixel((0, 0)), pair.b.getpixel((0, 0))) == ("an accent", (1, 0, 0), (2, 0, 0))
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])

@@ -6,7 +6,7 @@ import stat
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 from studies import drafts, noise
 
@@ -69,6 +69,24 @@ def test_what_is_transparent_is_on_white(tmp_path, mode):
     image.convert(mode).save(tmp_path / "clear.png")
     values = [int(value) for value in np.asarray(read_picture(tmp_path / "clear.png"))[0, :, 1]]
     assert values == ([255, 255, 40] if mode == "P" else [255, 147, 40])
+
+
+def swapped_profile():
+    """sRGB with red and green exchanged: a picture with it shows as green what it calls red."""
+    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    places = {bytes(profile[k : k + 4]): k + 4 for k in range(132, 132 + 12 * profile[131], 12)}
+    red, green = (places[name] for name in (b"rXYZ", b"gXYZ"))
+    profile[red : red + 8], profile[green : green + 8] = profile[green : green + 8], profile[red : red + 8]
+    return bytes(profile)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
+def test_colours_are_those_that_their_profile_names(tmp_path, mode):
+    image = Image.new("RGB", (2, 2), (255, 0, 0)).convert(mode)
+    image.save(tmp_path / "red.png", icc_profile=swapped_profile())
+    assert np.asarray(read_picture(tmp_path / "red.png"))[0, 0] == pytest.approx([0, 255, 0], abs=2)
+    image.save(tmp_path / "broken.png", icc_profile=b"no profile")
+    assert read_picture(tmp_path / "broken.png").getpixel((0, 0)) == (255, 0, 0)
 
 
 def test_sizes_are_made_equal():

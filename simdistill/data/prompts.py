@@ -19,8 +19,10 @@ captions of faces (docs/faces.md) of held-out combinations."""
 LONGEST = 100_000  # bytes of a caption's file: whatever is longer is none
 
 
-def read_prompts(path: Path, column: str = "") -> list[str]:
-    """The prompts in a file, or in all files of a folder by name, each once, in their order, without blank ones.
+def read_prompts(path: Path, column: str = "", repeated: bool = False) -> list[str]:
+    """The prompts in a file, or in all files of a folder by name, in their order, without blank ones.
+
+    Each is there once, or, if `repeated`, as often as in the files.
 
     A .txt has one a line. A .csv, .tsv, .parquet, .jsonl or .ndjson has them in `column`, by default the first of
     `COLUMNS` that there is. A .tar or .tar.gz, as of webdataset or SAM-LLaVA-Captions10M, has them in its .txt members,
@@ -30,20 +32,20 @@ def read_prompts(path: Path, column: str = "") -> list[str]:
     """
     if str(path) in BUNDLED and not path.exists():
         with as_file(files("simdistill") / "data" / f"{path}.txt") as bundled:
-            return read_prompts(bundled)
+            return read_prompts(bundled, repeated=repeated)
     parts = sorted(file for file in path.rglob("*") if _reader(file)) if path.is_dir() else [path]
     if not path.exists() or not parts:
         what = "no such file" if not path.exists() else "no prompts in it"
         raise ValueError(
             f"prompts = '{path}': {what}: must be a .txt, .csv, .tsv, .parquet, .jsonl, .tar or a folder of them"
         )
-    found: dict[str, None] = {}
+    found: list[str] = []
     for file in parts:
         reader = _reader(file)
         if reader is None:
             raise ValueError(f"prompts = '{file}': must be one of {', '.join(READERS)}, or a folder of them")
         try:
-            found |= dict.fromkeys(" ".join(prompt.split()) for prompt in reader(file, column))
+            found += [text for prompt in reader(file, column) if (text := " ".join(prompt.split()))]
         except UnicodeError as error:
             raise ValueError(f"prompts = '{file}': must be text in UTF-8 ({error})") from error
         except (
@@ -54,9 +56,8 @@ def read_prompts(path: Path, column: str = "") -> list[str]:
             json.JSONDecodeError,
         ) as error:
             raise ValueError(f"prompts = '{file}': cannot be read ({type(error).__name__}: {error})") from error
-    found.pop("", None)
     require(len(found) > 0, f"prompts = '{path}': the number of prompts", 0, "at least 1")
-    return list(found)
+    return found if repeated else list(dict.fromkeys(found))
 
 
 def read_named_prompts(path: Path, column: str = "") -> dict[str, str] | None:

@@ -5,7 +5,7 @@ import random
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps
 
 from simdistill.validation import require
 
@@ -24,7 +24,7 @@ def read_picture(path: Path) -> Image.Image:
     try:
         with Image.open(path) as image:
             upright = ImageOps.exif_transpose(image)
-            return _coloured(_eight_bits(upright) if upright.mode in DEEP else upright)
+            return _coloured(_eight_bits(upright) if upright.mode in DEEP else _in_srgb(upright))
     except (Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
         raise ValueError(f"{path}: cannot be decoded as an image ({error})") from error
 
@@ -35,6 +35,20 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     if levels.min() < 0 or levels.max() >= 2**16:
         raise ValueError("its levels are not of 8 or 16 bits")
     return Image.fromarray(np.round(levels / 257).astype(np.uint8))
+
+
+def _in_srgb(image: Image.Image) -> Image.Image:
+    """A picture of another colour profile in sRGB; a profile that cannot be read is passed over, as browsers do."""
+    profile = image.info.get("icc_profile")
+    if not profile:
+        return image
+    mode = "RGBA" if image.has_transparency_data else "RGB"
+    source = image.convert(mode) if image.mode in ("P", "PA", "LA", "La", "RGBa", "1") else image
+    try:
+        given, wanted = ImageCms.ImageCmsProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB")
+        return ImageCms.profileToProfile(source, given, wanted, outputMode=mode) or source
+    except (ImageCms.PyCMSError, OSError):
+        return image
 
 
 def _coloured(image: Image.Image) -> Image.Image:

@@ -1,5 +1,6 @@
 """A study's pairs: what two models draw for the same prompts from the same seeds, or pictures in two folders."""
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -136,10 +137,10 @@ def _matched(a: Path, b: Path, wanted: Wanted) -> list[Draft]:
     elif wanted.prompts is None and listing.is_file():
         texts = listed_captions(a, [file.name for file in left.values()], listing.read_bytes())
     else:
-        texts = wanted.texts
+        texts = None if wanted.prompts is None else read_prompts(wanted.prompts, wanted.column, repeated=True)
     if texts is None:
         raise ValueError(f"--prompts = '': must be given: {a} has no {CAPTIONS} that says what its pictures show")
-    remedy = f"{len(left)}, one for each picture in {a}; the same again counts once"
+    remedy = f"{len(left)}, one for each picture in {a}"
     require(len(texts) == len(left), f"--prompts {wanted.prompts or listing}: prompts", len(texts), remedy)
     return [
         Draft(text, read_picture(left[name]), read_picture(right[name])) for text, name in zip(texts, left, strict=True)
@@ -156,7 +157,7 @@ def _known(wanted: Wanted, named: Mapping[str, str], files: Mapping[str, Path]) 
 
 
 def _files(folder: Path) -> dict[str, Path]:
-    """The pictures in a folder by name without ending, 2.png before 10.png."""
+    """The pictures in a folder by name without ending, accents composed; 2.png before 10.png."""
     files = numbered_pictures(folder)
     require(len(files) > 0, f"{folder}: pictures", 0, f"at least one of {', '.join(SUFFIXES)}")
     clashing = _clashing([file.name for file in files])
@@ -166,12 +167,13 @@ def _files(folder: Path) -> dict[str, Path]:
         clashing,
         "none: pictures are matched by their names without endings",
     )
-    return {file.stem: file for file in files}
+    return {_stem(file.name): file for file in files}
 
 
 def _stem(name: str) -> str:
     """A picture's name without its ending."""
-    return name.rpartition(".")[0] if name.lower().endswith(SUFFIXES) else name
+    bare = name.rpartition(".")[0] if name.lower().endswith(SUFFIXES) else name
+    return unicodedata.normalize("NFC", bare)
 
 
 def _clashing(names: Sequence[str]) -> list[str]:
