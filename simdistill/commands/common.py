@@ -114,7 +114,7 @@ def print_table(rows: dict[str, dict[str, Any]], fid: bool = False) -> None:
         table.add_column(heading, justify="left" if not heading else "right", overflow="fold")
     for name, row in cells.items():
         table.add_row(name, *(row.get(heading, "") for heading in headings))
-    Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120).print(table)
+    Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120, markup=False).print(table)
 
 
 def _cells(row: dict[str, Any], fid: bool) -> dict[str, str]:

@@ -92,7 +92,7 @@ def _print(figures: dict[str, Any]) -> None:
         table.add_column(TITLES[name], justify="right", overflow="fold")
     for title, cells in rows.items():
         table.add_row(title, *cells.values())
-    Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120).print(table)
+    Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120, markup=False).print(table)
 
 
 def _pair(mean: float, spread: float | None, sign: str = "") -> str:
