@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from simdistill.study import ballot
-from simdistill.study.ballot import Ballot
+from simdistill.study.ballot import Ballot, digest
 from simdistill.study.database import Database
 from simdistill.study.folder import Draft, StudyFolder
 from simdistill.study.owner import Owner
@@ -39,6 +39,11 @@ class Asked:
         """What SQLite itself finds."""
         with sqlite3.connect(self.folder.path / "votes.sqlite3") as connection:
             return connection.execute(query).fetchall()
+
+    def number(self, token):
+        """The number of the participant who has that token."""
+        ((found,),) = self.rows(f"SELECT id FROM participants WHERE digest = '{digest(token)}'")
+        return found
 
     def answer(self, token, place, choice="left", question="overall"):
         self.ballot.show(token, place)

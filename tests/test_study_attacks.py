@@ -83,7 +83,7 @@ def test_other_choices_are_refused(asked, client, choice):
     assert asked.owner.votes().height == 0
 
 
-@pytest.mark.parametrize("place", ["0", "5", "99999999999999999999", "-1", "1.5", "x"])
+@pytest.mark.parametrize("place", ["0", "5", "99999999999999999999", "9" * 5000, "-1", "1.5", "x"])
 def test_other_places_have_no_pair(asked, client, place):
     page = join(client)
     answer = client.post(f"/pair/{place}", data={"seal": seal(page.text), "overall": "left"})

@@ -152,8 +152,34 @@ def test_forgotten_means_deleted(asked):
     asked.answer_all("bob")
     asked.ballot.forget("ann")
     assert asked.ballot.progress("ann") is None
-    assert asked.rows("SELECT count(*), min(participant_id) FROM votes") == [(4, 2)]
+    assert asked.rows("SELECT count(*), min(participant_id) FROM votes") == [(4, asked.number("bob"))]
     assert asked.rows("SELECT count(*) FROM presentations") == [(4,)]
+
+
+def test_numbers_tell_nothing_and_are_not_given_again(asked):
+    tokens = [f"token {k}" for k in range(40)]
+    for token in tokens:
+        asked.ballot.join(token)
+    numbers = [asked.number(token) for token in tokens]
+    assert all(10**6 <= number < 10**7 for number in numbers)
+    assert numbers != sorted(numbers)
+    last = max(numbers)  # which a database that counts would give to the next
+    asked.owner.delete(last)
+    asked.ballot.join("somebody new")
+    assert last not in asked.owner.people()
+
+
+def test_a_number_that_is_taken_is_drawn_again(tmp_path, monkeypatch):
+    class Twice(random.Random):
+        drawn = iter((1_234_567, 1_234_567, 7_654_321))
+
+        def randrange(self, *bounds):
+            return next(self.drawn)
+
+    asked = Asked(tmp_path / "s", monkeypatch, rng=Twice(0))
+    for token in ("ann", "bob"):
+        asked.ballot.join(token)
+    assert (asked.number("ann"), asked.number("bob")) == (1_234_567, 7_654_321)
 
 
 def test_nothing_of_the_forgotten_is_in_any_file(asked):
@@ -162,7 +188,7 @@ def test_nothing_of_the_forgotten_is_in_any_file(asked):
         asked.answer_all(token)
     for token in tokens[::2]:
         asked.ballot.forget(token)
-    asked.owner.delete(2)
+    asked.owner.delete(asked.number(tokens[1]))
     files = [file.read_bytes() for file in asked.folder.path.glob("votes.sqlite3*")]
     assert len(files) == 3  # the log's, too
 
@@ -170,6 +196,17 @@ def test_nothing_of_the_forgotten_is_in_any_file(asked):
         return any(digest(token).encode() in content for content in files)
 
     assert [token for token in tokens if found(token)] == [token for k, token in enumerate(tokens) if k % 2 and k != 1]
+
+
+def test_a_check_goes_with_the_pair_whose_picture_it_shows(tmp_path, monkeypatch):
+    asked = Asked(tmp_path / "s", monkeypatch, checks=2)
+    checks = [pair for pair in asked.folder.pairs if pair.check]
+    assert [pair.of for pair in checks] == [1, 2]
+    asked.answer_all("ann")
+    asked.owner.review(1, kept=False)
+    assert [pair.number for pair in asked.owner.shown()] == [2, 3, 4, 6]
+    assert len(asked.ballot.progress("ann").places) == 4
+    assert [asked.ballot.shows(pair.a) for pair in checks] == [False, True]
 
 
 def test_dropped_pairs_are_neither_shown_nor_counted(asked):

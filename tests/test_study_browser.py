@@ -3,10 +3,12 @@
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from served_studies import served
-from studies import a_study
+from studies import a_study, noise
 
 from simdistill.study.database import Database
+from simdistill.study.folder import Draft, StudyFolder
 from simdistill.study.owner import Owner
+from simdistill.study.settings import Settings
 
 pytestmark = pytest.mark.slow
 
@@ -76,7 +78,7 @@ def look(page):
 
 
 def answers(study, before=0):
-    return study.owner.votes()["choice"].to_list()[before:]
+    return study.owner.votes().sort("at", maintain_order=True)["choice"].to_list()[before:]
 
 
 def test_by_mouse(study, visit):
@@ -150,6 +152,25 @@ def test_on_a_phone(study, visit):
     assert answers(study, before) == ["right"]
 
 
+@pytest.mark.parametrize("shape", [(90, 160), (40, 400), (160, 90), (24, 16)])
+def test_both_pictures_and_the_buttons_are_on_the_screen(tmp_path, visit, shape):
+    pictures = [Draft("a prompt", noise(0, shape), noise(1, shape))]
+    with served(StudyFolder.create(tmp_path / "s", Settings(), pictures)) as address:
+        page = visit(viewport={"width": 1280, "height": 800})
+        page.goto(address)
+        page.get_by_label("I have read this and agree").check()
+        page.get_by_role("button", name="Begin").click()
+        for image in page.get_by_role("img").all():
+            box = image.bounding_box()
+            scale = image.evaluate(
+                "image => Math.min(image.width / image.naturalWidth, image.height / image.naturalHeight)"
+            )
+            assert scale * max(shape) > 240  # small ones are enlarged
+            assert box["y"] + box["height"] < 800
+        button = page.get_by_role("button", name="Image 2 is better").bounding_box()
+        assert button["y"] + button["height"] <= 800
+
+
 def test_interrupted_and_resumed(study, browser, visit):
     before, page = len(answers(study)), visit()
     begin(page, study)
@@ -207,6 +228,17 @@ def test_the_owners_pages(study, visit):
     assert page.get_by_role("table", name="By question").get_by_role("row").count() == 12
     page.wait_for_load_state()
     assert page.get_by_role("img").evaluate("image => image.naturalWidth") > 500
+    phone = visit(**PHONE)
+    phone.goto(f"{study.address}/owner?token={study.folder.token}")
+    phone.goto(f"{study.address}/owner/results")
+    title, value = (
+        phone.get_by_role("table", name="By question").locator(what).nth(1) for what in ("th[scope=row]", "td")
+    )
+    assert title.bounding_box()["width"] <= 0.46 * 390
+    value.scroll_into_view_if_needed()
+    box = value.bounding_box()
+    point = [box["x"] + box["width"] - 8, box["y"] + 8]
+    assert value.evaluate("(cell, [x, y]) => document.elementFromPoint(x, y) === cell", point)  # and no title over it
     with page.expect_download() as download:
         page.get_by_role("link", name="Votes as CSV").click()
     assert download.value.path().read_text().splitlines()[0].startswith("participant,place,pair,prompt")

@@ -73,6 +73,13 @@ def test_other_forms_are_refused(client, content, headers, status):
     assert client.post("/", content=content, headers=FORM | headers).status_code == status
 
 
+def test_a_server_before_this_one_that_hides_the_host_is_found_out(client):
+    headers = FORM | {"origin": "https://study.example.org"}
+    refused = client.post("/", content=b"a=1", headers=headers)
+    assert "from another site: from study.example.org, to testserver." in refused.text
+    assert client.post("/", content=b"a=1", headers=headers | {"host": "study.example.org"}).status_code == 200
+
+
 def test_too_many_requests(client):
     answers = [client.post("/", data={"a": "1"}) for _ in range(6)]
     assert [answer.status_code for answer in answers] == [200] * 5 + [429]

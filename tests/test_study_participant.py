@@ -70,7 +70,7 @@ def test_without_consent_nobody_takes_part(asked, client):
     assert refused.status_code == 400
     assert "Tick the box if you agree" in refused.text
     assert asked.owner.participants() == 0
-    for path in ("/pair/1", "/thanks", "/me"):
+    for path in ("/pair/1", "/thanks", "/me", "/join"):
         assert client.get(path).url.path == "/"
 
 
@@ -79,6 +79,11 @@ def test_deleted_on_request(asked, client):
     client.post("/pair/1", data={"seal": seal(page.text), "overall": "left"})
     page = client.post("/forget", data={"seal": seal(client.get("/me").text)})
     assert "Your answers are deleted" in page.text
+    assert page.url.path == "/forgotten"
+    assert client.get("/forgotten").text == page.text  # loaded again
+    gone = client.post("/pair/2", data={"seal": "0" * 64, "overall": "left"})  # in another tab
+    assert gone.status_code == 403
+    assert "You do not take part here, or not any more" in gone.text
     assert cookie(asked) not in client.cookies
     assert (asked.owner.participants(), asked.owner.votes().height) == (0, 0)
     assert "agree to take part" in client.get("/").text

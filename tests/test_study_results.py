@@ -170,25 +170,51 @@ def test_rehearsal_and_results_by_command(tmp_path, monkeypatch, capsys):
     assert b"<svg" in (tmp_path / "bars.svg").read_bytes()
     assert main(["study", "simulate", study, "--power", "--json"]) == 0
     planned = json.loads(capsys.readouterr().out)
-    assert planned["prompts"] == 6
+    assert (planned["prompts"], planned["pairs"]) == (6, 6)
     assert list(planned["power"]) == ["10", "20", "30", "50", "100"]
+    assert main(["study", "simulate", study, "--power", "--participants", "17"]) == 0
+    assert "% of studies with 17 participants\n" in capsys.readouterr().out
 
 
 def test_participants_are_left_out_by_number(tmp_path, monkeypatch, capsys, refused):
     asked = Asked(tmp_path / "s", monkeypatch)
     for token in ("ann", "bob", "eve"):
         asked.answer_all(token)
-    asked.owner.exclude(1, excluded=True)
+    ann, bob, eve = (asked.number(token) for token in ("ann", "bob", "eve"))
+    asked.owner.exclude(ann, excluded=True)
     words = ["study", "results", str(asked.folder.path), "--votes", str(tmp_path / "v.csv")]
-    assert main([*words, "--exclude", "3"]) == 0
+    assert main([*words, "--exclude", str(eve)]) == 0
     assert capsys.readouterr().out.splitlines()[:2] == [
         "student preferred to teacher: 1 participant",
-        "left out by the owner: participants 1, 3",
+        f"left out by the owner: participants {min(ann, eve)}, {max(ann, eve)}",
     ]
-    assert pl.read_csv(tmp_path / "v.csv")["participant"].to_list() == [2] * 4
-    assert "--exclude = '2-4': must be numbers of participants, which [4] are not" in refused(
-        *words, "--exclude", "2-4"
-    )
+    assert pl.read_csv(tmp_path / "v.csv")["participant"].to_list() == [bob] * 4
+    assert "--exclude = '4': must be numbers of participants, which [4] are not" in refused(*words, "--exclude", "4")
+
+
+def test_the_votes_that_are_written_are_those_that_count(tmp_path, monkeypatch, capsys):
+    asked = Asked(tmp_path / "s", monkeypatch, pairs=3, checks=1)
+    real = next(pair.a for pair in asked.folder.pairs if pair.check)
+    asked.answer_all("ann", lambda shown: "right" if shown.pictures[1] == real else "left")
+    asked.answer_all("bob", lambda shown: "left" if shown.pictures[1] == real else "right")
+    words = ["study", "results", str(asked.folder.path), "--attentive", "--votes", str(tmp_path / "v.csv"), "--json"]
+    assert main(words) == 0
+    assert json.loads(capsys.readouterr().out)["left_out"] == [asked.number("bob")]
+    assert pl.read_csv(tmp_path / "v.csv")["participant"].to_list() == [asked.number("ann")] * 4
+
+
+def test_names_are_shown_as_they_are(tmp_path, capsys):
+    names = {"a": "[bold]run_$1_$2[/x]", "b": "the other one, of a name that is longer than there is room for"}
+    study = str(a_study(tmp_path / "s", **names).path)
+    words = ["study", "results", study, "--rehearsal", "--picture", str(tmp_path / "bars.svg")]
+    assert main(["study", "simulate", study, "--participants", "3"]) == 0
+    with plt.rc_context({"svg.fonttype": "none"}):
+        assert main(words) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("participants with a majority for [bold]run_$1_$2[/x]") == 2
+    picture = (tmp_path / "bars.svg").read_text()
+    assert picture.count("[bold]run_$1_$2[/x]") == 2  # at its colour, and with its rate
+    assert picture.count(names["b"]) == 1
 
 
 def test_a_rehearsal_is_of_the_pairs_that_people_would_see(tmp_path, monkeypatch, capsys, refused):
@@ -219,6 +245,12 @@ def test_bad_requests(tmp_path, refused):
     assert "--tie = 0.2: must be 0: " in refused("study", "simulate", study, "--tie", "0.2")
     assert "--prompts-deviation = -1.0: must" in refused("study", "simulate", study, "--prompts-deviation", "-1")
     assert "--database = 'nonsense': must be a URL" in refused("study", "results", study, "--database", "nonsense")
+    typo = f"sqlite:///{tmp_path / 'typo.sqlite3'}"
+    for verb in ("results", "simulate"):
+        assert "must be one that is there; `study serve" in refused("study", verb, study, "--database", typo)
+    assert not (tmp_path / "typo.sqlite3").exists()
+    for name, value in {"position": "nan", "participants-deviation": "inf", "seed": "-1"}.items():
+        assert f"--{name} = {value}: must be" in refused("study", "simulate", study, f"--{name}", value)
     assert "--port = 0: must be in" in refused("study", "serve", study, "--port", "0")
     assert "--port = 'abc': must be a whole number" in refused("study", "serve", study, "--port", "abc")
     with socket.create_server(("127.0.0.1", 0)) as taken:

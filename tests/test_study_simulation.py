@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from studies import a_study
 
+from simdistill.study import simulation
 from simdistill.study.database import Database
 from simdistill.study.owner import Owner
 from simdistill.study.results import tell
@@ -31,10 +32,20 @@ def test_simulated_votes_have_their_truth(tmp_path):
 
 
 def test_power_is_the_share_of_studies_that_find_it():
-    nothing = power(Truth(0.5, 0.5, 0.5), 30, 20, studies=150)
+    nothing = power(Truth(0.5, 0.5, 0.5), 30, [1] * 20, studies=150)
     assert nothing < 0.07  # a cautious interval
-    some, more, most = (power(Truth(0.6, 0.3, 0.3), n, 20, studies=100) for n in (5, 30, 200))
+    some, more, most = (power(Truth(0.6, 0.3, 0.3), n, [1] * 20, studies=100) for n in (5, 30, 200))
     assert some < more <= most
     assert most > 0.85
+    once, often = (power(Truth(0.6, 0.5, 0.1), 10, [each] * 10, studies=100) for each in (1, 5))
+    assert often > once + 0.1
+
+
+def test_votes_are_told_by_prompt_however_many_pairs_it_has():
+    pairs = (1, 4, 2)
+    wins, votes = simulation._table(Truth(0.7, 0.0, 0.0), 5000, pairs, np.random.default_rng(0))
+    assert (votes == pairs).all()
+    assert wins.mean(0) / pairs == pytest.approx([0.7] * 3, abs=0.02)
+    assert wins[:, 1].var() == pytest.approx(4 * 0.7 * 0.3, rel=0.1)  # of four tosses, and not one tossed four times
     with pytest.raises(ValueError, match="preference = 1: must be above 0 and below 1"):
         Truth(1)

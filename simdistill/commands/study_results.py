@@ -15,7 +15,7 @@ from tyro.conf import Positional
 from simdistill.files import replacing, write_atomically
 from simdistill.options import first_word, parse_numbers, parse_options
 from simdistill.study.bars import Kind, bars
-from simdistill.study.database import Database
+from simdistill.study.database import votes_of
 from simdistill.study.folder import StudyFolder
 from simdistill.study.owner import Owner
 from simdistill.study.results import Results, tell
@@ -31,7 +31,7 @@ class _Results:
     attentive: bool = False
     """Leave out whoever failed an attention check."""
     exclude: str = ""
-    """Leave out these participants, as 3 or 2,5-7, and those whom the owner's page leaves out."""
+    """Leave out these participants, as 1234567,7654321, and those whom the owner's page leaves out."""
     rehearsal: bool = False
     """Of the simulated votes of `simdistill study simulate`."""
     database: str = ""
@@ -63,14 +63,14 @@ def run(words: Sequence[str]) -> None:
     study = StudyFolder.open(options.study)
     remedy = f"left out: nothing was rehearsed yet; run `simdistill study simulate {study.path}` first"
     require(not options.rehearsal or study.rehearsal_file.is_file(), "--rehearsal", True, remedy)
-    url = study.rehearsal if options.rehearsal else options.database or study.database
-    owner = Owner(study, Database(url, study.settings.identity))
+    owner = Owner(study, votes_of(study, study.rehearsal if options.rehearsal else options.database))
     named = parse_numbers("--exclude", options.exclude) if options.exclude else []
     unknown = [number for number in named if number not in owner.people()]
     require(not unknown, "--exclude", options.exclude, f"numbers of participants, which {unknown[:5]} are not")
     excluded = sorted({*owner.excluded(), *named})
     votes = owner.votes().filter(~pl.col("participant").is_in(excluded))
     results = tell(votes, study.settings, options.attentive, options.rehearsal, excluded)
+    votes = votes.filter(~pl.col("participant").is_in(results["left_out"]))
     if options.rehearsal:
         votes = votes.with_columns(pl.lit(True).alias("simulated"))
     if options.votes is not None:
@@ -101,7 +101,7 @@ def print_results(results: Results) -> None:
         table.add_column(name, justify="right")
     for title in next(iter(rows.values())):
         table.add_row(title, *(cells[title] for cells in rows.values()))
-    Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120).print(table)
+    Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120, markup=False).print(table)
     checks = results["attention"]
     if checks["checks"]:
         print(f"attention checks: {checks['failed']} of {checks['checks']} failed")

@@ -1,6 +1,7 @@
 """`simdistill study simulate`: votes for a rehearsal, and how many participants a study needs."""
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from tyro.conf import Positional
 
 from simdistill.commands.study_results import print_results
 from simdistill.options import first_word, parse_options
-from simdistill.study.database import Database
+from simdistill.study.database import Database, votes_of
 from simdistill.study.estimates import FEWEST
 from simdistill.study.folder import Pair, StudyFolder
 from simdistill.study.owner import Owner
@@ -43,7 +44,7 @@ class _Simulate:
     database: str = ""
     """URL of the votes' database, as for `serve`: which pairs are kept stands there."""
     power: bool = False
-    """Instead, tell in how many studies of 10, 20, 30, 50 and 100 participants such a preference would be found."""
+    """Instead, tell in how many studies of 10, 20, 30, 50, 100 and --participants such a preference would be found."""
     json: bool = False
     """Print the results as JSON, and nothing else, on stdout."""
 
@@ -62,6 +63,8 @@ def run(words: Sequence[str]) -> None:
     path, rest = first_word(words, "study simulate", "STUDY")
     options = parse_options(_Simulate(), [path, *rest], "study simulate STUDY", ABOUT)
     study = StudyFolder.open(options.study)
+    require(options.participants >= 1, "--participants", options.participants, "at least 1")
+    require(options.seed >= 0, "--seed", options.seed, "0 or more")
     truth = Truth(
         options.preference,
         options.participants_deviation,
@@ -71,9 +74,9 @@ def run(words: Sequence[str]) -> None:
         options.lapse,
     )
     require(study.settings.tie or not truth.tie, "--tie", truth.tie, f"0: {study.path} was made without --tie")
-    shown = Owner(study, Database(options.database or study.database, study.settings.identity)).shown()
+    shown = Owner(study, votes_of(study, options.database)).shown()
     if options.power:
-        return _plan(shown, truth, options.seed, options.json)
+        return _plan(shown, truth, sorted({*PLANNED, options.participants}), options.seed, options.json)
     for old in study.path.glob(f"{study.rehearsal_file.name}*"):
         old.unlink()
     database = Database(study.rehearsal, study.settings.identity)
@@ -82,14 +85,15 @@ def run(words: Sequence[str]) -> None:
     return print(json.dumps(results)) if options.json else print_results(results)
 
 
-def _plan(shown: Sequence[Pair], truth: Truth, seed: int, as_json: bool) -> None:
-    prompts = len({pair.prompt for pair in shown if not pair.check})
-    require(prompts >= FEWEST, "pairs to be shown: prompts", prompts, f"at least {FEWEST}")
-    found = {number: power(truth, number, prompts, seed=seed) for number in PLANNED}
+def _plan(shown: Sequence[Pair], truth: Truth, numbers: Sequence[int], seed: int, as_json: bool) -> None:
+    pairs = [*Counter(pair.prompt for pair in shown if not pair.check).values()]
+    require(len(pairs) >= FEWEST, "pairs to be shown: prompts", len(pairs), f"at least {FEWEST}")
+    found = {number: power(truth, number, pairs, seed=seed) for number in numbers}
+    counts = {"prompts": len(pairs), "pairs": sum(pairs)}
     if as_json:
-        return print(json.dumps({"prompts": prompts, "preference": truth.preference, "power": found}))
+        return print(json.dumps({**counts, "preference": truth.preference, "power": found}))
     preference = f"a preference of {100 * truth.preference:.0f} %"
-    print(f"with {prompts} prompts, {preference} is found, its interval leaving out 50 %, in")
+    print(f"with {sum(pairs)} pairs of {len(pairs)} prompts, {preference} is found, its interval leaving out 50 %, in")
     for number, share in found.items():
         print(f"  {100 * share:3.0f} % of studies with {number} participants")
     return None

@@ -20,6 +20,7 @@ from simdistill.validation import require
 
 Stored = TypeVar("Stored")
 
+NUMBERS = (10**6, 10**7)  # participants': random, so that none tells when somebody came, or is given twice
 TOO_SOON = 0.3  # seconds after a pair is shown: the second half of a double click on the pair before
 
 
@@ -137,7 +138,8 @@ class Ballot:
             shown = visible(session, self._folder)
             if shown:
                 order = arranged(shown, self._settings.repeats, self._rng)
-                session.add(Participant(digest=digest(token), consented=now(), presentations=order))
+                number = self._rng.randrange(*NUMBERS)
+                session.add(Participant(id=number, digest=digest(token), consented=now(), presentations=order))
 
     def _store(self, token: str, place: int, answers: Mapping[str, Choice]) -> bool:
         with self._database.session() as session:
@@ -197,9 +199,9 @@ def arranged(pairs: Sequence[Pair], repeats: int, rng: random.Random) -> list[Pr
 
 
 def _settled(store: Callable[[], Stored]) -> Stored:
-    """What `store` gives, at a second try if a retry of the same request did it meanwhile.
+    """What `store` gives, at a second try if a retry of the same request did it meanwhile, or its number was taken.
 
-    SQLite's transactions take turns, so that this never happens there.
+    SQLite's transactions take turns, so that no retry comes between there.
     """
     try:
         return store()

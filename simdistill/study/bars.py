@@ -12,6 +12,7 @@ from simdistill.study.results import Results
 Kind: TypeAlias = Literal["png", "svg", "pdf"]
 
 COLOURS = {"a": "#bf4116", "tie": "#cfcabf", "b": "#2c62ad"}
+LONG = 30  # letters of a name that there is room for
 LABELS = {"overall": "Overall", "text": "Text", "quality": "Quality"}
 
 
@@ -36,7 +37,12 @@ def bars(results: Results, kind: Kind = "png") -> bytes:
     ties = any(found["ties"] for found in questions.values())
     handles = [Patch(color=COLOURS[side], label=name) for side, name in names.items() if ties or side != "tie"]
     title = "simulated votes, of nobody" if results["simulated"] else None
-    figure.legend(handles=handles, loc="outside upper center", ncols=3, frameon=False, fontsize=9, title=title)
+    columns = 3 if max(map(len, names.values())) <= LONG else 1
+    legend = figure.legend(
+        handles=handles, loc="outside upper center", ncols=columns, frameon=False, fontsize=9, title=title
+    )
+    for label in legend.get_texts():
+        label.set_parse_math(False)  # names are the user's
     buffer = io.BytesIO()
     figure.savefig(buffer, format=kind)
     return buffer.getvalue()
@@ -59,9 +65,10 @@ def _bar(axes: Any, row: int, found: dict[str, Any], side_a: str) -> None:
         if interval is not None:
             axes.plot(interval, [row + 0.335] * 2, color="#1f2328", linewidth=1.2, marker="|", markersize=5)
     if rate is not None:
-        text += f"; {side_a} in {100 * rate:.1f} % of the votes for either"
+        name = side_a if len(side_a) <= LONG else f"{side_a[: LONG - 1]}…"
+        text += f"; {name} in {100 * rate:.1f} % of the votes for either"
         text += "" if interval is None else f" ({100 * interval[0]:.1f} to {100 * interval[1]:.1f} %)"
-    axes.text(0, row + 0.48, text, ha="left", va="center", color="#1f2328", fontsize=8)
+    axes.text(0, row + 0.48, text, ha="left", va="center", color="#1f2328", fontsize=8, parse_math=False)
 
 
 def whole_percents(counts: Sequence[int]) -> list[int]:

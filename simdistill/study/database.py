@@ -3,6 +3,7 @@
 from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,7 +15,9 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from simdistill.libraries import short
+from simdistill.study.folder import StudyFolder
 from simdistill.study.tables import Identity
+from simdistill.validation import require
 
 WAIT = 300  # seconds for a turn: on a busy machine slow is better than refused
 PRAGMAS = (
@@ -64,6 +67,14 @@ class Database:
                 raise ValueError(
                     f"--database = '{_shown(url)}': holds the votes of another study; name one of this study's own"
                 )
+
+
+def votes_of(folder: StudyFolder, url: str = "") -> Database:
+    """The database of a study, to be read: at `url`, or its own; `ValueError` if a file is named that is not there."""
+    file = url.removeprefix("sqlite:///")
+    there = file == url or Path(file).is_file()
+    require(there, "--database", url, "one that is there; `study serve --database` begins one")
+    return Database(url or folder.database, folder.settings.identity)
 
 
 def migrate(connection: sa.Connection, revision: str = "head") -> None:

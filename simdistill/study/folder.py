@@ -21,13 +21,17 @@ from simdistill.validation import require
 
 @dataclass(frozen=True)
 class Pair:
-    """Two pictures for a `prompt`, by the names of their files; of a `check` the second is the first, scrambled."""
+    """Two pictures for a `prompt`, by the names of their files.
+
+    Of a `check` the first is one of pair `of`, and the second the same, scrambled.
+    """
 
     number: int
     prompt: str
     a: str
     b: str
     check: bool = False
+    of: int | None = None
 
 
 @dataclass(frozen=True)
@@ -163,19 +167,19 @@ class StudyFolder:
 
 def _write_pairs(study: StudyFolder, drafts: Iterable[Draft], checks: int, repeats: int) -> None:
     pairs: list[Pair] = []
-    sources: list[Draft] = []
+    sources: list[tuple[int, Draft]] = []
     for draft in drafts:
         a, b = equal_sizes(draft.a, draft.b, draft.prompt)
         pairs.append(Pair(len(pairs) + 1, draft.prompt, _store(study, a), _store(study, b)))
         if len(sources) < checks:
             kept = (a, b)[len(sources) % 2]  # neither side's pictures are in all checks
-            sources.append(Draft(draft.prompt, kept, scrambled(kept, len(sources))))
+            sources.append((len(pairs), Draft(draft.prompt, kept, scrambled(kept, len(sources)))))
     require(len(pairs) > 0, "pairs", 0, "at least 1")
     require(0 <= checks <= len(pairs), "--checks", checks, f"in 0 … {len(pairs)}, one a pair at most")
     require(repeats <= len(pairs), "--repeats", repeats, f"in 0 … {len(pairs)}, one a pair at most")
-    for source in sources:
+    for number, source in sources:
         a, b = _store(study, source.a), _store(study, source.b)
-        pairs.append(Pair(len(pairs) + 1, source.prompt, a, b, check=True))
+        pairs.append(Pair(len(pairs) + 1, source.prompt, a, b, check=True, of=number))
     lines = "".join(json.dumps(asdict(pair)) + "\n" for pair in pairs)
     write_atomically(study.pairs_file, lines.encode())
 

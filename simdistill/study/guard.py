@@ -107,8 +107,9 @@ def address(scope: Scope) -> str:
 async def sent_fields(request: Request) -> dict[str, str]:
     """The fields of a form that a page of this site sent; `HTTPException` for other sites', files and large ones."""
     origin = request.headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
-        raise HTTPException(403, "This form came from another site.")
+    theirs, ours = urlsplit(origin or "").netloc, request.headers.get("host")
+    if origin is not None and theirs != ours:
+        raise HTTPException(403, f"This form came from another site: from {theirs or origin}, to {ours}.")
     if request.headers.get("content-type", "").partition(";")[0].strip() != "application/x-www-form-urlencoded":
         raise HTTPException(415, "Only plain forms are taken.")
     body = b""

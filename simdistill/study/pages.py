@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from starlette.concurrency import run_in_threadpool
+from starlette.convertors import IntegerConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
@@ -16,6 +17,15 @@ from simdistill.study.settings import Settings
 
 Fields: TypeAlias = dict[str, str]
 Handler: TypeAlias = Callable[[Request, Fields], Response]
+
+
+class _Short(IntegerConvertor):
+    """Numbers of at most nine digits: of thousands Python refuses to make one."""
+
+    regex = "[0-9]{1,9}"
+
+
+register_url_convertor("short", _Short())
 DAYS = 60  # that a cookie lives
 NO_PICTURE = "There is no such picture."
 FOREIGN = "This form is not of this visit: load its page again, and send it from there."

@@ -17,6 +17,7 @@ from simdistill.study.settings import QUESTIONS
 
 TOKEN = re.compile(r"[A-Za-z0-9_-]{32}")
 COOKIES = "This site needs cookies, to find your answers again: allow them for it, load the page again, and go on."
+GONE = "You do not take part here, or not any more: begin at the first page, if you want to."
 JOINS = (400, 1.0)  # people who join from one address: at once, and a second in the long run
 
 
@@ -28,14 +29,16 @@ class ParticipantPages:
         self._joins, self._cookie = Rate(*JOINS), cookie_name("participant", folder.settings)
         self.routes = [
             Route("/", self._welcome),
+            Route("/join", self._begin),
             form("/join", seals, self._token, self._join, COOKIES),
-            Route("/pair/{place:int}", self._pair),
-            form("/pair/{place:int}", seals, self._token, self._vote, COOKIES),
+            Route("/pair/{place:short}", self._pair),
+            form("/pair/{place:short}", seals, self._token, self._vote, GONE),
             Route("/thanks", self._thanks),
             Route("/me", self._me),
             Route("/resume/{token}", self._resume),
-            form("/leave", seals, self._token, self._leave, COOKIES),
-            form("/forget", seals, self._token, self._forget, COOKIES),
+            form("/leave", seals, self._token, self._leave, GONE),
+            form("/forget", seals, self._token, self._forget, GONE),
+            Route("/forgotten", self._forgotten),
             Route("/picture/{name}", self._picture),
         ]
 
@@ -51,6 +54,10 @@ class ParticipantPages:
         response = self._page("welcome", token, 400 if wrong else 200, **values)
         set_cookie(response, request, self._cookie, token)
         return response
+
+    def _begin(self, request: Request) -> Response:
+        """Where the form was sent, if a browser comes there again by itself."""
+        return to("/")
 
     def _join(self, request: Request, fields: Fields) -> Response:
         token = self._token(request)
@@ -126,9 +133,13 @@ class ParticipantPages:
 
     def _forget(self, request: Request, fields: Fields) -> Response:
         self._ballot.forget(self._token(request))
-        response = self._page("forgotten", "")
+        response = to("/forgotten")
         response.delete_cookie(self._cookie)
         return response
+
+    def _forgotten(self, request: Request) -> Response:
+        token, progress = self._who(request)
+        return to("/") if progress else self._page("forgotten", token)
 
     def _picture(self, request: Request) -> Response:
         name = request.path_params["name"]

@@ -15,6 +15,7 @@ def decided(session: Session) -> Mapping[int, bool]:
 
 
 def visible(session: Session, folder: StudyFolder) -> Sequence[Pair]:
-    """The pairs that are shown: all that were not dropped, of a reviewed study those kept."""
+    """The pairs that are shown: all that were not dropped, of a reviewed study those kept; and checks of these only."""
     kept = decided(session)
-    return [pair for pair in folder.pairs if kept.get(pair.number, not folder.settings.review)]
+    shown = {pair.number for pair in folder.pairs if kept.get(pair.number, not folder.settings.review)}
+    return [pair for pair in folder.pairs if {pair.number, pair.of or pair.number} <= shown]

@@ -4,7 +4,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from math import log
+from math import inf, isfinite, log
 
 import numpy as np
 
@@ -38,8 +38,10 @@ class Truth:
 
     def __post_init__(self) -> None:
         require(0 < self.preference < 1, "--preference", self.preference, "above 0 and below 1")
+        require(isfinite(self.position), "--position", self.position, "a finite number")
         for name in ("participants_deviation", "prompts_deviation"):
-            require(getattr(self, name) >= 0, f"--{name.replace('_', '-')}", getattr(self, name), "0 or more")
+            value = getattr(self, name)
+            require(0 <= value < inf, f"--{name.replace('_', '-')}", value, "0 or more, and finite")
         for name in ("tie", "lapse"):
             require(0 <= getattr(self, name) <= 1, f"--{name}", getattr(self, name), "in 0 … 1")
 
@@ -71,25 +73,30 @@ def simulate(
             session.add(Participant(digest=f"{rng.getrandbits(256):064x}", consented=now(), presentations=order))
 
 
-def power(truth: Truth, participants: int, prompts: int, studies: int = 200, seed: int = 0) -> float:
-    """In how many of so many simulated studies the bootstrap's interval leaves out one half, as a share."""
+def power(truth: Truth, participants: int, pairs: Sequence[int], studies: int = 200, seed: int = 0) -> float:
+    """In how many of so many simulated studies the bootstrap's interval leaves out one half, as a share.
+
+    `pairs` are the numbers of pairs of each prompt.
+    """
     draws = np.random.default_rng(seed)
     found = 0
     for k in range(studies):
-        interval = bootstrap(*_table(truth, participants, prompts, draws), replicates=PLANNED, seed=k)
+        interval = bootstrap(*_table(truth, participants, pairs, draws), replicates=PLANNED, seed=k)
         found += interval is not None and not interval[0] <= 0.5 <= interval[1]
     return found / studies
 
 
-def _table(truth: Truth, participants: int, prompts: int, draws: np.random.Generator) -> tuple[Counts, Counts]:
+def _table(truth: Truth, participants: int, pairs: Sequence[int], draws: np.random.Generator) -> tuple[Counts, Counts]:
     """Wins and votes `[participants, prompts]` of one study."""
     people = draws.normal(0, truth.participants_deviation, (participants, 1))
-    texts = draws.normal(0, truth.prompts_deviation, (1, prompts))
-    sides = draws.choice([-0.5, 0.5], (participants, prompts))
+    texts = np.repeat(draws.normal(0, truth.prompts_deviation, (1, len(pairs))), pairs, axis=1)
+    sides = draws.choice([-0.5, 0.5], (participants, texts.shape[1]))
     odds = _logit(truth.preference) + people + texts + truth.position * sides
     chance = truth.lapse / 2 + (1 - truth.lapse) / (1 + np.exp(-odds))
     votes = (draws.random(chance.shape) >= truth.tie).astype(float)
-    return votes * (draws.random(chance.shape) < chance), votes
+    wins = votes * (draws.random(chance.shape) < chance)
+    firsts = np.cumsum([0, *pairs[:-1]])
+    return np.add.reduceat(wins, firsts, axis=1), np.add.reduceat(votes, firsts, axis=1)
 
 
 def _choice(truth: Truth, odds: float, left: Side, tie: float, draws: np.random.Generator) -> Choice:

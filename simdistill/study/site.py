@@ -22,6 +22,11 @@ from simdistill.study.participant import ParticipantPages
 
 REQUESTS = (4000, 200.0)  # by one address: at once, and a second in the long run; a laboratory may share an address
 
+SAYS = {
+    "Not Found": "There is no such page.",
+    "Method Not Allowed": "There is nothing to see at this address: go back to the first page.",
+}
+"""What we say for what Starlette says."""
 LASTING = {"Cache-Control": "max-age=3600"}
 
 
@@ -65,7 +70,7 @@ def _no_icon(_: Request) -> Response:
 def _refused(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     says = error.detail if isinstance(error, HTTPException) else ""
-    response = page("refused", status, says="There is no such page." if says == "Not Found" else says)
+    response = page("refused", status, says=SAYS.get(says, says))
     response.headers.update((error.headers if isinstance(error, HTTPException) else None) or {})
     return response
 
