@@ -50,8 +50,22 @@ def test_bad_requests_are_answered_in_a_line(capsys, words, told):
 
 
 def test_a_setting_is_given_once(capsys):
-    twice = ["--over", "generator_lr", "1e-4", "--over", "generator_lr", "2e-4"]
+    twice = ["--over", "generator_lr", "1e-4", "--over", "generator-lr", "2e-4"]
     assert "given once for each setting" in error(capsys, "compare", "digits", *twice)
+
+
+@pytest.mark.parametrize(
+    ("grid", "key", "value"),
+    [
+        ("table-4", "objective", "DiffInstruct()"),
+        ("figure-2", "generator-noise", "Karras()"),
+        ("table-5", "averages", "HalfLife(0)"),  # of two of its variants only
+        ("family", "generator_noise", "Karras()"),
+    ],
+)
+def test_what_a_grid_varies_is_not_given_beside_it(capsys, grid, key, value):
+    told = error(capsys, "compare", "digits", "--grid", grid, "--over", key, value, "--dry-run")
+    assert f"--over = '{key.replace('-', '_')}': must be a setting that --grid {grid} leaves as it is" in told
 
 
 def test_a_folder_with_something_else_is_left_alone(capsys, tmp_path):
