@@ -167,9 +167,26 @@ def test_the_page_tells_who_won_and_what_failed(setting):
     assert "simdistill compare digits …" in text
 
 
+def test_the_page_of_a_comparison_that_was_stopped_says_what_is_open(setting):
+    jobs = prepare(setting)
+    measured(jobs, 2.0, 0.5, 2.1)
+    write_results(setting, jobs, "simdistill compare digits …")
+    html = (setting.out / "compare.html").read_text()
+    text = re.sub(r"\s+", " ", Page(html).text)
+    assert "1 of 4 cells are still open. Least distance so far: generator_noise Karras(), 2.05 (" in text
+    assert re.findall(r"<td>(\d of \d open|best)</td>", html) == ["1 of 2 open", "best"]
+    figures_of(jobs[2].run).unlink()
+    write_results(setting, jobs, "simdistill compare digits …")
+    html = (setting.out / "compare.html").read_text()
+    assert "2 of 4 cells are still open. No variant has all its cells: none is called the best." in html
+    assert '<tr class="best">' not in html
+
+
 def test_a_page_of_nothing_says_so(setting):
     write_results(setting, prepare(setting), "simdistill compare digits …")
-    assert "No cell has been measured." in (setting.out / "compare.html").read_text()
+    page = (setting.out / "compare.html").read_text()
+    assert "4 of 4 cells are still open. No cell has been measured." in page
+    assert "<h2>Samples</h2>" not in page
     assert (setting.out / "cells.parquet").exists()
 
 

@@ -17,12 +17,14 @@ A, B, C = "generator_lr 1e-4", "generator_lr 2e-4", "generator_lr 3e-4"
 
 
 def table(**distances):
-    """A table of cells from the distances of each variant, None for a failed cell."""
+    """A table of cells from the distances of each variant, None for a failed cell, "open" for one without an end."""
+    how = {None: ("failed", None), "open": ("open", None)}
     return pl.DataFrame(
         [
-            {"variant": name, "training_seed": seed, "status": "done" if value else "failed", "frechet": value}
+            {"variant": name, "training_seed": seed, **dict(zip(("status", "frechet"), found, strict=True))}
             for name, values in distances.items()
             for seed, value in enumerate(values)
+            for found in [how.get(value, ("done", value))]
         ]
     )
 
@@ -74,9 +76,21 @@ def test_a_variant_with_a_failed_cell_is_not_the_best():
     assert rows[1].times_best == 1.0
 
 
+def test_a_variant_with_an_open_cell_is_not_the_best():
+    rows = summary(table(ahead=[0.1, "open", None], sound=[1.0, 1.1, 1.2], late=[None, "open", "open"]))
+    assert [verdict(row) for row in rows] == ["1 of 3 failed, 1 of 3 open", "best", "1 of 3 failed, 2 of 3 open"]
+    assert [(row.failed, row.open, row.complete) for row in rows] == [(1, 1, False), (0, 0, True), (1, 2, False)]
+    assert (rows[1].times_best, rows[0].times_best) == (1.0, pytest.approx(0.1 / 1.32 ** (1 / 3)))
+
+
+def test_without_a_complete_variant_none_is_called_the_best():
+    rows = summary(table(a=[1.0, "open"], b=[2.0, "open"], c=["open", "open"]))
+    assert [verdict(row) for row in rows] == ["1 of 2 open", "1 of 2 open", "not measured"]
+
+
 def test_nothing_measured_is_no_error():
     (row,) = summary(table(dead=[None]).drop("frechet"))
-    assert row == Row("dead", 1, 1)
+    assert row == Row("dead", 1, 1, 0)
 
 
 @pytest.fixture

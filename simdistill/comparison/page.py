@@ -69,10 +69,13 @@ def compare_page(comparison: Comparison) -> str:
 
 def verdict(row: Row) -> str:
     """What a variant's distance from the best one is worth, in words."""
-    if row.frechet is None:
-        return "failed" if row.failed else "not measured"
-    if row.failed:
-        return f"{row.failed} of {row.cells} failed"
+    if row.failed == row.cells:
+        return "failed"
+    if row.frechet is None and not row.failed:
+        return "not measured"
+    if not row.complete:
+        lacking = {"failed": row.failed, "open": row.open}
+        return ", ".join(f"{count} of {row.cells} {how}" for how, count in lacking.items() if count)
     if row.times_best == 1.0:
         return "best"
     if row.p is None:
@@ -86,12 +89,17 @@ def number(value: float) -> str:
 
 
 def _lede(rows: Sequence[Row]) -> str:
-    """The result in a sentence or two."""
-    whole = [row for row in rows if row.times_best is not None and not row.failed]
+    """The result in a sentence or two, after what it still lacks."""
+    cells, missing = sum(row.cells for row in rows), sum(row.open for row in rows)
+    text = f"{missing} of {cells} cells are still open. " if missing else ""
+    measured = [row for row in rows if row.times_best is not None]
+    if not measured:
+        return f"{text}No cell has been measured."
+    whole = [row for row in measured if row.complete]
     if not whole:
-        return "No cell has been measured."
+        return f"{text}No variant has all its cells: none is called the best."
     best, others = whole[0], whole[1:]
-    text = f"Least distance: {best.variant}, {_interval(best)}."
+    text += f"Least distance{' so far' if missing else ''}: {best.variant}, {_interval(best)}."
     near = [row.variant for row in others if row.differs is False]
     worse = sum(row.differs is True for row in others)
     if near:

@@ -32,6 +32,8 @@ class Row:
     cells: int
     failed: int
     """Cells that came to nothing: a variant with any is not ranked by the others alone."""
+    open: int
+    """Cells that have not ended yet: nor is one with any of these."""
     frechet: float | None = None
     """Geometric mean of the distances."""
     low: float | None = None
@@ -45,6 +47,11 @@ class Row:
     """Distance over that of the best variant."""
     p: float | None = None
     """Adjusted; None for the best itself and where there is no telling."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether each of its cells was measured, so that it may be the best."""
+        return not self.failed and not self.open
 
     @property
     def differs(self) -> bool | None:
@@ -95,13 +102,15 @@ def milestones(cells: Sequence[Cell], jobs: Sequence[Job]) -> pl.DataFrame:
 
 
 def summary(table: pl.DataFrame) -> list[Row]:
-    """The variants of `finals`, best first; those without a figure last."""
+    """The variants of `finals`, best first; those without a figure last.
+
+    The best one, which the others are judged against, is a complete one if there is any.
+    """
     rows = [_row(str(name), group) for (name,), group in table.group_by(["variant"], maintain_order=True)]
     ranked = sorted((row for row in rows if row.frechet is not None), key=lambda row: row.frechet or 0.0)
-    whole = [row for row in ranked if not row.failed] or ranked
-    if not whole:
+    if not ranked:
         return rows
-    best = whole[0]
+    best = next((row for row in ranked if row.complete), ranked[0])
     logs = {row.variant: _logs(table.filter(pl.col("variant") == row.variant)) for row in ranked}
     raw = {row.variant: _welch(logs[row.variant], logs[best.variant]) for row in ranked if row is not best}
     adjusted = holm({name: p for name, p in raw.items() if p is not None})
@@ -132,10 +141,10 @@ def write_table(table: pl.DataFrame, path: Path) -> None:
 
 def _row(variant: str, group: pl.DataFrame) -> Row:
     done = group.filter(pl.col("status") == "done")
-    failed = group.filter(pl.col("status") == "failed").height
+    failed, open_ = (group.filter(pl.col("status") == status).height for status in ("failed", "open"))
     x = _logs(group)
     if not x:
-        return Row(variant, group.height, failed)
+        return Row(variant, group.height, failed, open_)
     mean = math.fsum(x) / len(x)
     half = float(stats.t.ppf(1 - LEVEL / 2, len(x) - 1) * stats.sem(x)) if len(x) > 1 else None
     shares = {name: _mean(done, name) for name in ("precision", "recall")}
@@ -143,6 +152,7 @@ def _row(variant: str, group: pl.DataFrame) -> Row:
         variant,
         group.height,
         failed,
+        open_,
         math.exp(mean),
         None if half is None else math.exp(mean - half),
         None if half is None else math.exp(mean + half),
