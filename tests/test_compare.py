@@ -1,7 +1,9 @@
 """Comparisons as a user meets them: bad input, the plan, the page."""
 
+import html
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -94,10 +96,10 @@ def test_the_plan_lists_cells_settings_and_time(capsys):
 class Page(HTMLParser):
     """Tags, visible text, and addresses that a page would load."""
 
-    def __init__(self, html):
+    def __init__(self, content):
         super().__init__()
         self.open, self.text, self.loaded = [], "", []
-        self.feed(html)
+        self.feed(content)
 
     def handle_starttag(self, tag, attributes):
         self.loaded += [
@@ -119,10 +121,10 @@ def setting(tmp_path):
     return Setting(RECIPES["digits"], product(LAWS), tmp_path / "compare", training_seeds=2, samples=100)
 
 
-def measured(jobs, *distances):
+def measured(jobs, *distances, samples=100):
     for job, distance in zip(jobs, distances, strict=False):
         frechet = {"mean": distance, "std": 0.01, "seeds": 3, "values": [distance] * 3, "minimum": distance}
-        figures = {"frechet": frechet, "precision": 0.8, "recall": 0.7, "samples": 100, "evaluations": 1}
+        figures = {"frechet": frechet, "precision": 0.8, "recall": 0.7, "samples": samples, "evaluations": 1}
         figures |= {"reference": "the <training> images", "features": "digits-0", "floor": None}
         figures_of(job.run).write_text(json.dumps(figures))
         for iteration in (0, 8000):
@@ -171,15 +173,32 @@ def test_the_page_of_a_comparison_that_was_stopped_says_what_is_open(setting):
     jobs = prepare(setting)
     measured(jobs, 2.0, 0.5, 2.1)
     write_results(setting, jobs, "simdistill compare digits …")
-    html = (setting.out / "compare.html").read_text()
-    text = re.sub(r"\s+", " ", Page(html).text)
+    page = (setting.out / "compare.html").read_text()
+    text = re.sub(r"\s+", " ", Page(page).text)
     assert "1 of 4 cells are still open. Least distance so far: generator_noise Karras(), 2.05 (" in text
-    assert re.findall(r"<td>(\d of \d open|best)</td>", html) == ["1 of 2 open", "best"]
+    assert re.findall(r"<td>(\d of \d open|best)</td>", page) == ["1 of 2 open", "best"]
     figures_of(jobs[2].run).unlink()
     write_results(setting, jobs, "simdistill compare digits …")
-    html = (setting.out / "compare.html").read_text()
-    assert "2 of 4 cells are still open. No variant has all its cells: none is called the best." in html
-    assert '<tr class="best">' not in html
+    page = (setting.out / "compare.html").read_text()
+    assert "2 of 4 cells are still open. No variant has all its cells: none is called the best." in page
+    assert '<tr class="best">' not in page
+
+
+@pytest.mark.parametrize(
+    ("samples", "told", "lines"),
+    [
+        (2000, "with their range; dashed: the teacher. Times", 3),
+        (500, "whose 500 samples an evaluation do not compare with the milestones' 2,000. Times", 0),
+    ],
+)
+def test_the_teachers_line_is_drawn_where_it_has_as_many_samples_as_the_milestones(setting, samples, told, lines):
+    setting = replace(setting, samples=samples)
+    jobs = prepare(setting)
+    measured(jobs, 2.0, 0.5, 2.1, 0.6, 0.3, samples=samples)
+    write_results(setting, jobs, "simdistill compare digits …")
+    page = (setting.out / "compare.html").read_text()
+    assert told in html.unescape(re.sub(r"\s+", " ", page))
+    assert page.count("stroke-dasharray") == lines
 
 
 def test_a_page_of_nothing_says_so(setting):

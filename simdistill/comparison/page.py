@@ -14,6 +14,7 @@ from simdistill.evaluation.charts import Band
 from simdistill.evaluation.extractors import of_inception
 from simdistill.evaluation.progress import duration
 from simdistill.evaluation.report import embedded, templates
+from simdistill.workflows.measuring import MILESTONE_SAMPLES
 
 SHOWN = len(charts.LEVELS)  # variants with a line and a picture; all are in the table
 
@@ -41,12 +42,13 @@ def compare_page(comparison: Comparison) -> str:
     shown = [row for row in comparison.rows if row.frechet is not None][:SHOWN]
     names = [row.variant for row in shown]
     teacher = comparison.teacher or {}
-    level = teacher["frechet"]["mean"] if teacher else None
+    alike = teacher.get("samples") == MILESTONE_SAMPLES  # distance and recall depend on how many samples there are
+    level, recall = (teacher["frechet"]["mean"], teacher.get("recall")) if alike else (None, None)
     colours = charts.told_apart(len(shown))
     drawn = {
         "iteration": _curves(comparison.milestones, names, "frechet", "iteration", level),
         "seconds": _curves(comparison.milestones, names, "frechet", "seconds", level),
-        "recall": _curves(comparison.milestones, names, "recall", "iteration", teacher.get("recall")),
+        "recall": _curves(comparison.milestones, names, "recall", "iteration", recall),
     }
     return (
         templates("simdistill.comparison")
@@ -56,6 +58,7 @@ def compare_page(comparison: Comparison) -> str:
             distance="FID" if of_inception(teacher.get("features", "")) else "Fréchet distance",
             shown=names,
             drawn=drawn,
+            dashed=_dashed(teacher),
             level_colours={"light": colours, "dark": colours},
             images={name: embedded(path) for name, path in comparison.pictures.items() if path.exists()},
             verdict=verdict,
@@ -109,6 +112,16 @@ def _lede(rows: Sequence[Row]) -> str:
     if others and not near and not worse:
         text += " With one training seed a variant there is no telling which differences are noise."
     return text
+
+
+def _dashed(teacher: Mapping[str, Any]) -> str:
+    """What the curves' caption says of the teacher's line."""
+    if not teacher:
+        return ""
+    if teacher["samples"] == MILESTONE_SAMPLES:
+        return "; dashed: the teacher"
+    few, many = f"{MILESTONE_SAMPLES:,}", f"{teacher['samples']:,}"
+    return f"; without the teacher, whose {many} samples an evaluation do not compare with the milestones' {few}"
 
 
 def _interval(row: Row) -> str:
