@@ -9,7 +9,8 @@ from typing import get_args
 import pytest
 import torch
 
-from simdistill.comparison.grid import FIXED, GRIDS, Cell, cells, product, varied
+from simdistill.averages import HalfLife, PowerFunction
+from simdistill.comparison.grid import FIXED, GRIDS, Cell, cells, product, ready_made, varied
 from simdistill.configuration import field_types, parse_expression
 from simdistill.distances import Distance, PseudoHuber
 from simdistill.noise import Karras, LogNormal
@@ -37,6 +38,12 @@ def test_every_combination_is_a_variant_called_as_it_was_written():
         ({"generator-noise": []}, "--over = 'generator_noise': must be followed by the values"),
         ({"generator_noise": ["Karas()"]}, "--over generator_noise: .*did you mean Karras"),
         ({"generator_lr": ["fast"]}, "--over generator_lr: 'fast'"),
+        (
+            {"generator-lr": ["1e-4", "3e-4", "0.0001"]},
+            "--over generator_lr = '0.0001': must be left out: it is the value 1e-4, given before",
+        ),
+        ({"generator_lr": ["1e-4", "1e-4"]}, "--over generator_lr = '1e-4': must be left out"),
+        ({"generator_noise": ["LogNormal(-1, 1)", "LogNormal(mean=-1,std=1.0)"]}, "LogNormal.*: must be left out"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(axes, told):
@@ -64,14 +71,16 @@ def test_a_comparison_cut_short_has_something_of_each_variant():
 @pytest.mark.parametrize("grid", GRIDS)
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_the_papers_grids_apply_to_every_recipe_and_share_its_budget(grid, recipe):
-    found = cells(RECIPES[recipe], GRIDS[grid], [0])
-    assert [cell.variant for cell in found] == list(GRIDS[grid])
+    variants = ready_made(grid, RECIPES[recipe])
+    found = cells(RECIPES[recipe], variants, [0])
+    assert [cell.variant for cell in found] == list(variants)
+    assert list(variants)[: len(GRIDS[grid])] == list(GRIDS[grid])
     assert {getattr(cell.recipe, key) for cell in found for key in ("iterations", "batch")} == {
         RECIPES[recipe].iterations,
         RECIPES[recipe].batch,
     }
-    assert not set(varied(GRIDS[grid])) & set(FIXED)
-    assert set(varied(GRIDS[grid])) <= set(field_types(Recipe))
+    assert not set(varied(variants)) & set(FIXED)
+    assert set(varied(variants)) <= set(field_types(Recipe))
 
 
 def test_figure_2_is_the_nine_recipes_of_that_name():
@@ -88,12 +97,27 @@ def test_table_4_has_every_distance_once():
 
 
 def test_table_5_changes_one_choice_at_a_time():
-    assert [settings.get("online_steps") for settings in GRIDS["table-5"].values()].count(2) == 1
-    seen = {key for settings in GRIDS["table-5"].values() for key in settings}
-    assert seen == {"online_steps", "share_samples", "objective", "averages"}
-    first, *others = cells(RECIPES["digits"], GRIDS["table-5"], [0])
+    grid = ready_made("table-5", RECIPES["digits"])
+    assert [settings.get("online_steps") for settings in grid.values()].count(2) == 1
+    assert [len(settings) for settings in grid.values()] == [0] + [1] * 6
+    assert set(varied(grid)) == {"online_steps", "objective", "averages"}
+    first, *others = cells(RECIPES["digits"], grid, [0])
     assert first.recipe == RECIPES["digits"]
     assert all(other.recipe != first.recipe for other in others)
+
+
+@pytest.mark.parametrize(
+    ("own", "longer"),
+    [
+        (HalfLife(22_000.0), HalfLife(88_000.0)),
+        (HalfLife(500_000.0, ramp_up=0.1), HalfLife(2_000_000.0, ramp_up=0.1)),
+        (HalfLife(0.0), None),
+        (PowerFunction(0.1), None),
+    ],
+)
+def test_table_5_has_four_times_the_recipes_own_half_life(own, longer):
+    recipe = replace(RECIPES["digits"], averages=(own, PowerFunction(0.2)))
+    assert ready_made("table-5", recipe).get("EMA, ×4") == (longer and {"averages": (longer,)})
 
 
 def test_the_family_has_each_methods_objective_and_published_weight():

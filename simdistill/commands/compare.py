@@ -16,7 +16,7 @@ from simdistill.commands.common import Common
 from simdistill.commands.settings import about_blocks, configured
 from simdistill.comparison.comparing import compare
 from simdistill.comparison.estimate import describe, estimate
-from simdistill.comparison.grid import GRIDS, Grid, product, varied
+from simdistill.comparison.grid import GRIDS, Grid, product, ready_made, varied
 from simdistill.comparison.page import number, verdict
 from simdistill.comparison.results import Row
 from simdistill.comparison.setting import Setting
@@ -107,7 +107,7 @@ def _grid(options: _Compare) -> Grid:
     require(len(set(keys)) == len(keys), "--over", options.over, "given once for each setting")
     asked = bool(options.grid or options.over)
     require(asked, "--over", "nothing", f"given, or --grid: one of {', '.join(GRIDS)}")
-    named = GRIDS[options.grid] if options.grid else {"": {}}
+    named = ready_made(options.grid, options.settings) if options.grid else {"": {}}
     for key in keys:
         require(key not in varied(named), "--over", key, f"a setting that --grid {options.grid} leaves as it is")
     crossed = product({axis[0]: axis[1:] for axis in options.over}) if options.over else {"": {}}
