@@ -83,11 +83,20 @@ class RunFolder:
 
     @classmethod
     def with_config(cls, path: Path, config: Mapping[str, Any]) -> "RunFolder":
-        """The run's folder with that configuration, made if it is not there; `ValueError` if it has another."""
-        if not (path / "config.toml").is_file():
+        """The run's folder with that configuration, made if it is not there; what else it says is not asked.
+
+        Raises `ValueError` if it says otherwise, or if what is there cannot be gone on with.
+        """
+        if not path.is_dir() or not any(path.iterdir()):
             return cls.create(path, config)
-        run = cls.open(path)
-        if run.configuration() != config:
+        run = cls(path)
+        if not run.config.is_file():
+            raise damaged(path, "no config.toml in it")
+        try:
+            found = run.configuration()
+        except ValueError as error:
+            raise damaged(path, str(error)) from error
+        if {key: found.get(key) for key in config} != config:
             raise ValueError(f"{path}: was made with other settings; delete it, or give another --out")
         return run
 
@@ -131,6 +140,12 @@ class RunFolder:
         kept = [record for record in self.records() if record["iteration"] <= iteration]
         write_atomically(self.metrics, "".join(json.dumps(record) + "\n" for record in kept).encode())
         return kept
+
+
+def damaged(path: Path, why: str) -> ValueError:
+    """What a command that goes on with the folders that it made before says of one that it cannot go on with."""
+    remedy = "delete this folder and give the same command again, or give another --out"
+    return ValueError(f"{path}: is damaged, or no run's folder: {remedy} ({why})")
 
 
 def _is_run(path: Path) -> bool:

@@ -3,18 +3,22 @@
 import html
 import json
 import re
+import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
 
 from simdistill.cli import main
+from simdistill.comparison import cell
 from simdistill.comparison.comparing import prepare, write_results
 from simdistill.comparison.grid import product
-from simdistill.comparison.jobs import failure_of, figures_of
+from simdistill.comparison.jobs import DIVERGED, Workers, failure_of, figures_of
 from simdistill.comparison.setting import Setting
-from simdistill.configuration import settings_from_mapping
+from simdistill.configuration import settings_from_mapping, to_mapping, to_toml
 from simdistill.recipes import RECIPES
+from simdistill.runs import RunFolder
+from simdistill.training.loop import Diverged
 from simdistill.workflows.measuring import recipe_of
 
 LAWS = {"generator_noise": ["Karras()", "LogNormal(-0.9,1.2)"]}
@@ -135,18 +139,61 @@ def measured(jobs, *distances, samples=100):
 def test_every_cell_has_a_run_that_can_be_repeated(setting):
     jobs = prepare(setting)
     assert [job.who for job in jobs] == ["student"] * 4 + ["teacher"]
-    for cell, job in zip(setting.cells, jobs, strict=False):
-        assert recipe_of(job.run) == cell.recipe
+    for one, job in zip(setting.cells, jobs, strict=False):
+        assert recipe_of(job.run) == one.recipe
         assert job.run.path.parent == setting.out / "cells"
-        assert job.run.path.name.endswith(cell.digest)
+        assert job.run.path.name.endswith(one.digest)
     assert prepare(setting) == jobs
 
 
-def test_a_configuration_that_was_changed_by_hand_is_refused(setting):
-    config = prepare(setting)[0].run.config
-    config.write_text(config.read_text().replace('teacher = "digits"', 'teacher = "os:getcwd"'))
-    with pytest.raises(ValueError, match="was made with other settings; delete it"):
-        prepare(setting)
+@pytest.mark.parametrize(
+    ("harm", "told"),
+    [
+        (lambda text: text.replace('teacher = "digits"', 'teacher = "os:getcwd"'), "was made with other settings"),
+        (lambda text: text.replace('teacher = "digits"', "teacher = digits"), "is damaged, .*delete this folder and"),
+        (lambda text: "", "was made with other settings"),
+        (None, "is damaged, or no run's folder: delete this folder and give the same command again"),
+    ],
+)
+def test_one_damaged_cell_costs_no_other(setting, harm, told):
+    jobs = prepare(setting)
+    config = jobs[1].run.config
+    (config.parent / "log.txt").write_text("iteration 7")
+    harmed = harm(config.read_text()) if harm else None
+    config.unlink()
+    if harmed is not None:
+        config.write_text(harmed)
+    jobs = prepare(setting)
+    assert [job.missing(100, 3) for job in jobs] == [True, False, True, True, True]
+    assert re.match(f"{config.parent}: {told}", jobs[1].failure)
+    (row, other) = write_results(setting, jobs, "simdistill compare digits …")
+    assert (row.failed, row.open, other.failed, other.open) == (0, 2, 1, 1)
+    assert jobs[1].failure in html.unescape((setting.out / "compare.html").read_text())
+    shutil.rmtree(config.parent)
+    assert [job.missing(100, 3) for job in prepare(setting)] == [True] * 5
+
+
+def test_damaged_checkpoints_of_a_cell_are_told_with_a_remedy_that_there_is(setting, capfd):
+    job = prepare(setting)[0]
+    job.run.checkpoints.mkdir()
+    (job.run.checkpoints / "000000000.safetensors").write_bytes(b"cut short")
+    options = ["--teacher", "digits", "--samples", "100", "--seeds", "3", "--milestones", "2"]
+    assert cell.main(["student", str(job.run.path), *options]) == 2
+    *_, told = capfd.readouterr().err.splitlines()
+    assert told.startswith(
+        f"error: {job.run.path}: is damaged, or no run's folder: delete this folder and give the same"
+    )
+    assert told.endswith("(none of its checkpoints is sound)")
+
+
+def test_a_cell_that_diverges_says_so_by_its_exit_code(setting, monkeypatch, capfd):
+    def diverges(*_, **__):
+        raise Diverged("went wrong again after 3 roll-backs")
+
+    monkeypatch.setattr(cell, "resume", diverges)
+    options = ["--teacher", "digits", "--samples", "100", "--seeds", "3", "--milestones", "2"]
+    assert cell.main(["student", str(prepare(setting)[0].run.path), *options]) == DIVERGED
+    assert capfd.readouterr().err == "went wrong again after 3 roll-backs\n"
 
 
 def test_the_page_tells_who_won_and_what_failed(setting):
@@ -207,6 +254,49 @@ def test_a_page_of_nothing_says_so(setting):
     assert "4 of 4 cells are still open. No cell has been measured." in page
     assert "<h2>Samples</h2>" not in page
     assert (setting.out / "cells.parquet").exists()
+
+
+def test_new_seeds_go_on_in_the_same_folder(setting):
+    """The teacher's figures depend on no training seed, nor on what its students do."""
+    measured(prepare(setting)[-1:], 0.3)
+    config = setting.out / "teacher" / "config.toml"
+    assert "seed" not in RunFolder(config.parent).configuration()
+    for recipe in (replace(setting.recipe, seed=10), replace(setting.recipe, iterations=100, generator_lr=1e-3)):
+        *students, teacher = prepare(replace(setting, recipe=recipe))
+        assert all(job.missing(100, 3) for job in students)
+        assert not teacher.missing(100, 3)
+    config.write_text(to_toml({"verb": "distill", **to_mapping(replace(setting.recipe, seed=5))}))  # as it once was
+    assert not prepare(setting)[-1].missing(100, 3)
+
+
+@pytest.mark.parametrize("harm", ['teacher = "faces"', "teacher = digits"])
+def test_another_teachers_comparison_is_refused_before_anything_is_written(capsys, setting, harm):
+    prepare(setting)
+    (setting.out / "comparison.json").write_text("{}")
+    config = setting.out / "teacher" / "config.toml"
+    config.write_text(config.read_text().replace('teacher = "digits"', harm))
+    before = {path: path.stat().st_mtime_ns for path in setting.out.rglob("*")}
+    words = ["compare", "digits", "--over", "generator_lr", "1e-4", "--out", str(setting.out)]
+    told = "was made with other settings; delete it" if '"' in harm else "is damaged, or no run's folder: delete this"
+    assert f"{setting.out / 'teacher'}: {told}" in error(capsys, *words)
+    assert {path: path.stat().st_mtime_ns for path in setting.out.rglob("*")} == before
+
+
+def test_failures_are_told_with_their_reasons(capsys, setting, monkeypatch):
+    def fails(self, jobs):
+        for job in jobs[:2]:
+            failure_of(job.run).write_text("diverged: ‖y‖ = 1e9")
+
+    monkeypatch.setattr(Workers, "run", fails)
+    words = ["compare", "digits", "--over", "generator_lr", "1e-4", "3e-4", "--seeds", "1", "--out", str(setting.out)]
+    assert main([*words, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    reasons = {f"generator_lr {lr}, seed 0": "diverged: ‖y‖ = 1e9" for lr in ("1e-4", "3e-4")}
+    assert found["failures"] == reasons
+    assert [row["failed"] for row in found["variants"]] == [1, 1]
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert all(f"{cell}: {reason} ({setting.out}" in said for cell, reason in reasons.items())
 
 
 def test_more_seeds_keep_what_is_done(setting, tmp_path):

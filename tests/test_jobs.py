@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from simdistill.comparison.jobs import Job, Workers
+from simdistill.comparison.jobs import Job, Workers, figures_of
 from simdistill.runs import RunFolder
 from simdistill.training.loop import Interrupted
 
@@ -58,11 +58,11 @@ def test_a_job_gets_its_options_and_its_threads(jobs):
 
 
 def test_a_worker_that_dies_is_tried_once_more_and_the_others_go_on(jobs, capsys):
-    dies_once, dies_twice, sound = found = jobs(["kill -9 $$", DONE], ["kill -9 $$"] * 3, [DONE])
+    dies_once, dies_twice, sound = found = jobs(["kill -9 $$", DONE], ["echo 'iteration 7/8'; kill -9 $$"] * 3, [DONE])
     workers().run(found)
     assert [len(tries(job)) for job in found] == [2, 2, 1]
     assert dies_once.failure is None
-    assert dies_twice.failure == "killed by SIGKILL: it said nothing"
+    assert dies_twice.failure == "killed by SIGKILL"
     assert sound.figures(10, 2)
     said = capsys.readouterr().err
     assert "cell 1: killed by SIGKILL" in said
@@ -80,10 +80,30 @@ def test_a_job_that_complains_says_so_in_the_end(jobs):
 
 
 def test_a_training_that_diverges_is_not_tried_again(jobs):
-    (job,) = jobs(["echo 'diverged: ‖y‖ = 1e9'; exit 1", DONE])
+    (job,) = jobs(["echo 'after 3 roll-backs: ‖y‖ = 1e9'; exit 3", DONE])
+    assert job.missing(10, 2)
     workers().run([job])
     assert len(tries(job)) == 1
-    assert job.failure == "diverged: diverged: ‖y‖ = 1e9"
+    assert job.failure == "diverged: after 3 roll-backs: ‖y‖ = 1e9"
+    assert not job.missing(10, 2)  # nor by the same command later
+
+
+def test_an_exception_is_no_divergence(jobs):
+    """Python ends with 1 after any that is not caught."""
+    (job,) = jobs(["echo 'RuntimeError: out of memory'; exit 1"] * 2)
+    workers().run([job])
+    assert len(tries(job)) == 2
+    assert job.failure == "ended with exit code 1: RuntimeError: out of memory"
+    assert job.missing(10, 2)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"samples": 10}', '{"samples": 10, "frechet": 1}', "\xff"])
+def test_damaged_figures_are_none(jobs, content):
+    (job,) = jobs([DONE])
+    figures_of(job.run).write_text(content, encoding="latin-1")
+    assert job.missing(10, 2)
+    workers().run([job])
+    assert not job.missing(10, 2)
 
 
 def test_so_many_at_a_time_on_the_devices_in_turn(jobs):

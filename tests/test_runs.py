@@ -28,6 +28,23 @@ def test_run_folders_are_not_clobbered(tmp_path):
         RunFolder.open(tmp_path / "nowhere")
 
 
+def test_a_folder_that_cannot_be_gone_on_with_is_told_with_the_remedy(tmp_path):
+    run = RunFolder.with_config(tmp_path / "run", {"verb": "distill", "seed": 1})
+    assert RunFolder.with_config(run.path, {"verb": "distill", "seed": 1}) == run
+    assert RunFolder.with_config(run.path, {"verb": "distill"}) == run
+    for other in ({"verb": "distill", "seed": 2}, {"verb": "distill", "batch": 8}):
+        with pytest.raises(ValueError, match="was made with other settings; delete it, or give another --out"):
+            RunFolder.with_config(run.path, other)
+    run.record({"iteration": 1})
+    remedy = f"{run.path}: is damaged, or no run's folder: delete this folder and give the same command again"
+    run.config.write_text("seed = ")
+    with pytest.raises(ValueError, match=f"{remedy}, or give another --out .*config.toml: cannot be read as TOML"):
+        RunFolder.with_config(run.path, {"verb": "distill"})
+    run.config.unlink()
+    with pytest.raises(ValueError, match=rf"{remedy}, or give another --out \(no config.toml in it\)"):
+        RunFolder.with_config(run.path, {"verb": "distill"})
+
+
 def test_a_metrics_line_that_a_crash_cut_short_is_left_out(tmp_path):
     run = RunFolder.create(tmp_path / "run", {"verb": "distill"})
     run.record({"iteration": 1})

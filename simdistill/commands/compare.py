@@ -87,12 +87,14 @@ def run(words: Sequence[str]) -> None:
     if options.dry_run:
         return _print_plan(setting, options.json)
     rows, jobs = compare(setting, shlex.join(["simdistill", "compare", *words]))
-    if options.json:
-        return print(json.dumps({"out": str(setting.out), "variants": [vars(row) for row in rows]}))
-    _print_rows(rows)
     failed = [job for job in jobs if job.failure]
+    if options.json:
+        failures = {job.name: job.failure for job in failed}
+        found = {"out": str(setting.out), "variants": [vars(row) for row in rows], "failures": failures}
+        return print(json.dumps(found))
+    _print_rows(rows)
     for job in failed:
-        print(f"{job.name}: {job.failure} ({job.run.path / 'log.txt'})")
+        print(f"{job.name}: {job.failure}" + ("" if job.damage else f" ({job.run.path / 'log.txt'})"))
     print(
         f"page: {setting.out / 'compare.html'}   tables: {setting.out / 'cells.csv'}, {setting.out / 'milestones.csv'}"
     )

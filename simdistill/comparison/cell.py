@@ -16,18 +16,22 @@ from threading import Thread
 
 import torch
 
-from simdistill.comparison.jobs import figures_of
+from simdistill.comparison.jobs import DIVERGED, figures_of
 from simdistill.evaluation.quality import evaluate, evaluations, reference_for, teacher_sampler
 from simdistill.files import write_atomically
-from simdistill.runs import RunFolder
+from simdistill.runs import RunFolder, damaged
 from simdistill.teachers.teacher import Teacher, load_teacher
+from simdistill.training.checkpoints import NoSoundCheckpoint
 from simdistill.training.loop import Diverged, Interrupted
 from simdistill.workflows.distilling import Measurements, resume
 from simdistill.workflows.measuring import load_generator, quiet, recipe_of, show
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Do the job; the exit codes are those of the command line."""
+    """Do the job; the exit codes are those of the command line, but for a training that diverges.
+
+    There an uncaught exception has the same one. The last line that is said is the reason.
+    """
     parser = argparse.ArgumentParser(prog="python -m simdistill.comparison.cell")
     parser.add_argument("who", choices=["student", "teacher"])
     parser.add_argument("folder", type=Path)
@@ -47,8 +51,8 @@ def main(words: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except Diverged as error:
-        print(f"diverged: {error}", file=sys.stderr)
-        return 1
+        print(error, file=sys.stderr)
+        return DIVERGED
     except Interrupted as error:
         print(error, file=sys.stderr)
         return 75
@@ -62,7 +66,10 @@ def measure(
     recipe = recipe_of(run)
     teacher = teacher.prepared(recipe).judged(recipe)
     if who == "student":
-        resume(run.path, teacher, device, measured=measurements)
+        try:
+            resume(run.path, teacher, device, measured=measurements)
+        except NoSoundCheckpoint:
+            raise damaged(run.path, "none of its checkpoints is sound") from None
         student = load_generator(run.path, teacher)[0].to(device)
         sampler, count = quiet(student, teacher), 1
     else:

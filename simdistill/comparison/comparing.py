@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from simdistill.comparison.grid import varied
+from simdistill.comparison.grid import Cell, varied
 from simdistill.comparison.jobs import Job, Workers
 from simdistill.comparison.page import Comparison, compare_page
 from simdistill.comparison.results import Row, finals, milestones, summary, write_table
@@ -17,9 +17,22 @@ from simdistill.evaluation.quality import machine, reference_for
 from simdistill.evaluation.reference import check_reference
 from simdistill.evaluation.stored import Stored, write_statistics
 from simdistill.files import write_atomically
-from simdistill.recipes import Recipe
 from simdistill.runs import RunFolder
 from simdistill.workflows.distilling import imitate, whole
+
+MARK = "comparison.json"  # makes a folder a comparison's
+
+MEASURED = (
+    "teacher",
+    "teacher_levels",
+    "teacher_guidance",
+    "guidance_interval",
+    "prompts",
+    "held_out_prompts",
+    "reference",
+    "features",
+)
+"""The settings that a teacher's figures depend on."""
 
 
 def compare(setting: Setting, command: str) -> tuple[list[Row], list[Job]]:
@@ -28,10 +41,11 @@ def compare(setting: Setting, command: str) -> tuple[list[Row], list[Job]]:
     Returns the variants, best first, and the jobs. Raises `ValueError` for a folder that holds something else or a
     teacher that cannot be had, `Interrupted` after a signal, with tables and page of what there is.
     """
-    _claim(setting.out, command)
+    check(setting)
+    write_atomically(setting.out / MARK, json.dumps({"command": command}).encode())
     jobs = prepare(setting)
     count, threads, devices = setting.processes
-    missing = {job.run.path: job for job in jobs if job.figures(setting.samples, setting.evaluation_seeds) is None}
+    missing = {job.run.path: job for job in jobs if job.missing(setting.samples, setting.evaluation_seeds)}
     measured = setting.samples, setting.evaluation_seeds, setting.milestones
     workers = Workers(setting.recipe.teacher, count, threads, devices, *measured)
     try:
@@ -41,13 +55,25 @@ def compare(setting: Setting, command: str) -> tuple[list[Row], list[Job]]:
     return rows, jobs
 
 
+def check(setting: Setting) -> None:
+    """See that there is a teacher and a judge, and that the folder is free or a comparison's with just these."""
+    teacher, judged, out = setting.teacher, setting.judged, setting.out
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"--out = {out}: is a file; name a folder")
+    if out.exists() and any(out.iterdir()) and not (out / MARK).exists():
+        raise ValueError(f"--out = {out}: holds something else than a comparison; give another --out")
+    teacher.check(setting.processes[2][0])
+    if setting.recipe.reference or judged.features:
+        check_reference(whole(setting.recipe.reference), judged.features, teacher.shape, teacher.decode)
+    if (out / "teacher").exists():
+        _teacher_folder(setting)
+
+
 def prepare(setting: Setting) -> list[Job]:
     """A folder for every cell and for the teacher, with all that they share; the teacher's job comes last."""
     teacher, judged, out = setting.teacher, setting.judged, setting.out
     device = setting.processes[2][0]
-    teacher.check(device)
-    if setting.recipe.reference or judged.features:
-        check_reference(whole(setting.recipe.reference), judged.features, teacher.shape, teacher.decode)
+    measured = Job("teacher", "teacher", _teacher_folder(setting), 0)
     if judged.reference and not Path(judged.reference).exists():
         Console(stderr=True).print("drawing the teacher's samples, which the cells are judged against")
         drawn = reference_for(teacher, device=device, features=judged.features)
@@ -56,13 +82,11 @@ def prepare(setting: Setting) -> list[Job]:
     start = out / "start.safetensors"
     if teacher.trainable is None and not start.exists():
         imitate(teacher, start, device)
-    found: list[Job] = []
-    for cell in setting.cells:
-        run = _folder(cell.folder(out / "cells"), cell.recipe)
-        if start.exists() and not run.start.exists():
-            shutil.copyfile(start, run.start)
-        found.append(Job("student", f"{cell.variant}, seed {cell.seed}", run, cell.recipe.iterations))
-    return [*found, Job("teacher", "teacher", _folder(out / "teacher", judged), 0)]
+    found = [_job(cell, out / "cells") for cell in setting.cells]
+    for job in found:
+        if start.exists() and not job.damage and not job.run.start.exists():
+            shutil.copyfile(start, job.run.start)
+    return [*found, measured]
 
 
 def write_results(setting: Setting, jobs: Sequence[Job], command: str) -> list[Row]:
@@ -96,15 +120,17 @@ def write_results(setting: Setting, jobs: Sequence[Job], command: str) -> list[R
     return rows
 
 
-def _claim(out: Path, command: str) -> None:
-    """Make the folder a comparison's, or see that it is one; `ValueError` if it holds something else."""
-    mark = out / "comparison.json"
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"--out = {out}: is a file; name a folder")
-    if out.exists() and any(out.iterdir()) and not mark.exists():
-        raise ValueError(f"--out = {out}: holds something else than a comparison; give another --out")
-    write_atomically(mark, json.dumps({"command": command}).encode())
+def _job(cell: Cell, parent: Path) -> Job:
+    """The cell's job in its folder, which is made if it is not there; one that is damaged costs no other cell."""
+    path, damage = cell.folder(parent), None
+    try:
+        RunFolder.with_config(path, {"verb": "distill", **to_mapping(cell.recipe)})
+    except ValueError as error:
+        damage = str(error)
+    return Job("student", f"{cell.variant}, seed {cell.seed}", RunFolder(path), cell.recipe.iterations, damage)
 
 
-def _folder(path: Path, recipe: Recipe) -> RunFolder:
-    return RunFolder.with_config(path, {"verb": "distill", **to_mapping(recipe)})
+def _teacher_folder(setting: Setting) -> RunFolder:
+    """The teacher's folder with what its figures depend on: other seeds or budgets of students do not touch them."""
+    values = to_mapping(setting.judged)
+    return RunFolder.with_config(setting.out / "teacher", {"verb": "distill", **{key: values[key] for key in MEASURED}})

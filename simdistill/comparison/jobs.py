@@ -22,7 +22,7 @@ from simdistill.runs import RunFolder
 from simdistill.training.loop import Interrupted
 from simdistill.training.progress import stop_requests
 
-DIVERGED = 1  # the exit code of a training that went wrong by itself: once more would end alike
+DIVERGED = 3  # the exit code of a training that went wrong by itself, and of nothing else: once more would end alike
 TRIES = 2
 LOOK = 1.0  # seconds between two looks at how far the jobs are
 
@@ -35,20 +35,27 @@ class Job:
     name: str
     run: RunFolder
     iterations: int
+    damage: str | None = None
+    """Why its folder cannot be gone on with, if so."""
 
     @property
     def failure(self) -> str | None:
         """Why it came to nothing, if it did."""
         path = failure_of(self.run)
-        return path.read_text(encoding="utf-8") if path.exists() else None
+        return self.damage or (path.read_text(encoding="utf-8") if path.exists() else None)
+
+    def missing(self, samples: int, seeds: int) -> bool:
+        """Whether it is to be done: it has no such figures, and nothing that stays as it is stands in the way."""
+        hopeless = self.damage or (self.failure or "").startswith(_ending(DIVERGED))
+        return not hopeless and self.figures(samples, seeds) is None
 
     def figures(self, samples: int, seeds: int) -> dict[str, Any] | None:
         """What was found of it with so many samples and evaluation seeds; None if it was not measured so."""
         try:
             found = json.loads(figures_of(self.run).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            return found if (found["samples"], found["frechet"]["seeds"]) == (samples, seeds) else None
+        except (OSError, ValueError, KeyError, TypeError):  # not there, or damaged
             return None
-        return found if (found["samples"], found["frechet"]["seeds"]) == (samples, seeds) else None
 
 
 def figures_of(run: RunFolder) -> Path:
@@ -130,7 +137,8 @@ class Workers:
             code, said = self._once(job, slot)
             if code == 0 or self._stopping:
                 return
-            write_atomically(failure, f"{_ending(code)}: {said}".encode())
+            reason = _ending(code) if code < 0 else f"{_ending(code)}: {said}"  # killed, its last word tells nothing
+            write_atomically(failure, reason.encode())
             if code == DIVERGED:
                 return
 

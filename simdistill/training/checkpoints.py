@@ -18,6 +18,10 @@ from simdistill.teachers.weights import read_tensors
 KEPT = 3
 
 
+class NoSoundCheckpoint(ValueError):  # noqa: N818
+    """There are checkpoints, and all of them are damaged."""
+
+
 def write_checkpoint(folder: Path, iteration: int, state: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Path:
     """Store `state` with `facts` (JSON values) as the newest checkpoint; of those before it, two stay.
 
@@ -50,7 +54,7 @@ def checkpoints(folder: Path) -> list[Path]:
 def newest_checkpoint(folder: Path) -> Path | None:
     """The newest sound checkpoint, or None if there is none at all.
 
-    Damaged ones that are newer are named on stderr. Raises `ValueError` if all are damaged.
+    Damaged ones that are newer are named on stderr. Raises `NoSoundCheckpoint` if all are damaged.
     """
     found = checkpoints(folder)
     for path in found:
@@ -59,7 +63,7 @@ def newest_checkpoint(folder: Path) -> Path | None:
         what = "is not what was written (its SHA-256 differs or is missing)"
         print(f"{path}: {what}; going back to the checkpoint before", file=sys.stderr, flush=True)
     if found:
-        raise ValueError(f"{folder}: no checkpoint is sound; start again with another --out, or --overwrite")
+        raise NoSoundCheckpoint(f"{folder}: no checkpoint is sound; start again with another --out, or --overwrite")
     return None
 
 
