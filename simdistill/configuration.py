@@ -72,7 +72,10 @@ def field_types(kind: type) -> dict[str, Any]:
 
 
 def convert(value: Any, kind: Any) -> Any:
-    """`value` as a field of type `kind`, an expression where the type is a choice of building blocks."""
+    """`value` as a field of type `kind`, an expression where the type is a choice of building blocks.
+
+    Several numbers may be text: "0.0 0.999" or "(0.0, 0.999)".
+    """
     if is_choice(kind):
         found = parse_expression(value) if isinstance(value, str) else value
         if not isinstance(found, get_args(kind)):
@@ -81,9 +84,14 @@ def convert(value: Any, kind: Any) -> Any:
     if is_list_of_choices(kind):
         return tuple(convert(one, get_args(kind)[0]) for one in ([value] if isinstance(value, str) else value))
     try:
-        return pydantic.TypeAdapter(kind).validate_python(value)
+        return pydantic.TypeAdapter(kind).validate_python(_numbers(value) if get_origin(kind) is tuple else value)
     except pydantic.ValidationError as error:
         raise ValueError(f"{value!r}: {error.errors()[0]['msg'].lower()}") from error
+
+
+def _numbers(value: Any) -> Any:
+    """The numbers that a text tells, each as text; what is no text as it is."""
+    return value.strip(" ()[]").replace(",", " ").split() if isinstance(value, str) else value
 
 
 def is_choice(kind: Any) -> bool:

@@ -1,5 +1,6 @@
 """What is compared: variants, cells, the paper's own grids, and the family of methods."""
 
+import math
 import re
 import shlex
 from dataclasses import replace
@@ -29,6 +30,17 @@ def test_every_combination_is_a_variant_called_as_it_was_written():
     assert varied(grid) == ["generator_noise", "generator_lr"]
 
 
+def test_pairs_of_numbers_are_values_to_compare():
+    grid = product({"betas": ["0.0 0.999", "(0.5, 0.99)"], "guidance_interval": ["0.3,3", "[0 inf]"]})
+    assert [tuple(settings.values()) for settings in grid.values()] == [
+        ((0.0, 0.999), (0.3, 3.0)),
+        ((0.0, 0.999), (0.0, math.inf)),
+        ((0.5, 0.99), (0.3, 3.0)),
+        ((0.5, 0.99), (0.0, math.inf)),
+    ]
+    assert next(iter(grid)) == "betas 0.0 0.999, guidance_interval 0.3,3"
+
+
 @pytest.mark.parametrize(
     ("axes", "told"),
     [
@@ -38,6 +50,9 @@ def test_every_combination_is_a_variant_called_as_it_was_written():
         ({"generator-noise": []}, "--over = 'generator_noise': must be followed by the values"),
         ({"generator_noise": ["Karas()"]}, "--over generator_noise: .*did you mean Karras"),
         ({"generator_lr": ["fast"]}, "--over generator_lr: 'fast'"),
+        ({"betas": ["0.0"]}, "--over betas: '0.0': field required"),
+        ({"betas": ["0 fast"]}, "--over betas: '0 fast': input should be a valid number"),
+        ({"betas": ["0 0.9", "(0.0, 0.9)"]}, r"betas = '\(0.0, 0.9\)': must be left out: it is the value 0 0.9,"),
         (
             {"generator-lr": ["1e-4", "3e-4", "0.0001"]},
             "--over generator_lr = '0.0001': must be left out: it is the value 1e-4, given before",
