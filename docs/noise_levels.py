@@ -173,7 +173,7 @@ def table(measured: Mapping[str, Mapping[int, Heard]]) -> Table:
 
 def picture(measured: Mapping[str, Mapping[int, Heard]]) -> Figure:
     """Over the noise levels: how far the online network has kept up, what is told, and where the laws put updates."""
-    figure = Figure(figsize=(5.4, 8.2), layout="constrained", facecolor="white")
+    figure = Figure(figsize=(5.4, 8.8), layout="constrained", facecolor="white")
     panels = figure.subplots(3, 1, sharex=True)
     lines = [(f"{name}, {moment} iterations", found) for name, at in measured.items() for moment, found in at.items()]
     for (name, found), colour in zip(lines, told_apart(len(lines)), strict=True):
@@ -196,7 +196,7 @@ def picture(measured: Mapping[str, Mapping[int, Heard]]) -> Figure:
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
     panels[0].legend(frameon=False)
-    panels[2].legend(frameon=False)
+    figure.legend(*panels[2].get_legend_handles_labels(), loc="outside lower center", frameon=False)
     return figure
 
 

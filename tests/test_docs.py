@@ -191,6 +191,15 @@ def test_an_online_network_that_is_fitted_has_kept_up(monkeypatch):
     torch.testing.assert_close((one.mean * other.mean).sum(1) / other.signal, torch.ones(2), rtol=0, atol=0.25)
 
 
+def test_the_laws_are_named_beside_their_curves_not_over_them():
+    curves = torch.ones(2, len(noise_levels.LEVELS))
+    figure = noise_levels.picture({"digits": {500: noise_levels.Heard(curves, curves)}})
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == list(noise_levels.LAWS)
+    assert not any(axes.get_window_extent().overlaps(legend.get_window_extent()) for axes in figure.axes)
+
+
 # --- Figure 2 ---------------------------------------------------------------------------------------------------------
 
 
