@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -142,6 +143,28 @@ def test_a_gallery_that_is_stopped_goes_on_and_what_is_done_stays_done(tmp_path,
     assert "://" not in page.replace("http://www.w3.org", "")  # nor can base64 say so by chance
     assert main([*words, "--out", str(out), "--seed", "1"]) == 2
     assert "was made with other settings; delete it, or give another --out" in capsys.readouterr().err
+
+
+def test_pictures_that_are_gone_are_drawn_anew(tmp_path, small, capsys):
+    words = ["gallery", "gaussians-8", "--iterations", "6", "--json", "--out", str(tmp_path / "gallery")]
+    run = tmp_path / "gallery" / "gaussians-8"
+    assert main(words) == 0
+    first = json.loads(capsys.readouterr().out)["densities"]["gaussians-8"]
+    drawn = {name: (run / name).read_bytes() for name in making.PICTURES}
+    for name, content in drawn.items():
+        (run / name).unlink()
+        assert main(words) == 0
+        assert (run / name).read_bytes() == content
+        assert json.loads(capsys.readouterr().out)["densities"]["gaussians-8"] == first
+    shutil.rmtree(run / "frames")
+    (run / "animation.webp").unlink()
+    assert main(words) == 2
+    remedy = f"{run}: is damaged, or no run's folder: delete this folder and give the same command again"
+    assert f"{remedy}, or give another --out (frames of its animation are gone)" in capsys.readouterr().err
+    for path in run.joinpath("checkpoints").glob("*.sha256"):
+        path.unlink()
+    assert main(words) == 2
+    assert f"{remedy}, or give another --out (none of its checkpoints is sound)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,9 @@ from simdistill.gallery.frames import SAMPLES, frame_of, read_frames, write_fram
 from simdistill.gallery.page import gallery_page
 from simdistill.generator import Generator
 from simdistill.recipes import Recipe
-from simdistill.runs import RunFolder
+from simdistill.runs import RunFolder, damaged
 from simdistill.teachers.teacher import Teacher, load_teacher
+from simdistill.training.checkpoints import NoSoundCheckpoint
 from simdistill.training.loop import Interrupted
 from simdistill.training.trainer import DistillationTrainer
 from simdistill.workflows.distilling import Measurements, resume
@@ -28,6 +29,7 @@ from simdistill.workflows.measuring import Device, load_generator, quiet, starti
 
 FRAMES = 40
 """Moments of a training that its animation shows, besides its start."""
+PICTURES = ("animation.webp", "beside.png")
 
 
 def make_gallery(
@@ -38,8 +40,8 @@ def make_gallery(
     Each folder gets `animation.webp`, `beside.png` and `figures.json`, `out` the page `gallery.html` of all that are
     done. What is done with the same settings stays; a training that was stopped goes on.
 
-    Raises `ValueError` for a folder that holds something else, `Interrupted` after a signal, with everything saved and
-    a page of what there is.
+    Raises `ValueError` for a folder that holds something else or is damaged, `Interrupted` after a signal, with
+    everything saved and a page of what there is.
     """
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out = {out}: is a file; name a folder")
@@ -65,7 +67,9 @@ def make_gallery(
 
 
 def _kept(run: RunFolder) -> dict[str, Any]:
-    """The figures of a density that is done, or none."""
+    """The figures of a density that is done, with its pictures, or none."""
+    if not all((run.path / name).is_file() for name in PICTURES):
+        return {}
     try:
         return json.loads((run.path / "figures.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -81,12 +85,18 @@ def _make(run: RunFolder, teacher: Teacher, device: Device) -> dict[str, Any]:
         if trainer.processes.leads:
             write_frame(frames, frame_of(trainer, mixture))
 
-    resume(run.path, teacher, device, measured=Measurements(FRAMES, seeds=0, samples=0, observe=observe))
+    try:
+        resume(run.path, teacher, device, measured=Measurements(FRAMES, seeds=0, samples=0, observe=observe))
+    except NoSoundCheckpoint:
+        raise damaged(run.path, "none of its checkpoints is sound") from None
+    moments = read_frames(frames)
+    if 0 not in (frame.iteration for frame in moments):  # a finished training gives its last one again, no other
+        raise damaged(run.path, "frames of its animation are gone")
     student = load_generator(run.path)[0].to(device)
     start = Generator(starting_network(run, teacher).to(device), student.sigma_init)
     truth = mixture.sample(SAMPLES, torch.Generator().manual_seed(REFERENCE_SEED))
     drawn = draw(quiet(student, teacher), range(SAMPLES), teacher.shape, device=device)
-    write_atomically(run.path / "animation.webp", animation(read_frames(frames), mixture))
+    write_atomically(run.path / "animation.webp", animation(moments, mixture))
     write_atomically(run.path / "beside.png", beside(drawn, truth))
     samplers = {"student": quiet(student, teacher), "undistilled": quiet(start, teacher)}
     seconds = [record["seconds"] for record in run.records() if "seconds" in record]
