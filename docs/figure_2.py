@@ -1,7 +1,7 @@
 """`python -m docs.figure_2`: the tables and the picture of docs/figure-2.md from the folders of the four comparisons.
 
 They are what the commands on that page leave; of those that are not there, or have open cells, what stands on the page
-stays.
+stays. What was renewed is printed, and what was kept.
 """
 
 from pathlib import Path
@@ -33,9 +33,14 @@ def main() -> None:
     done = {folder: name for folder, name in RUNS.items() if finished(Path("runs") / folder)}
     tables = [table(Path("runs") / folder, folder, name) for folder, name in done.items()]
     PAGE.write_text(publish(PAGE.read_text(encoding="utf-8"), tables), encoding="utf-8")
+    for folder, name in RUNS.items():
+        why = "renewed" if folder in done else f"kept as it is: runs/{folder} is not there, or has open cells"
+        print(f"table of {name}: {why}")
     mpl.rcParams["svg.hashsalt"] = "figure-2"  # the same picture, the same bytes
-    if set(done) == set(RUNS):
+    whole = set(done) == set(RUNS)
+    if whole:
         curves(done).savefig(FOLDER / "figure-2.svg", metadata={"Date": None})
+    print(f"figure-2.svg: {'renewed' if whole else 'kept as it is: it takes all four'}")
 
 
 def finished(folder: Path) -> bool:

@@ -235,6 +235,39 @@ def test_figure_2_is_a_table_and_curves_of_a_comparison(compared, monkeypatch):
         assert line.get_ydata() == pytest.approx([((k + 1001) * (4 * k + 1004)) ** 0.5, 2 * (k + 1)])
 
 
+def test_what_of_figure_2_is_renewed_is_told(compared, monkeypatch, capsys):
+    text = "".join(f"<!-- {name} -->\nas it was\n<!-- end -->\n" for name in figure_2.RUNS)
+    (compared.parent / "figure-2.md").write_text(text)
+    monkeypatch.setattr(figure_2, "PAGE", compared.parent / "figure-2.md")
+    monkeypatch.chdir(compared.parent)
+    compared.rename("figure-2")
+    Path("runs").symlink_to(".")
+    figure_2.main()
+    assert capsys.readouterr().out.splitlines() == [
+        "table of MLP, conditional: renewed",
+        *(
+            f"table of {figure_2.RUNS[name]}: kept as it is: runs/{name} is not there, or has open cells"
+            for name in ("figure-2-unet", "figure-2-free", "figure-2-unet-free")
+        ),
+        "figure-2.svg: kept as it is: it takes all four",
+    ]
+    assert figure_2.PAGE.read_text().count("as it was") == 3
+
+
+def test_sids_means_are_below_sims_and_five_of_sixteen_intervals_overlap():
+    below, overlapping = [], []
+    for page in figure_2.RUNS:
+        found = {
+            row[0].strip("`"): [float(x) for x in re.findall(r"[\d.]+", row[1])] for row in rows_of(figure_2.PAGE, page)
+        }
+        for name in (name for name in found if name.startswith("sim-")):
+            (sim, sim_low, _), (sid, _, sid_high) = found[name], found[name.replace("sim-", "sid-")]
+            below.append(sid < sim)
+            overlapping.append(sim_low <= sid_high)
+    assert below == [True] * 16
+    assert sum(overlapping) == 5
+
+
 def test_a_comparison_with_open_cells_is_not_published(compared, tmp_path):
     assert not figure_2.finished(tmp_path / "none")
     cells = (compared / "cells.csv").read_text().replace("done", "open", 1)
