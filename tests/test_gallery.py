@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -140,6 +141,9 @@ def test_a_gallery_that_is_stopped_goes_on_and_what_is_done_stays_done(tmp_path,
     assert (config["teacher"], config["objective"], config["batch"]) == ("rings", "DiffInstruct()", 512)
     page = (out / "gallery.html").read_text()
     assert page.count("data:image/webp") == 2
+    told = re.sub(r"\s+", " ", page)
+    assert "at iteration 0 for another reason: the online network has begun as an imitation of the teacher" in told
+    assert "the share within 4σ of 500 each. Modes and masses are of all 2,500 together." in told
     assert "://" not in page.replace("http://www.w3.org", "")  # nor can base64 say so by chance
     assert main([*words, "--out", str(out), "--seed", "1"]) == 2
     assert "was made with other settings; delete it, or give another --out" in capsys.readouterr().err
