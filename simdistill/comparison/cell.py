@@ -28,9 +28,10 @@ from simdistill.workflows.measuring import load_generator, quiet, recipe_of, sho
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Do the job; the exit codes are those of the command line, but for a training that diverges.
+    """Do the job; the last line that is said is the reason if it came to nothing.
 
-    There an uncaught exception has the same one. The last line that is said is the reason.
+    The exit codes are those of the command line, but for a training that diverges: the command line's is that of any
+    uncaught exception, too.
     """
     parser = argparse.ArgumentParser(prog="python -m simdistill.comparison.cell")
     parser.add_argument("who", choices=["student", "teacher"])

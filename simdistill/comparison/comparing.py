@@ -56,7 +56,10 @@ def compare(setting: Setting, command: str) -> tuple[list[Row], list[Job]]:
 
 
 def check(setting: Setting) -> None:
-    """See that there is a teacher and a judge, and that the folder is free or a comparison's with just these."""
+    """See that there is a teacher and a judge, and that the folder is free or a comparison's with just these.
+
+    Nothing is written: a folder that is refused is as it was.
+    """
     teacher, judged, out = setting.teacher, setting.judged, setting.out
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out = {out}: is a file; name a folder")
