@@ -13,7 +13,7 @@ from simdistill.evaluation.modes import Modes, modes
 from simdistill.evaluation.quality import REFERENCE_SEED, Sampler, draw
 
 SEEDS = 5
-SAMPLES = 20_000
+SAMPLES = 100_000
 """Samples an evaluation seed; the modes' masses are those of all seeds' together."""
 PAIRED = 4000
 """Samples of each seed, and exact ones, that the two distances compare."""
@@ -25,7 +25,7 @@ def figures_of(
     """The figures of each sampler by its name, and of "exact" samples: what chance alone leaves.
 
     `energy`, `sliced_wasserstein` and `within_4_sigma` are {mean, std, values} over 5 evaluation seeds, of 4,000,
-    4,000 and 20,000 samples each; `modes_found` and `mass_deviation` are of all 100,000, their number in `samples`.
+    4,000 and 100,000 samples each; `modes_found` and `mass_deviation` are of all 500,000, their number in `samples`.
     """
     reference = mixture.sample(PAIRED, torch.Generator().manual_seed(REFERENCE_SEED))
     found: dict[str, dict[str, Any]] = {}
