@@ -230,7 +230,9 @@ def test_the_owners_pages(study, visit):
     assert page.get_by_role("img").evaluate("image => image.naturalWidth") > 500
     phone = visit(**PHONE)
     phone.goto(f"{study.address}/owner?token={study.folder.token}")
+    phone.wait_for_load_state("networkidle")  # with all pictures, or those still on their way would fail
     phone.goto(f"{study.address}/owner/results")
+    phone.wait_for_load_state("networkidle")
     title, value = (
         phone.get_by_role("table", name="By question").locator(what).nth(1) for what in ("th[scope=row]", "td")
     )
