@@ -115,7 +115,8 @@ def joined(device: torch.device | str) -> Generator[tuple[Processes, torch.devic
         yield Processes(dist.get_rank(), dist.get_world_size(), talk), device
     finally:
         if ours:
-            # Whoever still holds a group keeps its threads, and one that drops a tensor while Python ends aborts it.
+            # Groups must end here: a thread of one that drops a tensor while Python ends aborts it. What holds them are
+            # cycles about a trainer that is gone; one that an error's traceback keeps holds `talk` but weakly.
             gc.collect()
             dist.destroy_process_group()
 
