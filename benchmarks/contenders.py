@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 
 from benchmarks.networks import Network
 from benchmarks.reference import ReferenceLoop
-from simdistill.recipes import Recipe
+from simdistill.config.recipes import Recipe
 from simdistill.teachers.teacher import Teacher
 from simdistill.training.trainer import DistillationTrainer
 

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from simdistill.denoisers import Preconditioned
+from simdistill.method.denoisers import Preconditioned
+from simdistill.method.preconditioning import EDMScaling
 from simdistill.networks.mlp import MLP
 from simdistill.networks.unet import SongUNet
-from simdistill.scalings import EDMScaling
 
 
 @dataclass(frozen=True)

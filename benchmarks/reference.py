@@ -10,8 +10,8 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from simdistill.noise import sample
-from simdistill.recipes import Recipe
+from simdistill.config.recipes import Recipe
+from simdistill.method.noise import sample
 
 
 class ReferenceLoop:

@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks.machine import finish, start
 from benchmarks.networks import NETWORKS
 from benchmarks.tables import Table, spread
-from simdistill.recipes import Recipe
+from simdistill.config.recipes import Recipe
 from simdistill.teachers.teacher import Teacher
 from simdistill.training.processes import joined
 from simdistill.training.trainer import DistillationTrainer

@@ -15,11 +15,11 @@ from torch import nn
 from benchmarks.machine import fresh
 from benchmarks.reference import ReferenceLoop
 from benchmarks.tables import Table, spread
+from simdistill.config.recipes import RECIPES, SIM_TIMES, Recipe
 from simdistill.evaluation.metrics import Moments, frechet_distance
 from simdistill.evaluation.quality import balanced_labels, draw, reference_for
 from simdistill.evaluation.reference import Reference
-from simdistill.generator import Generator
-from simdistill.recipes import RECIPES, SIM_TIMES, Recipe
+from simdistill.method.generator import Generator
 from simdistill.teachers.teacher import Teacher, load_teacher
 from simdistill.training.trainer import DistillationTrainer
 

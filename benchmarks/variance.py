@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from benchmarks.machine import fresh
 from benchmarks.tables import Table
-from simdistill.distill import frozen
-from simdistill.noise import Law, sample, stratified
-from simdistill.recipes import EDM_TIMES, KARRAS_TIMES, RECIPES, SIM_TIMES
-from simdistill.shapes import Sigma
+from simdistill.config.recipes import EDM_TIMES, KARRAS_TIMES, RECIPES, SIM_TIMES
+from simdistill.method.algorithm import frozen
+from simdistill.method.noise import Law, sample, stratified
+from simdistill.method.shapes import Sigma
 from simdistill.teachers.teacher import load_teacher
 from simdistill.training.trainer import DistillationTrainer
 

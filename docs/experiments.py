@@ -14,14 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from simdistill.denoisers import Denoiser, GaussianMixture, residual
-from simdistill.distances import Distance, PseudoHuber
-from simdistill.distill import Distillation
-from simdistill.generator import Generator
-from simdistill.noise import LogNormal, sample
-from simdistill.objectives import ScoreImplicitMatching
-from simdistill.shapes import Condition, Data, PerSample, Sigma, dot
-from simdistill.weightings import Uniform
+from simdistill.method.algorithm import Distillation
+from simdistill.method.denoisers import Denoiser, GaussianMixture, residual
+from simdistill.method.distances import Distance, PseudoHuber
+from simdistill.method.generator import Generator
+from simdistill.method.noise import LogNormal, sample
+from simdistill.method.objectives import ScoreImplicitMatching
+from simdistill.method.shapes import Condition, Data, PerSample, Sigma, dot
+from simdistill.method.weightings import Uniform
 
 START, TARGET = (0.4, 0.8), (-0.3, 1.3)
 """Mean and scale: of the generator, and of the teacher's law."""

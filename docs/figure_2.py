@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.tables import Table, publish
 from simdistill.comparison.results import summary
-from simdistill.recipes import RECIPES
+from simdistill.config.recipes import RECIPES
 
 FOLDER = Path(__file__).parent
 PAGE = FOLDER / "figure-2.md"

@@ -22,11 +22,11 @@ from rich.progress import track
 from torch import Tensor
 
 from benchmarks.tables import Table, publish
-from simdistill.distill import Distillation, frozen
-from simdistill.evaluation.charts import told_apart
-from simdistill.noise import Law, LogNormal, sample
-from simdistill.recipes import KARRAS_TIMES, RECIPES, SIM_TIMES
-from simdistill.shapes import Condition, Data
+from simdistill.config.recipes import KARRAS_TIMES, RECIPES, SIM_TIMES
+from simdistill.method.algorithm import Distillation, frozen
+from simdistill.method.noise import Law, LogNormal, sample
+from simdistill.method.shapes import Condition, Data
+from simdistill.reports.charts import told_apart
 from simdistill.teachers.teacher import load_teacher
 from simdistill.training.trainer import DistillationTrainer
 

@@ -23,8 +23,8 @@ from docs.experiments import (
     tensor,
     train,
 )
-from simdistill.distances import L1, Distance, Exponential, Huber, PoweredL2, PseudoHuber, SquaredL2
-from simdistill.evaluation.charts import told_apart
+from simdistill.method.distances import L1, Distance, Exponential, Huber, PoweredL2, PseudoHuber, SquaredL2
+from simdistill.reports.charts import told_apart
 
 FOLDER = Path(__file__).parent
 PAGE = FOLDER / "theory.md"

@@ -21,7 +21,7 @@ from playwright.sync_api import Browser, sync_playwright
 from simdistill.cli import main as simdistill
 from simdistill.demo.pair import Pair
 from simdistill.demo.serving import application as demo
-from simdistill.evaluation.pictures import side_by_side
+from simdistill.reports.pictures import side_by_side
 from simdistill.study.database import Database
 from simdistill.study.folder import StudyFolder
 from simdistill.study.simulation import Truth, simulate

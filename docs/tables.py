@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 from benchmarks.tables import Table, publish
-from simdistill.distances import Distance
-from simdistill.recipes import RECIPES, Recipe
+from simdistill.config.recipes import RECIPES, Recipe
+from simdistill.method.distances import Distance
 
 PAGE = Path(__file__).with_suffix(".md")
 FORMULAS = re.compile(r"d\(y\) = (.+?), d'\(y\) = (.+?)(?=\.|, and| \[).*?\[Table 4, row (\d)\]", re.DOTALL)

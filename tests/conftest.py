@@ -61,7 +61,7 @@ def offline(tmp_path_factory):
 def run(tmp_path):
     from logged import CONFIG
 
-    from simdistill.runs import RunFolder
+    from simdistill.runs.folder import RunFolder
 
     return RunFolder.create(tmp_path / "digits", CONFIG)
 
@@ -133,6 +133,6 @@ def browser():
 @pytest.fixture(scope="session")
 def node():
     """DiceBear's packages, fetched once by npm; without Node.js the error says where to get it."""
-    from docs.faces.rendering import install
+    from examples.faces.rendering import install
 
     install()

@@ -14,8 +14,8 @@ from rich.table import Table
 from tyro.conf import arg
 
 from simdistill.evaluation.extractors import of_inception
+from simdistill.support.checks import require
 from simdistill.teachers.teacher import SMALL, Teacher, load_teacher
-from simdistill.validation import require
 from simdistill.workflows.measuring import levels_of
 
 ABOUT_RESUMING = "Go on with an interrupted run, with its own settings; on a CPU to the same weights bit by bit."

@@ -20,11 +20,11 @@ from simdistill.comparison.grid import GRIDS, Grid, product, ready_made, varied
 from simdistill.comparison.page import number, verdict
 from simdistill.comparison.results import Row
 from simdistill.comparison.setting import Setting
-from simdistill.evaluation.progress import duration
-from simdistill.options import first_word, parse_options
-from simdistill.recipes import RECIPES, Recipe
+from simdistill.config.options import first_word, parse_options
+from simdistill.config.recipes import RECIPES, Recipe
+from simdistill.runs.progress import duration
+from simdistill.support.checks import require
 from simdistill.training.loop import MILESTONES
-from simdistill.validation import require
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from simdistill.options import first_word, parse_options
-from simdistill.validation import require
+from simdistill.config.options import first_word, parse_options
+from simdistill.support.checks import require
 from simdistill.workflows import converting
 
 ABOUT = """Store the network of an EDM checkpoint as a safetensors file, which loads faster and anywhere.

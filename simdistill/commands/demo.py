@@ -7,9 +7,9 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from simdistill.commands.common import Common, own_teacher
+from simdistill.config.options import first_word, parse_options
 from simdistill.demo.pair import Pair
 from simdistill.demo.serving import serve_pair
-from simdistill.options import first_word, parse_options
 
 
 @dataclass(frozen=True)

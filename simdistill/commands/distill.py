@@ -18,10 +18,10 @@ from simdistill.commands.common import (
 )
 from simdistill.commands.plan import print_plan
 from simdistill.commands.settings import distill_options
-from simdistill.options import parse_options
-from simdistill.runs import RunFolder
+from simdistill.config.options import parse_options
+from simdistill.runs.folder import RunFolder
+from simdistill.support.checks import require
 from simdistill.teachers.teacher import load_teacher
-from simdistill.validation import require
 from simdistill.workflows import distilling, measuring
 from simdistill.workflows.distilling import Measurements
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from simdistill.commands.common import Common
-from simdistill.options import first_word, parse_options
+from simdistill.config.options import first_word, parse_options
+from simdistill.support.checks import require
 from simdistill.teachers.encoders import tell_of_cut
 from simdistill.training.processes import joined
-from simdistill.validation import require
 from simdistill.workflows.encoding import encode
 
 

@@ -14,7 +14,7 @@ from simdistill.commands.common import (
     print_figures,
     spare_threads,
 )
-from simdistill.options import first_word, parse_options
+from simdistill.config.options import first_word, parse_options
 from simdistill.training.processes import joined
 from simdistill.workflows import measuring
 

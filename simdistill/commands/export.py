@@ -9,7 +9,7 @@ from typing import Literal
 from tyro.conf import Positional
 
 from simdistill.commands.common import own_teacher
-from simdistill.options import first_word, parse_options
+from simdistill.config.options import first_word, parse_options
 from simdistill.workflows import exporting
 from simdistill.workflows.pipelines import export_pipeline
 

@@ -14,12 +14,12 @@ from tyro.conf import Positional, arg
 
 from simdistill.commands.common import Common, spare_threads
 from simdistill.commands.settings import about_blocks
+from simdistill.config.options import parse_options
+from simdistill.config.recipes import RECIPES, Recipe
 from simdistill.data.densities import DENSITIES
 from simdistill.gallery.making import make_gallery
 from simdistill.gallery.page import ROWS, cell
-from simdistill.options import parse_options
-from simdistill.recipes import RECIPES, Recipe
-from simdistill.validation import require
+from simdistill.support.checks import require
 
 
 @dataclass(frozen=True)

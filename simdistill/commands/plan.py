@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.table import Table
 
 from simdistill.commands.settings import Distill, distill_options
-from simdistill.configuration import to_toml
-from simdistill.recipes import Recipe
+from simdistill.config.recipes import Recipe
+from simdistill.config.settings import to_toml
 from simdistill.workflows.planning import CONVOLUTIONS_SHARE, PRODUCTS_SHARE, Outlook, Plan, plan
 
 ABOUT = """Print what `simdistill distill` would do and need with the same words, and start nothing.

@@ -10,12 +10,12 @@ import torch
 from tyro.conf import arg
 
 from simdistill.commands.common import ABOUT_RESUMING, Common, Resume, asks_to_resume, print_table, spare_threads
+from simdistill.config.options import first_word, parse_options
 from simdistill.data.embeddings import read_encoding
 from simdistill.data.images import open_images
-from simdistill.options import first_word, parse_options
-from simdistill.runs import RunFolder
+from simdistill.runs.folder import RunFolder
+from simdistill.support.checks import require
 from simdistill.training.pretraining import PRETRAININGS, Pretraining
-from simdistill.validation import require
 from simdistill.workflows import pretraining
 
 

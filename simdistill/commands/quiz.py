@@ -8,11 +8,11 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from simdistill.commands.common import Common, own_teacher
-from simdistill.files import write_atomically
-from simdistill.options import first_word, parse_options
+from simdistill.config.options import first_word, parse_options
+from simdistill.study.pairing import Source, Wanted, draft_pairs
 from simdistill.study.quiz import quiz_page
-from simdistill.validation import require
-from simdistill.workflows.pairing import Source, Wanted, draft_pairs
+from simdistill.support.checks import require
+from simdistill.support.files import write_atomically
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,13 @@ import torch
 from tyro.conf import Positional, UseAppendAction
 
 from simdistill.commands.common import Common, own_teacher
+from simdistill.config.options import first_word, parse_numbers, parse_options
 from simdistill.data.listings import CAPTIONS, caption_lines
 from simdistill.data.prompts import read_prompts
-from simdistill.evaluation.pictures import captioned, picture
-from simdistill.files import write_atomically
-from simdistill.options import first_word, parse_numbers, parse_options
-from simdistill.shapes import Pictures
-from simdistill.validation import require
+from simdistill.method.shapes import Pictures
+from simdistill.reports.pictures import captioned, picture
+from simdistill.support.checks import require
+from simdistill.support.files import write_atomically
 from simdistill.workflows import measuring
 
 SAMPLES, EACH = 80, 4  # if no seeds are named: without prompts, and of each of them

@@ -12,10 +12,10 @@ from rich.table import Table
 from tyro.conf import Positional
 
 from simdistill.commands.common import Common
+from simdistill.config.options import parse_options
 from simdistill.evaluation.preferences import TITLES
-from simdistill.files import write_atomically
-from simdistill.options import parse_options
-from simdistill.validation import require
+from simdistill.support.checks import require
+from simdistill.support.files import write_atomically
 from simdistill.workflows.scoring import Protocol, is_run, score
 
 

@@ -9,10 +9,10 @@ from typing import Annotated
 from tyro.conf import arg
 
 from simdistill.commands.common import Common, EvaluationSamples
-from simdistill.configuration import read_toml, settings_from_mapping
-from simdistill.options import building_blocks, first_word, parse_options
-from simdistill.recipes import RECIPES, Recipe
-from simdistill.validation import require
+from simdistill.config.options import building_blocks, first_word, parse_options
+from simdistill.config.recipes import RECIPES, Recipe
+from simdistill.config.settings import read_toml, settings_from_mapping
+from simdistill.support.checks import require
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from simdistill.commands.common import Common, chosen_features
-from simdistill.options import first_word, parse_options
+from simdistill.config.options import first_word, parse_options
+from simdistill.support.checks import require
 from simdistill.training.processes import joined
-from simdistill.validation import require
 from simdistill.workflows import statistics
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from importlib import import_module
 
-from simdistill.options import first_word
+from simdistill.config.options import first_word
 
 STEPS = {
     "new": "make the pairs of pictures: of a run's student and its teacher, or of two folders",

@@ -9,12 +9,12 @@ from typing import Literal
 from tyro.conf import Positional
 
 from simdistill.commands.common import Common, own_teacher
-from simdistill.options import first_word, parse_options
+from simdistill.config.options import first_word, parse_options
 from simdistill.study.folder import StudyFolder
+from simdistill.study.pairing import Source, Wanted, draft_pairs
 from simdistill.study.settings import Settings
-from simdistill.validation import require
+from simdistill.support.checks import require
 from simdistill.workflows.measuring import STUDENTS
-from simdistill.workflows.pairing import Source, Wanted, draft_pairs
 
 
 @dataclass(frozen=True)

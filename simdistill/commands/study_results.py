@@ -12,14 +12,14 @@ from rich.console import Console
 from rich.table import Table
 from tyro.conf import Positional
 
-from simdistill.files import replacing, write_atomically
-from simdistill.options import first_word, parse_numbers, parse_options
+from simdistill.config.options import first_word, parse_numbers, parse_options
 from simdistill.study.bars import Kind, bars
 from simdistill.study.database import votes_of
 from simdistill.study.folder import StudyFolder
 from simdistill.study.owner import Owner
 from simdistill.study.results import Results, tell
-from simdistill.validation import require
+from simdistill.support.checks import require
+from simdistill.support.files import replacing, write_atomically
 
 KINDS: dict[str, Kind] = {".png": "png", ".svg": "svg", ".pdf": "pdf"}
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from simdistill.options import first_word, parse_options
+from simdistill.config.options import first_word, parse_options
 from simdistill.study.database import Database
 from simdistill.study.folder import StudyFolder
 from simdistill.study.site import serve_study

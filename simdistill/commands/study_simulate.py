@@ -9,14 +9,14 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from simdistill.commands.study_results import print_results
-from simdistill.options import first_word, parse_options
+from simdistill.config.options import first_word, parse_options
 from simdistill.study.database import Database, votes_of
 from simdistill.study.estimates import FEWEST
 from simdistill.study.folder import Pair, StudyFolder
 from simdistill.study.owner import Owner
 from simdistill.study.results import tell
 from simdistill.study.simulation import Truth, power, simulate
-from simdistill.validation import require
+from simdistill.support.checks import require
 
 PLANNED = (10, 20, 30, 50, 100)
 

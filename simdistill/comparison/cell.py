@@ -18,8 +18,8 @@ import torch
 
 from simdistill.comparison.jobs import DIVERGED, figures_of
 from simdistill.evaluation.quality import evaluate, evaluations, reference_for, teacher_sampler
-from simdistill.files import write_atomically
-from simdistill.runs import RunFolder, damaged
+from simdistill.runs.folder import RunFolder, damaged
+from simdistill.support.files import write_atomically
 from simdistill.teachers.teacher import Teacher, load_teacher
 from simdistill.training.checkpoints import NoSoundCheckpoint
 from simdistill.training.loop import Diverged, Interrupted

@@ -12,12 +12,12 @@ from simdistill.comparison.jobs import Job, Workers
 from simdistill.comparison.page import Comparison, compare_page
 from simdistill.comparison.results import Row, finals, milestones, summary, write_table
 from simdistill.comparison.setting import Setting
-from simdistill.configuration import to_mapping
+from simdistill.config.settings import to_mapping
 from simdistill.evaluation.quality import machine, reference_for
 from simdistill.evaluation.reference import check_reference
 from simdistill.evaluation.stored import Stored, write_statistics
-from simdistill.files import write_atomically
-from simdistill.runs import RunFolder
+from simdistill.runs.folder import RunFolder
+from simdistill.support.files import write_atomically
 from simdistill.workflows.distilling import imitate, whole
 
 MARK = "comparison.json"  # makes a folder a comparison's

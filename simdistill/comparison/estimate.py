@@ -11,12 +11,12 @@ from rich.progress import track
 
 from simdistill.comparison.grid import varied
 from simdistill.comparison.setting import Setting
-from simdistill.configuration import to_mapping
+from simdistill.config.recipes import Recipe
+from simdistill.config.settings import to_mapping
 from simdistill.evaluation.extractors import Extractor, load_extractor
 from simdistill.evaluation.quality import evaluate
 from simdistill.evaluation.reference import Reference, stored_reference
 from simdistill.evaluation.statistics import Statistics
-from simdistill.recipes import Recipe
 from simdistill.teachers.teacher import Teacher
 from simdistill.training.trainer import DistillationTrainer
 from simdistill.workflows.measuring import MILESTONE_SAMPLES, quiet

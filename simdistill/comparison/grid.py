@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from simdistill.averages import HalfLife
-from simdistill.configuration import convert, field_types, settings_from_mapping, to_mapping
-from simdistill.distances import L1, Exponential, Huber, PoweredL2, PseudoHuber, SquaredL2
-from simdistill.objectives import DiffInstruct, ScoreIdentity, ScoreImplicitMatching
-from simdistill.recipes import DMD_TIMES, RECIPES, SIM, Recipe
-from simdistill.validation import require
-from simdistill.weightings import InverseError, Uniform
+from simdistill.config.recipes import DMD_TIMES, RECIPES, SIM, Recipe
+from simdistill.config.settings import convert, field_types, settings_from_mapping, to_mapping
+from simdistill.method.distances import L1, Exponential, Huber, PoweredL2, PseudoHuber, SquaredL2
+from simdistill.method.ema import HalfLife
+from simdistill.method.objectives import DiffInstruct, ScoreIdentity, ScoreImplicitMatching
+from simdistill.method.weightings import InverseError, Uniform
+from simdistill.support.checks import require
 
 Grid: TypeAlias = Mapping[str, Mapping[str, Any]]
 """Variants by name: the settings that each changes in the recipe."""

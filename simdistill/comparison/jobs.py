@@ -17,8 +17,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from simdistill.files import write_atomically
-from simdistill.runs import RunFolder
+from simdistill.runs.folder import RunFolder
+from simdistill.support.files import write_atomically
 from simdistill.training.loop import Interrupted
 from simdistill.training.progress import stop_requests
 

@@ -9,11 +9,11 @@ from typing import Any
 import polars as pl
 
 from simdistill.comparison.results import LEVEL, Row
-from simdistill.evaluation import charts
-from simdistill.evaluation.charts import Band
 from simdistill.evaluation.extractors import of_inception
-from simdistill.evaluation.progress import duration
-from simdistill.evaluation.report import embedded, templates
+from simdistill.reports import charts
+from simdistill.reports.charts import Band
+from simdistill.reports.report import embedded, templates
+from simdistill.runs.progress import duration
 from simdistill.workflows.measuring import MILESTONE_SAMPLES
 
 SHOWN = len(charts.LEVELS)  # variants with a line and a picture; all are in the table

@@ -16,8 +16,8 @@ from scipy import stats
 
 from simdistill.comparison.grid import Cell
 from simdistill.comparison.jobs import Job
-from simdistill.configuration import to_mapping
-from simdistill.files import replacing
+from simdistill.config.settings import to_mapping
+from simdistill.support.files import replacing
 
 LEVEL = 0.05
 DISTANCES = ("frechet", "kernel", "energy", "sliced_wasserstein", "inception_score")

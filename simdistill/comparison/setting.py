@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 
 from simdistill.comparison.grid import Cell, Grid, cells
-from simdistill.denoisers import GaussianMixture
-from simdistill.recipes import Recipe
+from simdistill.config.recipes import Recipe
+from simdistill.method.denoisers import GaussianMixture
+from simdistill.support.checks import require
 from simdistill.teachers.teacher import SMALL, Teacher, load_teacher
 from simdistill.training.loop import MILESTONES
-from simdistill.validation import require
 from simdistill.workflows.distilling import whole
 
 

@@ -14,7 +14,7 @@ from jaxtyping import Int, UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
-from simdistill.validation import require
+from simdistill.support.checks import require
 
 Labelled: TypeAlias = tuple[UInt8[Tensor, "_ _ _ _"], Int[Tensor, " _"]]
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from simdistill.denoisers import GaussianMixture
+from simdistill.method.denoisers import GaussianMixture
 
 
 def gaussians_25() -> GaussianMixture:

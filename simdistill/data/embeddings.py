@@ -14,9 +14,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from simdistill.files import write_atomically
-from simdistill.text import Text, TextInput
-from simdistill.validation import require
+from simdistill.method.text import Text, TextInput
+from simdistill.support.checks import require
+from simdistill.support.files import write_atomically
 
 ABOUT = "embeddings.json"
 PROMPTS = "prompts.parquet"

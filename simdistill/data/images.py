@@ -22,8 +22,8 @@ from torch import Tensor
 from simdistill.data.archives import cifar10, idx_folder
 from simdistill.data.digits import digits
 from simdistill.data.listings import CAPTIONS, LABELS, listed_captions, listed_labels
-from simdistill.shapes import Data
-from simdistill.validation import require
+from simdistill.method.shapes import Data
+from simdistill.support.checks import require
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 LARGEST_FILE = 2**26  # bytes of one image

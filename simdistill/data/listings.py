@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from simdistill.data.prompts import COLUMNS
-from simdistill.validation import require
+from simdistill.support.checks import require
 
 LABELS, CAPTIONS = "dataset.json", "metadata.jsonl"
 

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from simdistill.data.images import ImageSet, pixels_of
 from simdistill.data.listings import CAPTIONS, LABELS, caption_lines
-from simdistill.files import replacing
-from simdistill.validation import require
+from simdistill.support.checks import require
+from simdistill.support.files import replacing
 
 
 def write_zip(path: Path, images: ImageSet, advance: Callable[[int], None] = lambda _: None, batch: int = 500) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from simdistill.validation import require
+from simdistill.support.checks import require
 
 COLUMNS = ("prompt", "caption", "text", "txt")
 """What the prompts are called in a table or a JSON object, in the order in which they are looked for."""

@@ -10,13 +10,13 @@ from pathlib import Path
 import torch
 
 from simdistill.data.prompts import BUNDLED, read_prompts
-from simdistill.evaluation.pictures import picture
 from simdistill.evaluation.quality import Sampler, draw, evaluations, teacher_sampler
-from simdistill.shapes import Rows
+from simdistill.method.shapes import Rows
+from simdistill.method.text import Text
+from simdistill.reports.pictures import picture
+from simdistill.support.checks import require
 from simdistill.teachers.encoders import TextEncoder, cut, load_encoder
 from simdistill.teachers.teacher import Teacher
-from simdistill.text import Text
-from simdistill.validation import require
 from simdistill.workflows.measuring import Device, lesson_of, load_generator, quiet
 
 MOST = 16  # samples at a time

@@ -9,10 +9,10 @@ from itertools import chain
 from typing import Any
 
 from simdistill.demo.pair import LONGEST, MOST, Drawing, Pair, Wish
-from simdistill.evaluation.progress import duration
-from simdistill.evaluation.report import templates
-from simdistill.serving import address, serve
-from simdistill.validation import require
+from simdistill.reports.report import templates
+from simdistill.runs.progress import duration
+from simdistill.support.checks import require
+from simdistill.web.serving import address, serve
 
 SAFE = {
     "Content-Security-Policy": "default-src 'none'; img-src data:; style-src 'unsafe-inline'; form-action 'self'",

@@ -13,11 +13,11 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from simdistill.evaluation.inception import as_bytes
-from simdistill.libraries import library, short
-from simdistill.shapes import PerSample, Pictures
+from simdistill.method.shapes import PerSample, Pictures
+from simdistill.support.checks import require
+from simdistill.support.libraries import library, short
+from simdistill.support.tensors import fingerprint
 from simdistill.teachers.diffusers_files import read_json
-from simdistill.teachers.weight_files import fingerprint
-from simdistill.validation import require
 
 Directions: TypeAlias = Float[Tensor, "batch width"]
 

@@ -15,12 +15,12 @@ from torch.nn.functional import interpolate
 from simdistill.evaluation.features import read_classifier
 from simdistill.evaluation.inception import Probabilities, as_bytes, in_parts, read_inception
 from simdistill.evaluation.metrics import Features
-from simdistill.shapes import Data, Pictures
-from simdistill.teachers.weight_files import fingerprint
-from simdistill.validation import require
+from simdistill.method.shapes import Data, Pictures
+from simdistill.support.checks import require
+from simdistill.support.tensors import fingerprint
 
 CLASSIFIERS = ("digits", "fashion-mnist", "faces")
-"""The classifiers that come with the package: `simdistill features` made them, and `python -m docs.faces judge`."""
+"""The classifiers that come with the package: `simdistill features` made them, and `python -m examples.faces judge`."""
 SHIPPED = ("pixels", *CLASSIFIERS, "imagenet")
 """The extractors that need no file of the user's."""
 INCEPTION = "inception"

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from simdistill.data.images import ImageSet
-from simdistill.shapes import Data
+from simdistill.method.shapes import Data
 from simdistill.teachers.weights import read_into, read_tensors, write_network
 
 

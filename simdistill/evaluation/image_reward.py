@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from simdistill.evaluation.clip import read_tokenizer, shown
-from simdistill.libraries import library
+from simdistill.method.shapes import PerSample, Pictures
 from simdistill.networks.score_head import ScoreHead
-from simdistill.shapes import PerSample, Pictures
-from simdistill.teachers.weight_files import fill, fingerprint, read_state
+from simdistill.support.libraries import library
+from simdistill.support.tensors import fill, fingerprint, read_state
 
 CENTRE, SPREAD = 0.16717362830052426, 1.0333394966054072
 """Of the head's outputs, by which the published score is standardised."""

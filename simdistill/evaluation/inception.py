@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from simdistill.evaluation.metrics import Features
+from simdistill.method.shapes import Data
 from simdistill.networks.inception import CLASSES, EDGE, FEATURES, InceptionV3
-from simdistill.shapes import Data
-from simdistill.validation import require
+from simdistill.support.checks import require
 
 Probabilities: TypeAlias = Float[Tensor, "batch classes"]
 Inception: TypeAlias = tuple[Callable[[Data], Features], Callable[[Features], Probabilities] | None]

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from simdistill.validation import require
+from simdistill.support.checks import require
 
 Features: TypeAlias = Float[Tensor, "samples dimensions"]
 # Anonymous axes: unequal dimensions are the user's mistake, answered below by a ValueError and not by a shape checker.

@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from simdistill.denoisers import GaussianMixture
 from simdistill.evaluation.metrics import Features
-from simdistill.validation import require
+from simdistill.method.denoisers import GaussianMixture
+from simdistill.support.checks import require
 
 REACH = 4.0
 """Standard deviations that a mode reaches: in two dimensions all but 0.034 % of its own samples."""

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from simdistill.evaluation.clip import Clip, check_config, read_tokenizer
-from simdistill.libraries import library, short
-from simdistill.teachers.weight_files import fill, fingerprint, read_state
-from simdistill.validation import require
+from simdistill.support.checks import require
+from simdistill.support.libraries import library, short
+from simdistill.support.tensors import fill, fingerprint, read_state
 
 # fmt: off
 NAMES = {

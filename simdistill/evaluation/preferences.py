@@ -9,10 +9,10 @@ import torch
 from simdistill.evaluation.clip import Clip, read_clip
 from simdistill.evaluation.image_reward import read_image_reward
 from simdistill.evaluation.open_clip import read_open_clip
+from simdistill.method.shapes import PerSample, Pictures
 from simdistill.networks.score_head import ScoreHead
-from simdistill.shapes import PerSample, Pictures
-from simdistill.teachers.weight_files import fill, fingerprint, read_state
-from simdistill.validation import require
+from simdistill.support.checks import require
+from simdistill.support.tensors import fill, fingerprint, read_state
 
 # fmt: off
 TITLES = {

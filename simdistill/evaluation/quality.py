@@ -14,15 +14,15 @@ import torch
 from torch import Tensor
 
 from simdistill.data.images import open_images
-from simdistill.denoisers import GaussianMixture
-from simdistill.evaluation.bar import progress_bar
 from simdistill.evaluation.extractors import PIXELS, load_extractor
 from simdistill.evaluation.reference import Reference, data_reference, stored_reference
 from simdistill.evaluation.statistics import ALONE, Gathering, Statistics, Together
-from simdistill.sampling import heun, noise_from_seeds
-from simdistill.shapes import Data, Rows
+from simdistill.method.denoisers import GaussianMixture
+from simdistill.method.samplers import heun, noise_from_seeds
+from simdistill.method.shapes import Data, Rows
+from simdistill.support.bar import progress_bar
+from simdistill.support.checks import require
 from simdistill.teachers.teacher import Teacher
-from simdistill.validation import require
 
 Sampler: TypeAlias = Callable[[Data, Rows], Data]
 """sampler(z, rows): one sample for each row of standard normal z."""

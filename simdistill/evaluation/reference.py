@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from simdistill.data.images import ImageSet
-from simdistill.denoisers import GaussianMixture
 from simdistill.evaluation.extractors import SHIPPED, Extractor, load_extractor
 from simdistill.evaluation.metrics import (
     ball_radii,
@@ -23,8 +22,9 @@ from simdistill.evaluation.metrics import (
 from simdistill.evaluation.modes import modes
 from simdistill.evaluation.statistics import Statistics, statistics_of
 from simdistill.evaluation.stored import Stored, read_statistics
-from simdistill.shapes import Data, Pictures
-from simdistill.validation import require
+from simdistill.method.denoisers import GaussianMixture
+from simdistill.method.shapes import Data, Pictures
+from simdistill.support.checks import require
 
 NEIGHBOURS = 3  # that the balls of precision and recall reach to (Kynkäänniemi et al. 2019)
 

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from simdistill.evaluation.metrics import Features, Moments
-from simdistill.validation import require
+from simdistill.support.checks import require
 
 AddUp = Callable[[Tensor], Tensor]
 """The sum of a tensor over all processes, in place."""

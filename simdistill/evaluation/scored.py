@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from simdistill.shapes import PerSample
+from simdistill.method.shapes import PerSample
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from simdistill.data.images import ImageSet
 from simdistill.evaluation.extractors import Extractor
 from simdistill.evaluation.metrics import Features, Moments
 from simdistill.evaluation.running import RunningInceptionScore, RunningMoments
-from simdistill.shapes import Data
+from simdistill.method.shapes import Data
 
 KEPT = 10_000
 """Images at most whose own features are kept, for all metrics but the Fréchet distance: 82 MB of Inception's."""

@@ -23,8 +23,8 @@ from torch import Tensor
 
 from simdistill.evaluation.metrics import Moments
 from simdistill.evaluation.statistics import Statistics
-from simdistill.files import replacing
-from simdistill.validation import require
+from simdistill.support.checks import require
+from simdistill.support.files import replacing
 
 HELD_OUT = "held_out_"
 TEXTS = ("extractor", "data", "inputs")

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from simdistill.denoisers import GaussianMixture
 from simdistill.gallery.frames import EDGE, LEVEL, Frame, grid
+from simdistill.method.denoisers import GaussianMixture
 
 LARGEST = 2_000_000
 """Bytes that an animation may have."""

@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from simdistill.denoisers import GaussianMixture
-from simdistill.evaluation.bar import progress_bar
 from simdistill.evaluation.metrics import energy_distance, sliced_wasserstein
 from simdistill.evaluation.modes import Modes, modes
 from simdistill.evaluation.quality import REFERENCE_SEED, Sampler, draw
+from simdistill.method.denoisers import GaussianMixture
+from simdistill.support.bar import progress_bar
 
 SEEDS = 5
 SAMPLES = 100_000

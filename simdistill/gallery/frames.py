@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from simdistill.denoisers import Denoiser, residual
-from simdistill.files import write_atomically
-from simdistill.sampling import noise_from_seeds
+from simdistill.method.denoisers import Denoiser, residual
+from simdistill.method.samplers import noise_from_seeds
+from simdistill.support.files import write_atomically
 from simdistill.training.trainer import DistillationTrainer
 
 LEVEL = 0.3

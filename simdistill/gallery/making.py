@@ -9,17 +9,17 @@ from typing import Any
 
 import torch
 
-from simdistill.configuration import to_mapping
-from simdistill.denoisers import GaussianMixture
+from simdistill.config.recipes import Recipe
+from simdistill.config.settings import to_mapping
 from simdistill.evaluation.quality import REFERENCE_SEED, draw, machine
-from simdistill.files import write_atomically
 from simdistill.gallery.drawing import animation, beside
 from simdistill.gallery.figures import figures_of
 from simdistill.gallery.frames import SAMPLES, frame_of, read_frames, write_frame
 from simdistill.gallery.page import gallery_page
-from simdistill.generator import Generator
-from simdistill.recipes import Recipe
-from simdistill.runs import RunFolder, damaged
+from simdistill.method.denoisers import GaussianMixture
+from simdistill.method.generator import Generator
+from simdistill.runs.folder import RunFolder, damaged
+from simdistill.support.files import write_atomically
 from simdistill.teachers.teacher import Teacher, load_teacher
 from simdistill.training.checkpoints import NoSoundCheckpoint
 from simdistill.training.loop import Interrupted

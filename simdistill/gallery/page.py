@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from simdistill.evaluation.progress import duration
-from simdistill.evaluation.report import embedded, templates
 from simdistill.gallery.figures import PAIRED, SEEDS
 from simdistill.gallery.frames import LEVEL
+from simdistill.reports.report import embedded, templates
+from simdistill.runs.progress import duration
 
 ABOUT = {
     "gaussians-25": "25 narrow Gaussians, σ = 0.05 at a distance of 1: a map without jumps has to bridge them.",

@@ -23,7 +23,7 @@ from simdistill.networks.layers import (
     linear,
     xavier,
 )
-from simdistill.validation import require
+from simdistill.support.checks import require
 
 Tokens: TypeAlias = Float[Tensor, "batch channels tokens"]
 

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, max_pool2d, relu
 
-from simdistill.validation import require
+from simdistill.support.checks import require
 
 Image: TypeAlias = Float[Tensor, "batch _ _ _"]
 EDGE = 299  # pixels of an image

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, conv_transpose2d
 
-from simdistill.shapes import Sigma
+from simdistill.method.shapes import Sigma
 
 Image: TypeAlias = Float[Tensor, "batch _ _ _"]
 Embedding: TypeAlias = Float[Tensor, "batch _"]

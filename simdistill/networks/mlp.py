@@ -8,8 +8,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from simdistill.shapes import Data, Sigma
-from simdistill.validation import require
+from simdistill.method.shapes import Data, Sigma
+from simdistill.support.checks import require
 
 _EMBEDDING = 64  # features of the noise level and the label together; wider spends parameters away from the data
 

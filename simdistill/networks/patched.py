@@ -5,9 +5,9 @@ from typing import Any
 from torch import nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
+from simdistill.method.shapes import Sigma
 from simdistill.networks.unet import Image, Labels, SongUNet
-from simdistill.shapes import Sigma
-from simdistill.validation import require
+from simdistill.support.checks import require
 
 
 class PatchedUNet(nn.Module):

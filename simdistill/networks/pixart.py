@@ -5,10 +5,10 @@ from typing import Any
 
 from torch import nn
 
-from simdistill.libraries import library
-from simdistill.shapes import Data, Sigma
-from simdistill.text import Text, TextInput
-from simdistill.validation import require
+from simdistill.method.shapes import Data, Sigma
+from simdistill.method.text import Text, TextInput
+from simdistill.support.checks import require
+from simdistill.support.libraries import library
 
 HEAD = 32  # features of an attention head
 TIMES = 100.0  # its times a unit of c_noise: the fastest of its sinusoids then turns once in 0.25 of ln sigma

@@ -3,7 +3,7 @@
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from simdistill.shapes import PerSample
+from simdistill.method.shapes import PerSample
 
 
 class ScoreHead(nn.Module):

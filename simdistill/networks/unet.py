@@ -15,6 +15,7 @@ from jaxtyping import Shaped
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
+from simdistill.method.shapes import Sigma
 from simdistill.networks.block import DHARIWAL, SONG, Block
 from simdistill.networks.layers import (
     Conv,
@@ -29,8 +30,7 @@ from simdistill.networks.layers import (
     linear,
     xavier,
 )
-from simdistill.shapes import Sigma
-from simdistill.validation import require
+from simdistill.support.checks import require
 
 Labels: TypeAlias = Shaped[Tensor, "batch _"] | None
 

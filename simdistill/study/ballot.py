@@ -16,7 +16,7 @@ from simdistill.study.folder import Pair, StudyFolder
 from simdistill.study.reviews import visible
 from simdistill.study.settings import Choice, Side
 from simdistill.study.tables import Participant, Presentation, Vote
-from simdistill.validation import require
+from simdistill.support.checks import require
 
 Stored = TypeVar("Stored")
 

@@ -14,10 +14,10 @@ from sqlalchemy.event import listen
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from simdistill.libraries import short
 from simdistill.study.folder import StudyFolder
 from simdistill.study.tables import Identity
-from simdistill.validation import require
+from simdistill.support.checks import require
+from simdistill.support.libraries import short
 
 WAIT = 300  # seconds for a turn: on a busy machine slow is better than refused
 PRAGMAS = (

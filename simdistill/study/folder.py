@@ -11,12 +11,12 @@ from pathlib import Path
 
 from PIL import Image
 
-from simdistill.configuration import read_toml, settings_from_mapping, to_mapping, to_toml
-from simdistill.files import write_atomically
-from simdistill.libraries import short
+from simdistill.config.settings import read_toml, settings_from_mapping, to_mapping, to_toml
 from simdistill.study.pictures import bare_png, equal_sizes, scrambled
 from simdistill.study.settings import Settings
-from simdistill.validation import require
+from simdistill.support.checks import require
+from simdistill.support.files import write_atomically
+from simdistill.support.libraries import short
 
 
 @dataclass(frozen=True)

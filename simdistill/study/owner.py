@@ -10,7 +10,7 @@ from simdistill.study.database import Database, now
 from simdistill.study.folder import Pair, StudyFolder
 from simdistill.study.reviews import decided, visible
 from simdistill.study.tables import Participant, Presentation, Review, Vote
-from simdistill.validation import require
+from simdistill.support.checks import require
 
 COLUMNS: dict[str, type[pl.DataType]] = {
     "participant": pl.Int64,

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from simdistill.evaluation.report import templates
+from simdistill.reports.report import templates
 from simdistill.study.folder import StudyFolder
 from simdistill.study.guard import Seals, sent_fields
 from simdistill.study.settings import Settings

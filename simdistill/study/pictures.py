@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageCms, ImageOps
 
-from simdistill.validation import require
+from simdistill.support.checks import require
 
 LARGEST_FILE = 2**26  # bytes
 SMALL = 64  # pixels a side up to which pictures are enlarged with sharp edges

@@ -5,7 +5,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from simdistill.evaluation.report import templates
+from simdistill.reports.report import templates
 from simdistill.study.folder import Draft
 from simdistill.study.pictures import bare_png, equal_sizes, is_small
 

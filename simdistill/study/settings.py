@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from simdistill.validation import require
+from simdistill.support.checks import require
 
 Side: TypeAlias = Literal["a", "b"]
 Choice: TypeAlias = Literal["left", "right", "tie"]

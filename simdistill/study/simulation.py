@@ -14,7 +14,7 @@ from simdistill.study.estimates import Counts, bootstrap
 from simdistill.study.folder import Pair
 from simdistill.study.settings import Choice, Settings, Side
 from simdistill.study.tables import Participant, Vote
-from simdistill.validation import require
+from simdistill.support.checks import require
 
 CERTAIN = 20.0  # log-odds of a real picture against noise
 PLANNED = 400  # bootstrap replicates of each study that is planned with

@@ -9,8 +9,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from simdistill.evaluation.report import templates
-from simdistill.serving import EVERY, address, serve
+from simdistill.reports.report import templates
 from simdistill.study.ballot import Ballot
 from simdistill.study.database import Database
 from simdistill.study.folder import StudyFolder
@@ -19,6 +18,7 @@ from simdistill.study.owner import Owner
 from simdistill.study.owner_pages import OwnerPages
 from simdistill.study.pages import page
 from simdistill.study.participant import ParticipantPages
+from simdistill.web.serving import EVERY, address, serve
 
 REQUESTS = (4000, 200.0)  # by one address: at once, and a second in the long run; a laboratory may share an address
 

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from simdistill.shapes import Data, Pictures
+from simdistill.method.shapes import Data, Pictures
+from simdistill.support.checks import require
 from simdistill.teachers.diffusers_files import class_of, load_model, read_json
-from simdistill.validation import require
 
 KINDS = {"vae": "AutoencoderKL", "vqvae": "VQModel"}  # by their place in a pipeline's folder
 VALUES = 8 * 4 * 64 * 64  # of the latents that it is called with: of eight pictures of 512 pixels a side

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from simdistill.libraries import library, short
-from simdistill.validation import require
+from simdistill.support.checks import require
+from simdistill.support.libraries import library, short
 
 UNUSED = {"PixArtTransformer2DModel": ("caption_projection.y_embedding",)}
 """Weights in published folders that the class has no place for: PixArt's is what a dropped caption was in training."""

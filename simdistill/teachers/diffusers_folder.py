@@ -6,12 +6,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from simdistill.recipes import Levels
+from simdistill.config.recipes import Levels
+from simdistill.support.checks import require
 from simdistill.teachers.autoencoders import autoencoder_in
 from simdistill.teachers.diffusers_files import class_of, load_model, read_json
 from simdistill.teachers.diffusers_networks import KINDS, Config, DiffusersNetwork, Kind, Size
 from simdistill.teachers.diffusers_process import read_process
-from simdistill.validation import require
 
 FORMERLY = {"ada_norm_zero": "DiTTransformer2DModel", "ada_norm_single": "PixArtTransformer2DModel"}
 """What diffusers before 0.29 called Transformer2DModel, as PixArt's published folders still do, by its kind of norm."""

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from simdistill.shapes import Condition, Data
-from simdistill.text import Text, TextInput
+from simdistill.method.shapes import Condition, Data
+from simdistill.method.text import Text, TextInput
 
 Config: TypeAlias = Mapping[str, Any]
 Size: TypeAlias = tuple[int, int]

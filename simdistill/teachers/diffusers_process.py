@@ -10,17 +10,17 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from simdistill.libraries import library, short
-from simdistill.recipes import Levels
+from simdistill.config.recipes import Levels
+from simdistill.support.checks import require
+from simdistill.support.libraries import library, short
 from simdistill.teachers.diffusers_files import read_json
-from simdistill.teachers.parametrisations import (
+from simdistill.teachers.prediction_types import (
     EpsilonPrediction,
     FlowPrediction,
     NearestTime,
     SamplePrediction,
     VelocityPrediction,
 )
-from simdistill.validation import require
 
 Process: TypeAlias = tuple[Callable[[nn.Module], nn.Module], float, float]
 """A network as a denoiser, and the lowest and highest level that samplers should use."""

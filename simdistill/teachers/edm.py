@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from simdistill.denoisers import Preconditioned
-from simdistill.scalings import IDDPMScaling, Scaling
+from simdistill.method.denoisers import Preconditioned
+from simdistill.method.preconditioning import IDDPMScaling, Scaling
+from simdistill.support.checks import require
 from simdistill.teachers.edm_settings import NETWORKS, PRECONDITIONINGS, SCALARS, build, plain, plain_settings
 from simdistill.teachers.pickled_tensors import TENSOR_NAMES, read_tensor
 from simdistill.teachers.pickles import Call, read_pickle
-from simdistill.validation import require
 
 MAX_BYTES = 4 * 2**30
 """Size of the largest file that is read; EDM's largest has 1.2 GB."""

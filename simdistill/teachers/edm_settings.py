@@ -6,11 +6,11 @@ from collections.abc import Callable
 from inspect import signature
 from typing import Any, TypeAlias, TypeVar, get_type_hints
 
-from simdistill.configuration import convert
+from simdistill.config.settings import convert
+from simdistill.method.preconditioning import EDMScaling, IDDPMScaling, Scaling, VEScaling, VPScaling
 from simdistill.networks.unet import DhariwalUNet, SongUNet
-from simdistill.scalings import EDMScaling, IDDPMScaling, Scaling, VEScaling, VPScaling
+from simdistill.support.checks import require
 from simdistill.teachers.pickles import Call
-from simdistill.validation import require
 
 SCALARS = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
 """NumPy's numbers in a pickle, before its version 2 and since."""

@@ -9,10 +9,10 @@ from typing import TypeAlias
 
 import torch
 
+from simdistill.method.text import Text
+from simdistill.support.checks import require
 from simdistill.teachers.language_models import LanguageModel
 from simdistill.teachers.pipeline_encoders import PipelineEncoder
-from simdistill.text import Text
-from simdistill.validation import require
 
 TextEncoder: TypeAlias = PipelineEncoder | LanguageModel
 

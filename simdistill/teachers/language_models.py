@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch.nn.functional import pad
 
-from simdistill.libraries import library, short
-from simdistill.text import Text, TextInput
-from simdistill.validation import require
+from simdistill.method.text import Text, TextInput
+from simdistill.support.checks import require
+from simdistill.support.libraries import library, short
 
 
 class LanguageModel:

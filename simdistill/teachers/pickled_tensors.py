@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from simdistill.support.checks import require
 from simdistill.teachers.pickles import Call
-from simdistill.validation import require
 
 _PARAMETER, _TENSOR = "torch._utils._rebuild_parameter", "torch._utils._rebuild_tensor_v2"
 _STORAGE = "torch.storage._load_from_bytes"

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from simdistill.libraries import library, short
+from simdistill.method.text import Text, TextInput
+from simdistill.support.checks import require
+from simdistill.support.libraries import library, short
 from simdistill.teachers.diffusers_files import read_json
-from simdistill.text import Text, TextInput
-from simdistill.validation import require
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from simdistill.support.checks import require
+from simdistill.support.tensors import read_content
 from simdistill.teachers.diffusers_process import paper_levels
-from simdistill.teachers.weight_files import read_content
-from simdistill.validation import require
 
 # fmt: off
 NETWORK = {

@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from simdistill.denoisers import Preconditioned
-from simdistill.libraries import library
+from simdistill.method.denoisers import Preconditioned
 from simdistill.networks.unet import DhariwalUNet, SongUNet
+from simdistill.support.libraries import library
 from simdistill.teachers.diffusers_networks import KINDS, DiffusersNetwork
 from simdistill.teachers.diffusers_process import paper_levels
-from simdistill.teachers.parametrisations import EpsilonPrediction, NearestTime
+from simdistill.teachers.prediction_types import EpsilonPrediction, NearestTime
 from simdistill.teachers.teacher import Teacher
 
 PIXART = "PixArtTransformer2DModel"

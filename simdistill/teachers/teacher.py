@@ -10,19 +10,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from simdistill.config.recipes import Levels, Recipe
 from simdistill.data.densities import DENSITIES
 from simdistill.data.embeddings import Embeddings
-from simdistill.denoisers import Denoiser, residual
-from simdistill.guidance import Guided
-from simdistill.recipes import Levels, Recipe
-from simdistill.shapes import Condition, Data, Pictures, Rows
+from simdistill.method.denoisers import Denoiser, residual
+from simdistill.method.guidance import Guided
+from simdistill.method.shapes import Condition, Data, Pictures, Rows
+from simdistill.method.text import Prompts, Text, TextInput
+from simdistill.support.checks import require
 from simdistill.teachers.autoencoders import Autoencoder
 from simdistill.teachers.diffusers_folder import read_folder
 from simdistill.teachers.edm import read_edm
 from simdistill.teachers.encoders import digest_of
 from simdistill.teachers.weights import read_network
-from simdistill.text import Prompts, Text, TextInput
-from simdistill.validation import require
 
 SMALL = 1_000_000  # parameters below which a second thread does not pay
 SHIPPED = ("digits", "fashion-mnist", "faces")

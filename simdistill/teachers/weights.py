@@ -13,13 +13,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from simdistill.denoisers import Preconditioned
-from simdistill.files import write_atomically
+from simdistill.method.denoisers import Preconditioned
+from simdistill.method.preconditioning import EDMScaling, Scaling
 from simdistill.networks.mlp import MLP
 from simdistill.networks.patched import PatchedUNet
 from simdistill.networks.pixart import PixArt
 from simdistill.networks.unet import DhariwalUNet, SongUNet
-from simdistill.scalings import EDMScaling, Scaling
+from simdistill.support.files import write_atomically
 
 Module = TypeVar("Module", bound=nn.Module)
 

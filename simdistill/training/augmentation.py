@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
-from simdistill.shapes import Data
+from simdistill.method.shapes import Data
 
 Parameters: TypeAlias = Float[Tensor, "batch 8"]
 

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from simdistill.files import replacing, write_atomically
+from simdistill.support.files import replacing, write_atomically
 from simdistill.teachers.weights import read_tensors
 
 KEPT = 3

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from simdistill.averages import Average
+from simdistill.method.ema import Average
 from simdistill.training.sharding import local
 
 Module = TypeVar("Module", bound=nn.Module)

@@ -11,11 +11,11 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from simdistill.noise import LogNormal
-from simdistill.recipes import Recipe
+from simdistill.config.recipes import Recipe
+from simdistill.method.noise import LogNormal
+from simdistill.method.text import BlankPrompts
 from simdistill.teachers.teacher import Teacher
-from simdistill.text import BlankPrompts
-from simdistill.training.ledger import WORKING, Ledger, hollow, without_data
+from simdistill.training.memory_tracker import WORKING, Ledger, hollow, without_data
 from simdistill.training.sharding import blocks
 from simdistill.training.trainer import DistillationTrainer
 from simdistill.training.update import Update

@@ -8,8 +8,8 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from torch import Tensor
 
-from simdistill.logs import Log
-from simdistill.runs import RunFolder
+from simdistill.runs.folder import RunFolder
+from simdistill.runs.logs import Log
 from simdistill.training.checkpoints import all_finite, newest_checkpoint, read_checkpoint, write_checkpoint
 from simdistill.training.divergence import trouble
 from simdistill.training.processes import ALONE, Processes, Vote

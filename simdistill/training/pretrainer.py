@@ -10,21 +10,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from simdistill.averages import HalfLife
 from simdistill.data.embeddings import Embeddings
 from simdistill.data.images import ImageSet
-from simdistill.denoisers import Preconditioned
-from simdistill.distill import denoising_loss
-from simdistill.noise import sample
-from simdistill.shapes import Condition, Data, Sigma
+from simdistill.method.algorithm import denoising_loss
+from simdistill.method.denoisers import Preconditioned
+from simdistill.method.ema import HalfLife
+from simdistill.method.noise import sample
+from simdistill.method.shapes import Condition, Data, Sigma
+from simdistill.method.weightings import EDM
+from simdistill.support.checks import require
 from simdistill.teachers.weights import read_into
 from simdistill.training import augmentation
 from simdistill.training.ema import EMA
 from simdistill.training.pretraining import Pretraining
 from simdistill.training.randomness import stream
 from simdistill.training.state import Parts, restore, state_of
-from simdistill.validation import require
-from simdistill.weightings import EDM
 
 
 @dataclass(frozen=True)

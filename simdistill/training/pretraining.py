@@ -7,16 +7,16 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from simdistill.denoisers import Preconditioned
+from simdistill.method.denoisers import Preconditioned
+from simdistill.method.noise import Law, LogNormal
+from simdistill.method.preconditioning import EDMScaling
+from simdistill.method.text import TextInput
 from simdistill.networks.mlp import MLP
 from simdistill.networks.patched import PatchedUNet
 from simdistill.networks.pixart import PixArt
 from simdistill.networks.unet import SongUNet
-from simdistill.noise import Law, LogNormal
-from simdistill.scalings import EDMScaling
-from simdistill.text import TextInput
+from simdistill.support.checks import require
 from simdistill.training import augmentation
-from simdistill.validation import require
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ PRETRAININGS: dict[str, Pretraining] = {
     "fashion-mnist":  Pretraining(data="/usr/share/datasets/fashion-mnist", features="fashion-mnist", network="unet",
                                   width=32, depth=1, patch=2, attention=(8,), dropout=0.0, centre="mean",
                                   noise=LogNormal(-0.7, 1.4), batch=64, iterations=5000, ema_half_life=50_000),
-    # the faces of `python -m docs.faces make`, with --prompts
+    # the faces of `python -m examples.faces make`, with --prompts
     "faces":          Pretraining(features="faces", network="pixart", width=128, depth=6, patch=4, centre="picture",
                                   noise=LogNormal(-0.2, 1.3), lr=1.8e-3, batch=64, iterations=8000,
                                   ema_half_life=50_000),

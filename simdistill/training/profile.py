@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from simdistill.shapes import PerSample, Sigma
+from simdistill.method.shapes import PerSample, Sigma
 from simdistill.training.processes import ALONE, Processes
 
 

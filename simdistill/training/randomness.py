@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import torch
 
-from simdistill.shapes import Data
+from simdistill.method.shapes import Data
 
 BLOCK = 64  # rows that share a stream
 

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import record_function
 
-from simdistill.distill import Distillation, denoising_loss, frozen
-from simdistill.generator import Generator
-from simdistill.noise import NoiseLaw, stratified
-from simdistill.recipes import Recipe
-from simdistill.shapes import Condition, Data, PerSample, Sigma
+from simdistill.config.recipes import Recipe
+from simdistill.method.algorithm import Distillation, denoising_loss, frozen
+from simdistill.method.generator import Generator
+from simdistill.method.noise import NoiseLaw, stratified
+from simdistill.method.shapes import Condition, Data, PerSample, Sigma
 from simdistill.teachers.teacher import Teacher
 from simdistill.training.ema import EMA
 from simdistill.training.processes import ALONE, Processes

@@ -10,7 +10,7 @@ from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import get_total_norm
 
-from simdistill.recipes import Recipe
+from simdistill.config.recipes import Recipe
 from simdistill.training.adam import AdamWithoutMomentum
 from simdistill.training.processes import Processes
 from simdistill.training.sharding import whole

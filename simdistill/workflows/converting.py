@@ -10,14 +10,14 @@ from torch import nn
 
 from simdistill.data.images import open_images
 from simdistill.data.packing import write_zip
-from simdistill.evaluation.bar import progress_bar
-from simdistill.runs import RunFolder
+from simdistill.runs.folder import RunFolder
+from simdistill.support.bar import progress_bar
+from simdistill.support.checks import require
 from simdistill.teachers.edm import read_edm
-from simdistill.teachers.parametrisations import EpsilonPrediction
 from simdistill.teachers.pixart import read_pixart
+from simdistill.teachers.prediction_types import EpsilonPrediction
 from simdistill.teachers.teacher import load_teacher
 from simdistill.teachers.weights import read_network, write_network
-from simdistill.validation import require
 
 PUBLISHED_SIGMA = 2.5
 """The sigma_init of the generator that the paper's authors have published [B.14]."""

@@ -11,16 +11,17 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
-from simdistill.configuration import to_mapping
+from simdistill.config.recipes import Recipe
+from simdistill.config.settings import to_mapping
 from simdistill.data.images import array_set
 from simdistill.evaluation.extractors import SHIPPED
 from simdistill.evaluation.quality import FEWEST_SAMPLES, balanced_labels, draw, reference_for, teacher_sampler
 from simdistill.evaluation.reference import Reference, check_reference
-from simdistill.evaluation.report import write_report
-from simdistill.generator import Generator
-from simdistill.logs import check_logs, open_logs
-from simdistill.recipes import Recipe
-from simdistill.runs import RunFolder
+from simdistill.method.generator import Generator
+from simdistill.reports.report import write_report
+from simdistill.runs.folder import RunFolder
+from simdistill.runs.logs import check_logs, open_logs
+from simdistill.support.checks import require
 from simdistill.teachers.autoencoders import Autoencoder
 from simdistill.teachers.teacher import Teacher
 from simdistill.teachers.weights import write_network
@@ -29,7 +30,6 @@ from simdistill.training.pretrainer import PretrainingTrainer
 from simdistill.training.pretraining import Pretraining
 from simdistill.training.processes import Processes, joined
 from simdistill.training.trainer import DistillationTrainer
-from simdistill.validation import require
 from simdistill.workflows.measuring import (
     MILESTONE_SEEDS,
     Device,

@@ -11,11 +11,11 @@ import torch
 
 from simdistill.data.embeddings import EMPTY, Embeddings, Encoding, begin, part_of, write_part
 from simdistill.data.prompts import read_prompts
-from simdistill.evaluation.bar import progress_bar
+from simdistill.method.text import Text
+from simdistill.support.bar import progress_bar
+from simdistill.support.checks import require
 from simdistill.teachers.encoders import TextEncoder, digest_of, load_encoder
-from simdistill.text import Text
 from simdistill.training.processes import ALONE, Processes
-from simdistill.validation import require
 from simdistill.workflows.measuring import Device
 
 PART = 2**30  # bytes of a part, before what only fills rows is left out

@@ -13,11 +13,11 @@ from typing import Any
 
 import torch
 
-from simdistill.files import replacing
-from simdistill.generator import Generator as OneStep
-from simdistill.sampling import noise_from_seeds
+from simdistill.method.generator import Generator as OneStep
+from simdistill.method.samplers import noise_from_seeds
+from simdistill.support.checks import require
+from simdistill.support.files import replacing
 from simdistill.teachers.teacher import Teacher
-from simdistill.validation import require
 from simdistill.workflows.formats import FORMATS, Sampler
 from simdistill.workflows.measuring import load_generator
 

@@ -14,12 +14,12 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from simdistill.denoisers import Preconditioned
-from simdistill.generator import Generator
-from simdistill.shapes import Data, Rows
+from simdistill.method.denoisers import Preconditioned
+from simdistill.method.generator import Generator
+from simdistill.method.shapes import Data, Rows
+from simdistill.support.checks import require
 from simdistill.teachers.diffusers_networks import DiffusersNetwork
 from simdistill.teachers.weights import NETWORKS, read_tensors
-from simdistill.validation import require
 
 About: TypeAlias = dict[str, Any]
 Sampler: TypeAlias = Callable[[Data, Rows], Data]

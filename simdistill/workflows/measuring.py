@@ -11,10 +11,9 @@ from typing import Any, TypeAlias
 import torch
 from torch import nn
 
-from simdistill.configuration import settings_from_mapping
-from simdistill.denoisers import Preconditioned
+from simdistill.config.recipes import RECIPES, Levels, Recipe
+from simdistill.config.settings import settings_from_mapping
 from simdistill.evaluation.extractors import of_inception
-from simdistill.evaluation.pictures import picture, side_by_side
 from simdistill.evaluation.quality import (
     Sampler,
     balanced_labels,
@@ -26,19 +25,20 @@ from simdistill.evaluation.quality import (
     teacher_sampler,
 )
 from simdistill.evaluation.reference import Reference
-from simdistill.evaluation.report import write_report
-from simdistill.files import write_atomically
-from simdistill.generator import Generator
-from simdistill.recipes import RECIPES, Levels, Recipe
-from simdistill.runs import RunFolder
-from simdistill.shapes import Data, Pictures
+from simdistill.method.denoisers import Preconditioned
+from simdistill.method.generator import Generator
+from simdistill.method.shapes import Data, Pictures
+from simdistill.method.text import Text
+from simdistill.reports.pictures import picture, side_by_side
+from simdistill.reports.report import write_report
+from simdistill.runs.folder import RunFolder
+from simdistill.support.checks import require
+from simdistill.support.files import write_atomically
 from simdistill.teachers.autoencoders import Autoencoder
 from simdistill.teachers.encoders import encoded, load_encoder
 from simdistill.teachers.teacher import Teacher, is_code, load_teacher
 from simdistill.teachers.weights import read_into, read_network
-from simdistill.text import Text
 from simdistill.training.processes import ALONE, Processes
-from simdistill.validation import require
 
 Device: TypeAlias = torch.device | str
 

@@ -8,16 +8,16 @@ from typing import Any
 
 import torch
 
-from simdistill.files import write_atomically
-from simdistill.generator import Generator
-from simdistill.libraries import library
-from simdistill.sampling import noise_from_seeds
+from simdistill.method.generator import Generator
+from simdistill.method.samplers import noise_from_seeds
+from simdistill.method.text import Text
+from simdistill.support.checks import require
+from simdistill.support.files import write_atomically
+from simdistill.support.libraries import library
 from simdistill.teachers.diffusers_files import load_model, read_json
 from simdistill.teachers.diffusers_networks import DiffusersNetwork
 from simdistill.teachers.diffusers_process import PREDICTIONS
 from simdistill.teachers.teacher import Teacher
-from simdistill.text import Text
-from simdistill.validation import require
 from simdistill.workflows.exporting import CHECK_SEED, TOLERANCE, Exported
 from simdistill.workflows.measuring import folder_teacher, load_generator
 

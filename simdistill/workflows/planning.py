@@ -7,13 +7,13 @@ from typing import Any
 
 from torch import nn
 
-from simdistill.configuration import to_mapping
+from simdistill.config.recipes import Recipe
+from simdistill.config.settings import to_mapping
 from simdistill.evaluation.quality import batch_for
-from simdistill.recipes import Recipe
+from simdistill.support.checks import require
 from simdistill.teachers.published import ARCHITECTURES
 from simdistill.teachers.teacher import Teacher, load_teacher
 from simdistill.training.footprint import Footprint, footprints, forward
-from simdistill.validation import require
 from simdistill.workflows.distilling import imitation
 
 

@@ -10,23 +10,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from simdistill.configuration import settings_from_mapping, to_mapping
+from simdistill.config.settings import settings_from_mapping, to_mapping
 from simdistill.data.embeddings import Embeddings
 from simdistill.data.images import ImageSet, array_set, open_images
-from simdistill.evaluation.bar import progress_bar
 from simdistill.evaluation.extractors import load_extractor
 from simdistill.evaluation.features import accuracy, train_classifier, write_classifier
 from simdistill.evaluation.quality import evaluate, evaluations, teacher_sampler
 from simdistill.evaluation.reference import Reference, data_reference
-from simdistill.logs import check_logs, open_logs
-from simdistill.runs import RunFolder
+from simdistill.runs.folder import RunFolder
+from simdistill.runs.logs import check_logs, open_logs
+from simdistill.support.bar import progress_bar
+from simdistill.support.checks import require
 from simdistill.teachers.autoencoders import Autoencoder
 from simdistill.teachers.teacher import Teacher
 from simdistill.teachers.weights import write_network
 from simdistill.training.loop import Loop, Measuring
 from simdistill.training.pretrainer import PretrainingTrainer
 from simdistill.training.pretraining import Pretraining
-from simdistill.validation import require
 from simdistill.workflows.measuring import Device, milestone
 
 FILES = ("data", "prompts", "autoencoder", "start", "features")  # settings that may name some

@@ -14,14 +14,14 @@ from torch import Tensor
 from simdistill.data.embeddings import ABOUT
 from simdistill.data.images import LARGEST_FILE, decoded, numbered_pictures
 from simdistill.data.prompts import read_prompts
-from simdistill.evaluation.bar import progress_bar
 from simdistill.evaluation.preferences import Score, load_scores
 from simdistill.evaluation.quality import Sampler, batch_for, draw, teacher_sampler
 from simdistill.evaluation.scored import Scored
-from simdistill.shapes import PerSample, Pictures
+from simdistill.method.shapes import PerSample, Pictures
+from simdistill.support.bar import progress_bar
+from simdistill.support.checks import require
 from simdistill.teachers.encoders import digest_of
 from simdistill.teachers.teacher import Teacher
-from simdistill.validation import require
 from simdistill.workflows.encoding import encode
 from simdistill.workflows.measuring import Device, is_shipped, lesson_of, load_generator, quiet
 

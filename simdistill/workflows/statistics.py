@@ -5,10 +5,10 @@ import json
 from pathlib import Path
 
 from simdistill.data.images import open_images
-from simdistill.evaluation.bar import progress_bar
 from simdistill.evaluation.extractors import Extractor, load_extractor
 from simdistill.evaluation.statistics import KEPT, statistics_of
 from simdistill.evaluation.stored import Stored, read_statistics, write_statistics
+from simdistill.support.bar import progress_bar
 from simdistill.training.processes import ALONE, Processes
 from simdistill.workflows.measuring import Device
 

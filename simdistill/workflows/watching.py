@@ -13,9 +13,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from simdistill.evaluation.report import Contents, Live, contents, page
-from simdistill.runs import RunFolder
-from simdistill.validation import require
+from simdistill.reports.report import Contents, Live, contents, page
+from simdistill.runs.folder import RunFolder
+from simdistill.support.checks import require
 
 SECONDS = 3.0  # that a drawn page serves at least
 SHARE = 20  # … and this many times as long as it took to draw, so that drawing takes at most 5 % of a core

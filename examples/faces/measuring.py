@@ -1,0 +1,173 @@
+"""How good faces are: their distance from held-out real ones, and whether they show what their captions tell."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass
+from functools import cached_property
+from itertools import compress
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from benchmarks.tables import Table
+from examples.faces.attributes import VALUES, Attributes
+from examples.faces.judge import faces, follow, read_judge, spread
+from examples.faces.making import read_lines
+from simdistill.config.recipes import Recipe
+from simdistill.data.embeddings import Embeddings
+from simdistill.evaluation.extractors import load_extractor
+from simdistill.evaluation.features import ImageClassifier
+from simdistill.evaluation.quality import Sampler, draw, evaluations, teacher_sampler
+from simdistill.evaluation.reference import Reference
+from simdistill.evaluation.statistics import Statistics
+from simdistill.method.generator import Generator
+from simdistill.method.shapes import Pictures
+from simdistill.support.checks import require
+from simdistill.teachers.autoencoders import Autoencoder
+from simdistill.teachers.teacher import Teacher, load_teacher
+from simdistill.workflows.measuring import load_generator, quiet
+
+
+@dataclass(frozen=True)
+class Figures:
+    """How a set of pictures, one a caption, compares with as many others that are real."""
+
+    evaluations: int
+    """Of the network, for a picture; 0 for real ones."""
+    frechet: float
+    """In the judge's features."""
+    precision: float
+    recall: float
+    single: float
+    """Share of the attributes that the captions tell and the judge sees."""
+    told: float
+    """Share of the pictures that show all that their captions tell."""
+    nine: float
+    """The same among the captions that tell all nine attributes."""
+    spread: float
+    """How evenly what captions leave open is drawn: 1 for all values equally often."""
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The held-out faces of `data`: a `count` with the captions that are drawn, and as many others to compare with.
+
+    Raises `ValueError` if there are not so many, or none of the captions tells all nine attributes.
+    """
+
+    data: Path
+    judge: Path
+    count: int
+
+    def __post_init__(self) -> None:
+        there = len(self._all)
+        require(
+            2 <= self.count <= there // 2, "count", self.count, f"from 2 to {there // 2}, half of the held-out faces"
+        )
+        require(
+            max(map(len, self._told)) == len(VALUES), "count", self.count, "larger: no caption tells all attributes"
+        )
+
+    @property
+    def captions(self) -> list[str]:
+        """What is drawn."""
+        return [line["text"] for line in self._all[: self.count]]
+
+    @property
+    def pictures(self) -> Pictures:
+        """The real ones of those captions."""
+        return self._pictures[: self.count]
+
+    def measure(self, pictures: Pictures, evaluations: int) -> Figures:
+        """The figures of a picture for each caption, each of which took so many evaluations."""
+        found = self._reference.glance(Statistics.of(self._reference.extractor.features(pictures)))
+        single, told = follow(self._judge, pictures, self._told)
+        nine = [len(told) == len(VALUES) for told in self._told]
+        _, all_nine = follow(self._judge, pictures[nine], list(compress(self._told, nine)))
+        even = spread(self._judge, pictures, self._told)
+        return Figures(evaluations, found["frechet"], found["precision"], found["recall"], single, told, all_nine, even)
+
+    @cached_property
+    def _all(self) -> list[dict[str, Any]]:
+        return read_lines(self.data / "held-out.zip")
+
+    @property
+    def _told(self) -> list[Attributes]:
+        return [line["specified"] for line in self._all[: self.count]]
+
+    @cached_property
+    def _pictures(self) -> Pictures:
+        return faces(self.data / "held-out.zip")[0]
+
+    @cached_property
+    def _judge(self) -> ImageClassifier:
+        return read_judge(self.judge)
+
+    @cached_property
+    def _reference(self) -> Reference:
+        extractor, others = load_extractor(str(self.judge)), self._pictures[self.count : 2 * self.count]
+        return Reference("other held-out faces", extractor, Statistics.of(extractor.features(others)))
+
+
+Player: TypeAlias = tuple[str, int, Callable[[Sequence[str]], Pictures]]
+"""A name, the evaluations that a picture takes, and what draws a picture for each caption."""
+
+
+def players(
+    teacher: str,
+    scales: Sequence[float],
+    runs: Sequence[Path],
+    prompts: Path,
+    interval: tuple[float, float] = (0.0, math.inf),
+) -> Iterator[Player]:
+    """The teacher by each of the guidance scales at the noise levels of `interval`, its undistilled start, and each
+    run's student.
+
+    A run is a folder, or a .safetensors that one kept. `prompts` is the folder that `simdistill encode` made of the
+    captions. Raises `ValueError` for a teacher, a run or a caption that is not there.
+    """
+    known = load_teacher(teacher)
+    for scale in scales:
+        guided = known.prepared(Recipe(prompts=str(prompts), teacher_guidance=scale, guidance_interval=interval))
+        name = "teacher" if scale == 1 else f"teacher, guidance {scale:g}"
+        yield name, evaluations(guided), _drawing(teacher_sampler(guided), guided)
+    plain = known.prepared(Recipe(prompts=str(prompts)))
+    assert plain.trainable is not None  # as every network in a file or a folder
+    yield "undistilled", 1, _drawing(quiet(Generator(plain.trainable, Recipe().sigma_init), plain), plain)
+    for run in runs:
+        generator, _ = load_generator(run)
+        yield run.stem, 1, _drawing(quiet(generator, plain), plain)
+
+
+def restored(teacher: str, pictures: Pictures) -> Pictures | None:
+    """What a latent teacher's autoencoder gives back of real faces, the best that can be drawn by it; else None."""
+    decode = load_teacher(teacher).decode
+    return decode(decode.latents(pictures)).clamp(-1, 1) if isinstance(decode, Autoencoder) else None
+
+
+def _drawing(sampler: Sampler, teacher: Teacher) -> Callable[[Sequence[str]], Pictures]:
+    def pictures(captions: Sequence[str]) -> Pictures:
+        assert isinstance(teacher.prompts, Embeddings)
+        samples = draw(sampler, range(len(captions)), teacher.shape, teacher.prompts.rows(captions))
+        return teacher.pictured(samples).clamp(-1, 1)
+
+    return pictures
+
+
+def table(figures: Mapping[str, Figures], name: str) -> Table:
+    """A row for each set of pictures."""
+    rows = [
+        [who, str(f.evaluations or "–"), f"{f.frechet:.2f}", *(f"{share:.3f}" for share in astuple(f)[2:])]
+        for who, f in figures.items()
+    ]
+    columns = [
+        "faces",
+        "evaluations",
+        "Fréchet distance",
+        "precision",
+        "recall",
+        "single attribute",
+        "all told",
+        "all nine",
+        "spread",
+    ]
+    return Table(name, "One face for each held-out caption", columns, rows)

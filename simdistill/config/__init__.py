@@ -1,0 +1,1 @@
+"""Recipes, and settings as text: in files, on the command line, in a run's folder."""

@@ -1,0 +1,228 @@
+"""Recipes: every choice of a distillation as one value, and the paper's tables as values of it."""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias
+
+from simdistill.method.distances import PseudoHuber
+from simdistill.method.ema import Average, HalfLife
+from simdistill.method.noise import Clamped, DiscreteVP, Karras, Law, LogNormal, Truncated
+from simdistill.method.objectives import DiffInstruct, Objective, ScoreIdentity, ScoreImplicitMatching
+from simdistill.method.weightings import EDM, InverseError, Uniform, VPScore, Weighting
+from simdistill.support.checks import require
+
+Levels: TypeAlias = Literal["scheduler", "paper"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Every choice of Algorithm 2. Raises `ValueError` for values that cannot be."""
+
+    teacher: str = ""
+    """What to distil: digits, fashion-mnist, faces (shipped), gaussians-25, gaussians-8, rings, checkerboard (exact),
+    FILE.safetensors, an EDM FILE.pkl, a diffusers FOLDER, or package.module:function."""
+    objective: Objective = ScoreImplicitMatching(PseudoHuber(c=0.03))  # noqa: RUF009  (frozen, as all below)
+    """What the generator minimises, with its distance."""
+    generator_noise: Law = LogNormal(-3.5, 2.5)  # noqa: RUF009
+    """Noise levels of the generator's update."""
+    generator_weighting: Weighting = Uniform()  # noqa: RUF009
+    """Weight of the generator's loss."""
+    online_noise: Law = LogNormal(-1.2, 1.2)  # noqa: RUF009
+    """Noise levels of the online network's update."""
+    online_weighting: Weighting = EDM()  # noqa: RUF009
+    """Weight of the online network's denoising loss."""
+    online_steps: int = 1
+    """Online updates before each generator update."""
+    prompts: str = ""
+    """For a teacher that takes text: the folder of prompts that `simdistill encode` made."""
+    held_out_prompts: str = ""
+    """Such a folder of other prompts, for milestones and evaluation; those of the training in turn if empty."""
+    teacher_levels: Levels = "scheduler"
+    """Noise levels of the times of a diffusers FOLDER: its scheduler's, or the paper's for PixArt's [B.13]."""
+    teacher_guidance: float = 1.0
+    """Classifier-free guidance of the teacher, here and in its samples; 1 is none."""
+    online_guidance: float = 1.0
+    """The same of the online network, fitted and asked with it ("long and short guidance", Zhou et al. 2024)."""
+    guidance_interval: tuple[float, float] = (0.0, math.inf)
+    """Noise levels that are guided: all, or those in the middle."""
+    sigma_init: float = 2.5
+    """Noise level at which the generator calls its network [B.4]."""
+    generator_lr: float = 1e-5
+    """Adam's rate for the generator."""
+    online_lr: float = 1e-5
+    """Adam's rate for the online network."""
+    betas: tuple[float, float] = (0.0, 0.999)
+    """Adam's betas, of both."""
+    warmup: int = 0
+    """Iterations over which both rates rise linearly."""
+    decay: Literal["none", "linear"] = "none"
+    """The generator's rate after warm-up: constant, or falling linearly towards zero at the end."""
+    batch: int = 256
+    """Samples a generator update, and an online update."""
+    accumulation: int = 1
+    """Parts that a batch is computed in, for less memory; the result is the same."""
+    share_samples: bool = False
+    """Fit the online network to the samples of the generator's update: 10 instead of 11 forward passes' worth."""
+    iterations: int = 400_000
+    """Generator updates."""
+    averages: tuple[Average, ...] = (HalfLife(500_000.0),)
+    """Averages of the generator's weights; the first is the one to keep, all are evaluated."""
+    reference: str = ""
+    """What students are judged against: a .npz of `simdistill stats`; the teacher's data or samples if empty."""
+    features: str = ""
+    """In what: pixels, digits, fashion-mnist, faces, imagenet, or a file of Inception-v3; what fits reference or teacher if empty."""
+    seed: int = 0
+    """Of all random numbers of the training."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """What the networks compute in, by autocast; bf16 and fp16 pay on GPUs. Weights and optimizers stay in fp32."""
+    compile: bool = False
+    """Compile both losses (torch.compile): pays from some minutes of training on."""
+    gradient_checkpointing: bool = False
+    """Compute the networks' blocks twice to store only their inputs: a third more work, much less memory."""
+    shard: bool = False
+    """Under torchrun, spread every network over the processes (FSDP2), for those that outgrow one device."""
+    checkpoint_minutes: float = 1.0
+    """Minutes between two checkpoints: what a crash can cost."""
+
+    def __post_init__(self) -> None:
+        for name in ("online_steps", "batch", "accumulation", "iterations"):
+            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        for name in ("teacher_guidance", "online_guidance"):
+            require(0 < getattr(self, name) < math.inf, name, getattr(self, name), "positive; 1 is no guidance")
+        for name in ("sigma_init", "generator_lr", "online_lr"):
+            require(0 < getattr(self, name) < math.inf, name, getattr(self, name), "positive and finite")
+        for name in ("warmup", "checkpoint_minutes"):
+            require(getattr(self, name) >= 0, name, getattr(self, name), "at least 0")
+        require(all(0 <= beta < 1 for beta in self.betas), "betas", self.betas, "both in [0, 1)")
+        divides = self.batch % self.accumulation == 0
+        require(divides, "accumulation", self.accumulation, f"a divisor of batch = {self.batch}")
+        require(len(self.averages) > 0, "averages", self.averages, 'at least one, as "HalfLife(0)" for none')
+        scalable = self.precision != "fp16" or not self.shard
+        require(scalable, "precision", self.precision, "bf16 or fp32 with shard: torch scales no sharded gradients")
+
+
+EDM_TIMES = LogNormal(-1.2, 1.2)  # [B.5]
+SIM_TIMES = Truncated(LogNormal(-3.5, 2.5), 0.002, 80.0)  # [B.9], kept to the teachers' range: the paper is silent
+KARRAS_TIMES = Karras()  # [B.8]
+DMD_TIMES = Truncated(Karras(highest=980), 0.0032, 80.0)  # Yin et al. 2024: bins 20 to 980 of 1000, 2 % to 98 %
+PIXART_TIMES = Clamped(LogNormal(-2.0, 2.0), 0.01, 156.6155)  # B.3
+SIM = ScoreImplicitMatching(PseudoHuber(c=0.03))
+SID = ScoreIdentity(alpha=1.2)
+
+# Table 5: both columns are alike but for the teacher. It gives no EMA (this is SiD's) and no number of iterations (ours:
+# a quarter of the images of SiD's).
+TABLE_5 = Recipe(
+    objective=SIM,
+    generator_noise=SIM_TIMES,
+    generator_weighting=Uniform(),
+    online_noise=EDM_TIMES,
+    online_weighting=EDM(sigma_data=0.5),
+    sigma_init=2.5,
+    generator_lr=1e-5,
+    online_lr=1e-5,
+    betas=(0.0, 0.999),
+    batch=256,
+)
+# 64×64 images, for EDM's teachers. The paper has none; what follows are SiD's settings (Zhou et al. 2024, the commands
+# of its release for four GPUs) with SIM's loss and times. SiD's: batch and its parts, rates, half-life of the average,
+# half precision, sigma_init, betas (its command for FFHQ has beta_1 = 0.9 for the generator; Table 5's 0 stays). Its
+# alpha (1.2; AFHQv2 1.0) belongs to its loss. Ours: c, as 0.00054 √dimensions (Song and Dhariwal 2024), which gives
+# CIFAR-10's 0.03; and iterations, a quarter of the images that SiD's published generators have seen (453, 372 and 939
+# million; CIFAR-10, 404), as above. Unknown: how SIM fares with any of it; no full run has been made.
+AT_64 = replace(
+    TABLE_5, objective=ScoreImplicitMatching(PseudoHuber(c=0.06)), batch=512, accumulation=4, precision="fp16"
+)
+# Our own, for 8×8 images; docs/digits.md tells what was tried.
+DIGITS = replace(
+    TABLE_5,
+    teacher="digits",
+    generator_noise=LogNormal(-0.9, 1.2),
+    online_weighting=EDM(sigma_data=0.75),
+    generator_lr=3e-4,
+    online_lr=3e-4,
+    warmup=50,
+    decay="linear",
+    batch=64,
+    share_samples=True,
+    iterations=8000,
+    averages=(HalfLife(22_000.0),),
+)
+# Our own, for grey 32×32 images and a U-Net on two CPU cores; docs/fashion-mnist.md tells what was tried.
+FASHION_MNIST = replace(
+    DIGITS,
+    teacher="fashion-mnist",
+    features="fashion-mnist",
+    generator_noise=SIM_TIMES,
+    online_weighting=EDM(sigma_data=0.664),
+    generator_lr=4e-4,
+    online_lr=4e-4,
+    warmup=20,
+    batch=32,
+    iterations=1800,
+    averages=(HalfLife(2000.0),),
+)
+# Our own, for text: 16×16 faces by PixArt's transformer on two CPU cores; docs/faces.md tells what was tried.
+FACES_UNGUIDED = replace(
+    DIGITS,
+    teacher="faces",
+    features="faces",
+    generator_noise=LogNormal(-0.4, 1.6),
+    online_weighting=EDM(sigma_data=0.488),
+    generator_lr=2e-4,
+    online_lr=4e-4,
+    warmup=20,
+    batch=32,
+    iterations=800,
+    averages=(HalfLife(4000.0),),
+)
+# Our own, for the exact densities in two dimensions; docs/gallery.md tells what was tried.
+IN_TWO_DIMENSIONS = replace(
+    TABLE_5,
+    teacher="gaussians-25",
+    objective=ScoreImplicitMatching(PseudoHuber(c=1.0)),
+    generator_noise=LogNormal(-1.1, 1.3),
+    online_noise=LogNormal(-0.9, 1.5),
+    online_weighting=EDM(sigma_data=1.4),
+    generator_lr=1e-3,
+    online_lr=1e-3,
+    warmup=50,
+    decay="linear",
+    batch=512,
+    share_samples=True,
+    iterations=6000,
+    averages=(HalfLife(50_000.0),),
+)
+
+# fmt: off
+RECIPES: dict[str, Recipe] = {
+    "digits":          DIGITS,
+    "fashion-mnist":   FASHION_MNIST,
+    "faces":           replace(FACES_UNGUIDED, teacher_guidance=1.5, guidance_interval=(0.3, 3.0)),
+    "faces-unguided":  FACES_UNGUIDED,
+    "cifar10-uncond":  TABLE_5,                                                                      # Table 5, left
+    "cifar10-cond":    TABLE_5,                                                                      # Table 5, right
+    "ffhq64":          replace(AT_64, iterations=220_000),
+    "afhqv2-64":       replace(AT_64, iterations=180_000, generator_lr=5e-6, online_lr=5e-6),
+    "imagenet64-cond": replace(AT_64, iterations=29_000, generator_lr=4e-6, online_lr=4e-6,
+                               batch=8192, accumulation=128, averages=(HalfLife(2_000_000.0),)),
+    "pixart-512":      replace(TABLE_5, generator_noise=PIXART_TIMES, online_noise=PIXART_TIMES,     # B.3
+                               teacher_levels="paper",
+                               online_weighting=Uniform(), generator_lr=5e-6, online_lr=5e-6,
+                               batch=1024, accumulation=8, iterations=16_000, precision="bf16",
+                               gradient_checkpointing=True, checkpoint_minutes=15),
+    "listing-1":       replace(TABLE_5, teacher="gaussians-25",                                      # Listing 1
+                               generator_noise=DiscreteVP(), online_noise=DiscreteVP(), online_weighting=VPScore(),
+                               online_steps=2, generator_lr=1e-3, online_lr=1e-3, batch=2000, iterations=2000),
+    "densities":       IN_TWO_DIMENSIONS,
+    # Figure 2: method × times × weight of the generator's update.
+    "figure-2-sim-lognormal-none": replace(DIGITS, objective=SIM, generator_noise=SIM_TIMES,    generator_weighting=Uniform()),
+    "figure-2-sim-lognormal-sid":  replace(DIGITS, objective=SIM, generator_noise=SIM_TIMES,    generator_weighting=InverseError()),
+    "figure-2-sim-karras-none":    replace(DIGITS, objective=SIM, generator_noise=KARRAS_TIMES, generator_weighting=Uniform()),
+    "figure-2-sim-karras-sid":     replace(DIGITS, objective=SIM, generator_noise=KARRAS_TIMES, generator_weighting=InverseError()),
+    "figure-2-sid-lognormal-none": replace(DIGITS, objective=SID, generator_noise=SIM_TIMES,    generator_weighting=Uniform()),
+    "figure-2-sid-lognormal-sid":  replace(DIGITS, objective=SID, generator_noise=SIM_TIMES,    generator_weighting=InverseError()),
+    "figure-2-sid-karras-none":    replace(DIGITS, objective=SID, generator_noise=KARRAS_TIMES, generator_weighting=Uniform()),
+    "figure-2-sid-karras-sid":     replace(DIGITS, objective=SID, generator_noise=KARRAS_TIMES, generator_weighting=InverseError()),
+    "figure-2-diff-instruct":      replace(DIGITS, objective=DiffInstruct(), generator_noise=EDM_TIMES, generator_weighting=Uniform()),
+}
+# fmt: on

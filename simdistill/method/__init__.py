@@ -1,0 +1,1 @@
+"""The paper: each formula in the file whose name says so."""

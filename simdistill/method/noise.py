@@ -1,0 +1,211 @@
+"""Noise levels: the laws p(sigma) that the two updates draw from, and the forward process x_t = x_0 + sigma eps [B.1].
+
+A law is given by its quantile function and its distribution function, so that uniform numbers can be drawn (or
+stratified) in one place, `sample`, and any law can be truncated to the range that a teacher was trained on.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from simdistill.method.shapes import Data, PerSample, Sigma, like
+from simdistill.support.checks import require
+
+
+def diffuse(x_0: Data, sigma: Sigma, eps: Data) -> Data:
+    """x_t = x_0 + sigma eps, the variance-exploding forward process [B.1]; `eps` is standard normal, like `x_0`."""
+    return x_0 + like(sigma, eps) * eps
+
+
+@runtime_checkable
+class NoiseLaw(Protocol):
+    """A distribution of noise levels sigma > 0."""
+
+    def quantile(self, u: PerSample) -> Sigma:
+        """The smallest level with P(sigma <= level) >= u, for u in (0, 1)."""
+        ...
+
+    def cdf(self, sigma: Sigma) -> PerSample:
+        """P(level <= sigma)."""
+        ...
+
+
+def sample(law: NoiseLaw, n: int, rng: torch.Generator) -> Sigma:
+    """`n` independent noise levels of `law`, float32 `[n]` on the CPU, so that a seed draws alike for all devices."""
+    return law.quantile(_uniform(n, rng)).to(torch.float32)
+
+
+def stratified(law: NoiseLaw, n: int, rng: torch.Generator) -> Sigma:
+    """`n` noise levels, one from each n-th of `law` in ascending order: u_i = (i + U_i)/n, U_i ~ Unif(0, 1).
+
+    Each row by itself, taken at random, has the law `law`, so that a batch's mean keeps its expectation; its variance
+    loses all that the noise level's own n-th contributes, and never grows (Cochran 1977, stratified sampling).
+    """
+    u = (torch.arange(n, dtype=torch.float64) + _uniform(n, rng)) / n
+    return law.quantile(u).to(torch.float32)
+
+
+@dataclass(frozen=True)
+class LogNormal:
+    """ln sigma ~ N(mean, std²): EDM's times at (-1.2, 1.2) [B.5], SIM's at (-3.5, 2.5) [B.9], PixArt's at (-2, 2)."""
+
+    mean: float
+    std: float
+
+    def __post_init__(self) -> None:
+        require(self.std > 0, "std", self.std, "positive")
+
+    def quantile(self, u: PerSample) -> Sigma:
+        """exp(mean + std Φ⁻¹(u))."""
+        return torch.exp(self.mean + self.std * torch.special.ndtri(u))
+
+    def cdf(self, sigma: Sigma) -> PerSample:
+        """Φ((ln sigma - mean) / std)."""
+        return torch.special.ndtr((torch.log(sigma) - self.mean) / self.std)
+
+
+@dataclass(frozen=True)
+class Karras:
+    """The levels of Karras et al. (2022) from the smallest up, a uniformly drawn share of them [B.8].
+
+    sigma_k = (sigma_min^(1/rho) + k/(levels-1) (sigma_max^(1/rho) - sigma_min^(1/rho)))^rho,
+    k ~ Unif{0, …, highest}. The defaults are SiD's: levels 801 to 999 are never drawn, so that the largest noise is
+    about 24.5. The scan hides which end k = 0 is; it is sigma_min, as in SiD (Zhou et al. 2024).
+    """
+
+    sigma_min: float = 0.002
+    sigma_max: float = 80.0
+    rho: float = 7.0
+    levels: int = 1000
+    highest: int = 800
+
+    def __post_init__(self) -> None:
+        require(0 < self.sigma_min < self.sigma_max, "sigma_min", self.sigma_min, "above 0 and below sigma_max")
+        require(self.rho > 0, "rho", self.rho, "positive")
+        largest = max(abs(math.log(self.sigma_min)), abs(math.log(self.sigma_max))) / self.rho
+        require(largest < 700, "rho", self.rho, "larger: sigma^(1/rho) is beyond what a number can hold")
+        require(self.levels >= 2, "levels", self.levels, "at least 2")
+        require(0 <= self.highest < self.levels, "highest", self.highest, f"in 0 … levels - 1 = {self.levels - 1}")
+
+    def table(self) -> Tensor:
+        """sigma_0 < … < sigma_highest, float64."""
+        low, high = self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
+        k = torch.arange(self.highest + 1, dtype=torch.float64)
+        return (low + k / (self.levels - 1) * (high - low)) ** self.rho
+
+    def quantile(self, u: PerSample) -> Sigma:
+        """The level k = ⌈u (highest + 1)⌉ - 1."""
+        return _quantile_of(self.table(), u)
+
+    def cdf(self, sigma: Sigma) -> PerSample:
+        """The share of the levels that are at most sigma."""
+        return _cdf_of(self.table(), sigma)
+
+
+@dataclass(frozen=True)
+class DiscreteVP:
+    """The discrete variance-preserving times of Listing 1, t ~ Unif{1, …, steps - 1}, as noise levels.
+
+    With linear betas (Ho et al. 2020) and a_t = Π_{s<=t} (1 - beta_s), x_t/√a_t = x_0 + sigma_t eps,
+    sigma_t = √((1 - a_t)/a_t). The listing does not give steps or betas; these are the usual ones.
+    """
+
+    steps: int = 1000
+    beta_start: float = 1e-4
+    beta_end: float = 0.02
+
+    def __post_init__(self) -> None:
+        require(self.steps >= 3, "steps", self.steps, "at least 3")
+        require(0 < self.beta_start < self.beta_end < 1, "beta_start", self.beta_start, "above 0, below beta_end < 1")
+
+    def betas(self) -> Tensor:
+        """beta_1, …, beta_{steps-1}, float64: the levels that the listing draws (t = 0 is left out)."""
+        return torch.linspace(self.beta_start, self.beta_end, self.steps, dtype=torch.float64)[1:]
+
+    def table(self) -> Tensor:
+        """sigma_1 < … < sigma_{steps-1}, float64."""
+        log_a = math.log1p(-self.beta_start) + torch.log1p(-self.betas()).cumsum(0)
+        return torch.sqrt(torch.expm1(-log_a))
+
+    def quantile(self, u: PerSample) -> Sigma:
+        """sigma_t for t = ⌈u (steps - 1)⌉."""
+        return _quantile_of(self.table(), u)
+
+    def cdf(self, sigma: Sigma) -> PerSample:
+        """The share of the levels that are at most sigma."""
+        return _cdf_of(self.table(), sigma)
+
+
+@dataclass(frozen=True)
+class Clamped:
+    """`law` with levels outside [low, high] moved to the nearer end, as B.3 does: the ends carry the tails' mass."""
+
+    law: "Law"
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        require(0 < self.low < self.high, "low", self.low, "above 0 and below high")
+
+    def quantile(self, u: PerSample) -> Sigma:
+        """The quantile of `law`, clamped."""
+        return self.law.quantile(u).clamp(self.low, self.high)
+
+    def cdf(self, sigma: Sigma) -> PerSample:
+        """0 below `low`, that of `law` in between, 1 from `high` on."""
+        inside = torch.where(sigma < self.low, 0.0, self.law.cdf(sigma))
+        return torch.where(sigma >= self.high, 1.0, inside)
+
+
+@dataclass(frozen=True)
+class Truncated:
+    """`law` given that the level lies in (low, high]: nothing is asked of a teacher outside its range.
+
+    The paper is silent on the tails of [B.9], of which 13.9 % lie below EDM's smallest level 0.002.
+    """
+
+    law: "Law"
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        require(0 < self.low < self.high, "low", self.low, "above 0 and below high")
+        below, upto = self._ends()
+        require(upto > below, "high", self.high, f"such that {self.law} has levels in ({self.low}, high]")
+
+    def quantile(self, u: PerSample) -> Sigma:
+        """Q(F(low) + u (F(high) - F(low))) with Q and F those of `law`."""
+        below, upto = self._ends()
+        return self.law.quantile(below + u * (upto - below)).clamp(self.low, self.high)
+
+    def cdf(self, sigma: Sigma) -> PerSample:
+        """(F(sigma) - F(low)) / (F(high) - F(low)), within [0, 1]."""
+        below, upto = self._ends()
+        return ((self.law.cdf(sigma) - below) / (upto - below)).clamp(0, 1)
+
+    def _ends(self) -> tuple[float, float]:
+        below, upto = self.law.cdf(torch.tensor([self.low, self.high], dtype=torch.float64)).tolist()
+        return below, upto
+
+
+Law: TypeAlias = LogNormal | Karras | DiscreteVP | Clamped | Truncated
+"""The laws that a recipe, a configuration file or the command line can name."""
+
+
+def _uniform(n: int, rng: torch.Generator) -> PerSample:
+    """Uniform numbers in (0, 1): torch's include 0, whose quantile may be no noise level."""
+    return torch.rand(n, generator=rng, dtype=torch.float64).clamp(min=2**-54)
+
+
+def _quantile_of(table: Tensor, u: PerSample) -> Sigma:
+    n = len(table)
+    k = torch.ceil(u.double() * n - 1e-9).long().clamp(1, n)  # 1e-9: (k/n) n must not round above k
+    return table.to(u)[k - 1]
+
+
+def _cdf_of(table: Tensor, sigma: Sigma) -> PerSample:
+    at_most = torch.searchsorted(table.to(sigma), sigma, right=True)
+    return at_most.to(sigma.dtype) / len(table)

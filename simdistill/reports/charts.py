@@ -1,0 +1,136 @@
+"""The charts of a report: inline SVG that takes its colours and its font from the page around it."""
+
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
+
+from simdistill.runs.progress import Record
+
+LEVELS = [f"level-{k}" for k in range(32)]
+COLOURS = ["muted", "line", "teacher", "student", "floor", "precision", "recall", *LEVELS]
+INK = {name: f"#fe00{k:02x}" for k, name in enumerate(COLOURS)}
+"""Stand-ins for the colours that the page defines, for light and for dark: matplotlib takes no names but its own."""
+
+
+def learning_curve(milestones: Sequence[Record], figures: Record, colour: str) -> str:
+    """The Fréchet distance over the training, and where there are `figures`, that of teacher and held-out samples."""
+    seconds = [record["seconds"] for record in milestones]
+    frechet = [record["quality"]["frechet"] for record in milestones]
+    low, high = ([f["mean"] + sign * f["std"] for f in frechet] for sign in (-1, 1))
+    figure, axes = _chart("seconds of training", log=True)
+    axes.fill_between(seconds, low, high, color=INK[colour], alpha=0.2, linewidth=0)
+    axes.plot(seconds, [f["mean"] for f in frechet], color=INK[colour], marker="o", markersize=3.5)
+    if figures:
+        axes.axhline(figures["teacher"]["frechet"]["mean"], color=INK["teacher"], linestyle="--")
+    if figures.get("floor"):
+        axes.axhline(figures["floor"]["frechet"], color=INK["floor"], linestyle=":")
+    return _svg(figure, axes, "learning")
+
+
+def shares(milestones: Sequence[Record], figures: Record) -> str:
+    """Precision and recall over the training, and where there are `figures`, the teacher's."""
+    figure, axes = _chart("seconds of training")
+    axes.set_ylim(0, 1.03)
+    for name in ("precision", "recall"):
+        values = [record["quality"][name] for record in milestones]
+        axes.plot([record["seconds"] for record in milestones], values, color=INK[name], marker="o", markersize=3.5)
+        if name in figures.get("teacher", {}):
+            axes.axhline(figures["teacher"][name], color=INK[name], linestyle="--", linewidth=1)
+    return _svg(figure, axes, "shares")
+
+
+@dataclass(frozen=True)
+class Band:
+    """A line with its spread: of one variant over its training seeds."""
+
+    x: Sequence[float]
+    middle: Sequence[float]
+    low: Sequence[float]
+    high: Sequence[float]
+
+
+def bands(lines: Sequence[Band], label: str, salt: str, log: bool = False, level: float | None = None) -> str:
+    """A line with its spread in each of the `LEVELS` colours; `level` is the teacher's."""
+    figure, axes = _chart(label, log=log)
+    for line, colour in zip(lines, LEVELS, strict=False):
+        axes.fill_between(line.x, line.low, line.high, color=INK[colour], alpha=0.15, linewidth=0)
+        axes.plot(line.x, line.middle, color=INK[colour])
+    if level is not None:
+        axes.axhline(level, color=INK["teacher"], linestyle="--")
+    return _svg(figure, axes, salt)
+
+
+def profile(profiles: Sequence[Record], levels: Sequence[str]) -> str:
+    """‖y‖ over the iterations, a line for every noise level."""
+    figure, axes = _chart("iteration", log=True)
+    for level, colour in zip(levels, LEVELS, strict=False):
+        known = [record for record in profiles if level in record["y"]]
+        x, y = [record["iteration"] for record in known], [record["y"][level] for record in known]
+        axes.plot(x, y, color=INK[colour], marker="o" if len(x) < 20 else "", markersize=3.5)
+    return _svg(figure, axes, "profile")
+
+
+def curve(points: Sequence[tuple[int, float]], colour: str, salt: str, from_zero: bool = False) -> str:
+    """(iteration, value) pairs as a line in a smaller chart; logarithmic if all are positive and not `from_zero`."""
+    x, y = [x for x, _ in points], [y for _, y in points]
+    figure, axes = _chart("iteration", log=min(y) > 0 and not from_zero, size=(3.8, 2.5))
+    axes.plot(x, y, color=INK[colour], marker="o" if len(x) < 20 else "", markersize=3.5)
+    if from_zero:
+        axes.set_ylim(0, 1.08 * max(y))
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+    return _svg(figure, axes, salt)
+
+
+def told_apart(n: int) -> list[str]:
+    """`n` colours for lines that have no order, on a light page or a dark one."""
+    names = [name for name, most in (("tab10", 10), ("tab20", 20)) if n <= most]
+    if names:
+        return [to_hex(mpl.colormaps[names[0]](k)) for k in range(n)]
+    return [to_hex(mpl.colormaps["turbo"](0.1 + 0.8 * k / (n - 1))) for k in range(n)]
+
+
+def level_colours(n: int, mode: str) -> list[str]:
+    """Colours of `n` noise levels from low to high that stand out from a "light" or a "dark" page."""
+    first, last = {"light": (0.0, 0.68), "dark": (0.4, 1.0)}[mode]
+    return [to_hex(mpl.colormaps["plasma"](first + (last - first) * k / max(n - 1, 1))) for k in range(n)]
+
+
+def _chart(label: str, log: bool = False, size: tuple[float, float] = (5, 3.1)) -> tuple[Figure, Axes]:
+    """An empty chart, small enough that its text can be read on a telephone."""
+    figure = Figure(figsize=size, layout="constrained", facecolor="none")
+    axes = figure.add_subplot(facecolor="none", yscale="log" if log else "linear")
+    axes.set_xlabel(label, color=INK["muted"], fontsize=10.5)
+    axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+    axes.tick_params(color=INK["line"], labelcolor=INK["muted"], labelsize=10.5)
+    axes.tick_params("y", length=0)
+    axes.grid(axis="y", color=INK["line"])
+    axes.set_axisbelow(True)
+    axes.spines[["left", "top", "right"]].set_visible(False)
+    axes.spines["bottom"].set_color(INK["line"])
+    return figure, axes
+
+
+def _svg(figure: Figure, axes: Axes, salt: str) -> str:
+    """The chart as an element that takes colours and font from the page; `salt` keeps its ids from other charts'."""
+    if axes.get_yscale() == "log":
+        low, high = axes.get_ylim()
+        decades = LogLocator(subs=(1, 2, 5) if high < 1000 * low else (1,))
+        axes.yaxis.set_major_locator(MaxNLocator(5) if high < 5 * low else decades)
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.yaxis.set_minor_locator(NullLocator())
+    buffer = io.StringIO()
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": salt}):
+        figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+    drawing = buffer.getvalue().partition("</defs>")[2]  # before it are a header, and a style that is for a whole page
+    drawing = re.sub(r'(?<=<g) id="[^"]*"| font-family: [^;"]*;?', "", drawing)
+    drawing = re.sub("#fe00([0-9a-f]{2})", lambda found: f"var(--{COLOURS[int(found[1], 16)]})", drawing)
+    width, height = figure.get_size_inches() * 72
+    return f'<svg viewBox="0 0 {width:g} {height:g}" aria-hidden="true">{drawing}'

@@ -1,0 +1,156 @@
+"""The folder of a run: what was asked for, what happened, and what came out."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from simdistill.config.settings import read_toml, to_toml
+from simdistill.support.files import write_atomically
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run's folder and the files in it; nothing is written but through `create`, `record` and the named paths."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """TOML: what was asked for; usable as `--config`."""
+        return self.path / "config.toml"
+
+    @property
+    def metrics(self) -> Path:
+        """JSON lines: losses, ‖y‖ by noise level, rates, and the quality at the milestones."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        """A folder of safetensors with their SHA-256: all that resuming needs, of the last few times it was saved."""
+        return self.path / "checkpoints"
+
+    @property
+    def network(self) -> Path:
+        """Safetensors: the averaged network, of the generator (of a distillation) or of the teacher (pretraining)."""
+        return self.path / "generator.safetensors"
+
+    def average(self, k: int) -> Path:
+        """Safetensors: the k-th of the generator's averages; the first, 0, is `network`."""
+        return self.network if k == 0 else self.path / f"generator-{k}.safetensors"
+
+    @property
+    def start(self) -> Path:
+        """Safetensors: the network that imitates a teacher without weights of its own."""
+        return self.path / "start.safetensors"
+
+    @property
+    def stopped(self) -> Path:
+        """There as long as the run was stopped by a signal and waits to go on."""
+        return self.path / "stopped"
+
+    @property
+    def evaluation(self) -> Path:
+        """JSON: the figures of teacher, student and undistilled generator."""
+        return self.path / "evaluation.json"
+
+    @property
+    def report(self) -> Path:
+        """One HTML page with everything worth looking at."""
+        return self.path / "report.html"
+
+    def picture(self, name: str) -> Path:
+        """PNG: samples of "teacher", "student", "undistilled", the first two "side-by-side", or of an iteration."""
+        return self.path / "images" / f"{name}.png"
+
+    @classmethod
+    def create(cls, path: Path, config: Mapping[str, Any], overwrite: bool = False) -> "RunFolder":
+        """A new run's folder with its configuration; `ValueError` if `path` holds anything and not `overwrite`."""
+        if path.exists() and not path.is_dir():
+            raise ValueError(f"--out = {path}: is a file; name a folder")
+        if path.exists() and any(path.iterdir()):
+            if not overwrite:
+                raise ValueError(f"--out = {path}: exists; give another --out, --overwrite it, or go on with --resume")
+            if not _is_run(path):
+                raise ValueError(f"--out = {path}: is not a run's folder, so it is not overwritten; give another --out")
+            shutil.rmtree(path)
+        run = cls(path)
+        repeat = f"# repeated by: simdistill distill digits --config {run.config} --out NEW_FOLDER\n"
+        write_atomically(run.config, ((repeat if config["verb"] == "distill" else "") + to_toml(config)).encode())
+        return run
+
+    @classmethod
+    def with_config(cls, path: Path, config: Mapping[str, Any]) -> "RunFolder":
+        """The run's folder with that configuration, made if it is not there; what else it says is not asked.
+
+        Raises `ValueError` if it says otherwise, or if what is there cannot be gone on with.
+        """
+        if not path.is_dir() or not any(path.iterdir()):
+            return cls.create(path, config)
+        run = cls(path)
+        if not run.config.is_file():
+            raise damaged(path, "no config.toml in it")
+        try:
+            found = run.configuration()
+        except ValueError as error:
+            raise damaged(path, str(error)) from error
+        if {key: found.get(key) for key in config} != config:
+            raise ValueError(f"{path}: was made with other settings; delete it, or give another --out")
+        return run
+
+    @classmethod
+    def open(cls, path: Path) -> "RunFolder":
+        """An existing run's folder; `ValueError` if it is none."""
+        if not (path / "config.toml").is_file():
+            raise ValueError(
+                f"{path}: not a run's folder (no config.toml in it); runs are made by `simdistill distill`"
+            )
+        run = cls(path)
+        run.configuration()
+        return run
+
+    def configuration(self) -> dict[str, Any]:
+        """The values of `config`."""
+        return read_toml(self.config)
+
+    def record(self, values: Mapping[str, Any]) -> None:
+        """Append one line to the metrics."""
+        with self.metrics.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(values) + "\n")
+
+    def records(self) -> list[dict[str, Any]]:
+        """All whole lines of the metrics; what follows a damaged one is left out."""
+        if not self.metrics.exists():
+            return []
+        found: list[dict[str, Any]] = []
+        for line in self.metrics.read_text(encoding="utf-8").splitlines():
+            try:
+                record = json.loads(line)
+            except ValueError:
+                break
+            if not isinstance(record, dict) or "iteration" not in record:
+                break
+            found.append(record)
+        return found
+
+    def forget_after(self, iteration: int) -> list[dict[str, Any]]:
+        """Drop the metrics of iterations that a resumed run will do again; returns those that are left."""
+        kept = [record for record in self.records() if record["iteration"] <= iteration]
+        write_atomically(self.metrics, "".join(json.dumps(record) + "\n" for record in kept).encode())
+        return kept
+
+
+def damaged(path: Path, why: str) -> ValueError:
+    """What a command that goes on with the folders that it made before says of one that it cannot go on with."""
+    remedy = "delete this folder and give the same command again, or give another --out"
+    return ValueError(f"{path}: is damaged, or no run's folder: {remedy} ({why})")
+
+
+def _is_run(path: Path) -> bool:
+    """Whether a folder is a run's, so that it may be overwritten: other programs have a config.toml too."""
+    try:
+        return read_toml(path / "config.toml").get("verb") in ("distill", "pretrain", "convert")
+    except ValueError:
+        return False

@@ -1,0 +1,214 @@
+"""A study's pairs: what two models draw for the same prompts from the same seeds, or pictures in two folders."""
+
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import chain
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import torch
+from PIL import Image
+
+from simdistill.config.recipes import RECIPES
+from simdistill.data.images import SUFFIXES, numbered_pictures, pixels_of
+from simdistill.data.listings import CAPTIONS, listed_captions
+from simdistill.data.prompts import BUNDLED, FILE_NAME, read_named_prompts, read_prompts
+from simdistill.evaluation.quality import draw, teacher_sampler
+from simdistill.study.folder import Draft
+from simdistill.study.pictures import read_picture
+from simdistill.support.checks import require
+from simdistill.teachers.encoders import encoded, load_encoder
+from simdistill.teachers.teacher import Teacher
+from simdistill.workflows.measuring import Device, is_shipped, lesson_of, load_generator, quiet
+
+Player: TypeAlias = Literal["student", "teacher"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where one side's pictures come from: a run, a shipped student or a folder of pictures, and of models whose."""
+
+    place: str
+    player: Player = "student"
+
+    @classmethod
+    def named(cls, text: str) -> "Source":
+        """The source that is written teacher:runs/x, student:runs/x, or runs/x for the student; folders as they are."""
+        player, colon, place = text.partition(":")
+        if colon and player in ("student", "teacher"):
+            return cls(place, "teacher" if player == "teacher" else "student")
+        return cls(text)
+
+    @property
+    def shipped(self) -> bool:
+        """Whether it is a student that comes with the package, or its teacher."""
+        return is_shipped(self.place)
+
+    @property
+    def draws(self) -> bool:
+        """Whether it is a model, and not a folder of pictures."""
+        return self.shipped or (Path(self.place) / "config.toml").is_file()
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to make pairs of: each of the `prompts`, which `read_prompts` reads, `each` times, from `seed` on.
+
+    Models that know classes are given a prompt a class, in the order of the labels; without any they are "class 0", ….
+    `teacher` is that of the runs, if it is code of the user's own.
+    """
+
+    prompts: Path | None = None
+    column: str = ""
+    each: int = 1
+    seed: int = 0
+    teacher: Teacher | None = None
+    device: Device = "cpu"
+
+    def __post_init__(self) -> None:
+        require(self.each >= 1, "--each", self.each, "at least 1")
+
+    @cached_property
+    def named(self) -> dict[str, str] | None:
+        """The prompts by the names of their pictures without endings, if the file says which are whose."""
+        found = None if self.prompts is None else read_named_prompts(self.prompts, self.column)
+        if found is None:
+            return None
+        stems = {_stem(name): text for name, text in found.items()}
+        require(
+            len(stems) == len(found),
+            f"--prompts {self.prompts}: {FILE_NAME}",
+            _clashing([*found]),
+            "of different names without their endings",
+        )
+        return stems
+
+    @cached_property
+    def texts(self) -> list[str] | None:
+        """The prompts, if any are given."""
+        named = self.named
+        if named is not None:
+            return list(named.values())
+        return None if self.prompts is None else read_prompts(self.prompts, self.column)
+
+
+def draft_pairs(a: Source, b: Source, wanted: Wanted) -> list[Draft]:
+    """The pairs of two sources, of which models start from the same noise.
+
+    Two folders are matched by their files' names without the endings; so are their prompts, if the file of prompts has
+    a column `file_name`, and else they are in the order of the names, or in a `metadata.jsonl` of the first. A folder
+    beside a model has a picture for each of the model's, by those names, too, or in that order.
+
+    Raises `ValueError` if a source is none, takes neither prompts nor labels, or has not the pictures it should have.
+    """
+    for source in (a, b):
+        require(source.draws or Path(source.place).is_dir(), "--a, --b", source.place, "a run, or a folder of pictures")
+    if not (a.draws or b.draws):
+        return _matched(Path(a.place), Path(b.place), wanted)
+    first = a if a.draws else b
+    bundled = RECIPES[first.place].teacher if first.shipped else ""
+    if wanted.prompts is None and bundled in BUNDLED:
+        wanted = replace(wanted, prompts=Path(bundled))
+    texts, pictures = wanted.texts, {source: _drawn(source, wanted) for source in (a, b) if source.draws}
+    if texts is None:
+        texts = [f"class {label}" for label in range(lesson_of(first.place, wanted.teacher)[0].classes)]
+    texts = texts * wanted.each
+    for source in (a, b):
+        if not source.draws:
+            files, named = _files(Path(source.place)), wanted.named
+            order = list(files) if named is None else _known(wanted, named, files)
+            pictures[source] = [read_picture(files[name]) for name in order]
+        count = len(pictures[source])
+        require(count == len(texts), f"{source.place}: pictures", count, f"{len(texts)}, one for each prompt")
+    return [Draft(*row) for row in zip(texts, pictures[a], pictures[b], strict=True)]
+
+
+def _matched(a: Path, b: Path, wanted: Wanted) -> list[Draft]:
+    left, right = _files(a), _files(b)
+    alone = sorted(left.keys() ^ right.keys())
+    require(not alone, "names in only one of the folders", alone[:5], "none: pictures are matched by their names")
+    require(wanted.each == 1, "--each", wanted.each, "1 for folders of pictures")
+    named, listing = wanted.named, a / CAPTIONS
+    if named is not None:
+        _known(wanted, named, left)
+        texts = [named[name] for name in left]
+    elif wanted.prompts is None and listing.is_file():
+        texts = listed_captions(a, [file.name for file in left.values()], listing.read_bytes())
+    else:
+        texts = None if wanted.prompts is None else read_prompts(wanted.prompts, wanted.column, repeated=True)
+    if texts is None:
+        raise ValueError(f"--prompts = '': must be given: {a} has no {CAPTIONS} that says what its pictures show")
+    remedy = f"{len(left)}, one for each picture in {a}"
+    require(len(texts) == len(left), f"--prompts {wanted.prompts or listing}: prompts", len(texts), remedy)
+    return [
+        Draft(text, read_picture(left[name]), read_picture(right[name])) for text, name in zip(texts, left, strict=True)
+    ]
+
+
+def _known(wanted: Wanted, named: Mapping[str, str], files: Mapping[str, Path]) -> list[str]:
+    """The names that prompts and pictures have in common, in the prompts' order; `ValueError` if one has no match."""
+    require(wanted.each == 1, "--each", wanted.each, f"1 where prompts have a {FILE_NAME}")
+    alone = sorted(named.keys() ^ files.keys())
+    where = f"--prompts {wanted.prompts}: {FILE_NAME} without a picture, or a picture without a {FILE_NAME}"
+    require(not alone, where, alone[:5], "none: each names one picture")
+    return list(named)
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    """The pictures in a folder by name without ending, accents composed; 2.png before 10.png."""
+    files = numbered_pictures(folder)
+    require(len(files) > 0, f"{folder}: pictures", 0, f"at least one of {', '.join(SUFFIXES)}")
+    clashing = _clashing([file.name for file in files])
+    require(
+        not clashing,
+        f"{folder}: pictures of one name",
+        clashing,
+        "none: pictures are matched by their names without endings",
+    )
+    return {_stem(file.name): file for file in files}
+
+
+def _stem(name: str) -> str:
+    """A picture's name without its ending."""
+    bare = name.rpartition(".")[0] if name.lower().endswith(SUFFIXES) else name
+    return unicodedata.normalize("NFC", bare)
+
+
+def _clashing(names: Sequence[str]) -> list[str]:
+    """The first names that are one and the same without their endings."""
+    stems = [_stem(name) for name in names]
+    twice = [name for name, stem in zip(names, stems, strict=True) if stems.count(stem) > 1]
+    return [name for name in twice if _stem(name) == _stem(twice[0])]
+
+
+def _drawn(source: Source, wanted: Wanted) -> list[Image.Image]:
+    """What a model draws, picture k from the seed `seed` + k, for the k-th prompt or class, which come in turn."""
+    (teacher, recipe), texts = lesson_of(source.place, wanted.teacher), wanted.texts
+    if teacher.text is None:
+        require(teacher.classes > 0, source.place, "unconditional", "a model that takes prompts or class labels")
+        count = teacher.classes if texts is None else len(texts)
+        require(
+            count == teacher.classes,
+            f"--prompts {wanted.prompts}: prompts",
+            count,
+            f"{teacher.classes}, one for each class of {source.place}",
+        )
+    else:
+        encoder = load_encoder(teacher.encoder, wanted.device, tokens=teacher.text.tokens)
+        require(texts is not None, "--prompts", "", f"given: {source.place} draws from prompts")
+        teacher = replace(teacher, prompts=encoded(encoder, texts or []), null=encoder.empty())
+        count = len(texts or [])
+    teacher = teacher.prepared(replace(recipe, prompts=""))
+    teacher.check(wanted.device)
+    if source.player == "teacher":
+        sampler = teacher_sampler(teacher)
+    else:
+        sampler = quiet(load_generator(source.place, teacher)[0].to(wanted.device), teacher)
+    seeds = range(wanted.seed, wanted.seed + count * wanted.each)
+    rows = torch.tensor([*chain(*[range(count)] * wanted.each)])
+    pictures = teacher.pictured(draw(sampler, seeds, teacher.shape, rows, wanted.device), wanted.device)
+    require(pictures.ndim == 4 and pictures.shape[1] in (1, 3), source.place, "no pictures", "a model of pictures")
+    pixels = pixels_of(pictures).expand(-1, 3, -1, -1).permute(0, 2, 3, 1).contiguous().numpy()
+    return [Image.fromarray(one) for one in pixels]

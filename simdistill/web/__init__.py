@@ -1,0 +1,1 @@
+"""Pages on a port of this machine."""

@@ -1,0 +1,52 @@
+"""A page on a port of this machine, until Ctrl-C."""
+
+import errno
+import socket
+import sys
+from contextlib import suppress
+from typing import Any
+
+from simdistill.support.checks import require
+
+EVERY = ("0.0.0.0", "::")
+WHY = {
+    errno.EADDRINUSE: "a free one: something listens there already",
+    errno.EACCES: "one that this user may listen on, as those from 1024 on",
+    errno.EPERM: "one that this user may listen on, as those from 1024 on",
+}
+"""What is wrong with a port."""
+
+
+def serve(application: Any, host: str, port: int, welcome: str) -> None:
+    """Serve an ASGI application until Ctrl-C, with `welcome` on stderr once the address is had.
+
+    Raises `ValueError` if uvicorn is missing or the address cannot be had.
+    """
+    require(0 < port < 2**16, "--port", port, "in 1 … 65535")
+    try:
+        import uvicorn
+    except ImportError as error:
+        raise ValueError("uvicorn is missing: pip install uvicorn") from error
+    server = uvicorn.Server(uvicorn.Config(application, host, port, log_level="error", server_header=False))
+    with _listening(host, port) as found:
+        print(welcome, file=sys.stderr)
+        with suppress(KeyboardInterrupt):
+            server.run(sockets=[found])
+
+
+def address(host: str, port: int) -> str:
+    """The URL by which browsers find what listens on `host`: of all addresses by the machine's name, for others."""
+    name = socket.gethostname() if host in EVERY else host
+    return f"http://{f'[{name}]' if ':' in name else name}:{port}/"
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """A socket at that address; `ValueError` if it cannot be had."""
+    try:
+        family, *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        if error.errno in WHY:
+            raise ValueError(f"--port = {port}: must be {WHY[error.errno]}") from error
+        own = "an address of this machine, as 127.0.0.1, or 0.0.0.0 for all of them"
+        raise ValueError(f"--host = {host!r}: must be {own} ({error.strerror})") from error

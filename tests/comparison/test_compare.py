@@ -1,0 +1,308 @@
+"""Comparisons as a user meets them: bad input, the plan, the page."""
+
+import html
+import json
+import re
+import shutil
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+
+from simdistill.cli import main
+from simdistill.comparison import cell
+from simdistill.comparison.comparing import prepare, write_results
+from simdistill.comparison.grid import product
+from simdistill.comparison.jobs import DIVERGED, Workers, failure_of, figures_of
+from simdistill.comparison.setting import Setting
+from simdistill.config.recipes import RECIPES
+from simdistill.config.settings import settings_from_mapping, to_mapping, to_toml
+from simdistill.runs.folder import RunFolder
+from simdistill.training.loop import Diverged
+from simdistill.workflows.measuring import recipe_of
+
+LAWS = {"generator_noise": ["Karras()", "LogNormal(-0.9,1.2)"]}
+
+
+def error(capsys, *words):
+    """The one line that a bad request prints."""
+    assert main([str(word) for word in words]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["compare"], "RECIPE is missing"),
+        (["compare", "digit"], "RECIPE = 'digit': must be one of digits"),
+        (["compare", "digits"], "--over = 'nothing': must be given, or --grid: one of figure-2, table-4, table-5"),
+        (["compare", "digits", "--grid", "figure-3"], "--grid = 'figure-3': must be one of figure-2"),
+        (["compare", "digits", "--over", "generator_noise"], "must be followed by the values to compare"),
+        (["compare", "digits", "--over", "noise", "Karras()"], "--over = 'noise': must be one of objective"),
+        (
+            ["compare", "digits", "--grid", "table-4", "--iterations", "7"],
+            "iterations = 7: must be at least milestones",
+        ),
+        (["compare", "digits", "--grid", "table-4", "--samples", "9"], "samples = 9: must be at least 10"),
+        (["compare", "digits", "--grid", "table-4", "--seeds", "0"], "seeds = 0: must be at least 1"),
+        (["compare", "digits", "--grid", "table-4", "--workers", "0"], "workers = 0: must be at least 1"),
+        (["compare", "cifar10-cond", "--grid", "table-4"], "teacher = '': must be given"),
+        (["compare", "digits", "--grid", "table-4", "--teacher", "no.pkl"], "no.pkl"),
+    ],
+)
+def test_bad_requests_are_answered_in_a_line(capsys, words, told):
+    assert told in error(capsys, *words)
+
+
+def test_a_setting_is_given_once(capsys):
+    twice = ["--over", "generator_lr", "1e-4", "--over", "generator-lr", "2e-4"]
+    assert "given once for each setting" in error(capsys, "compare", "digits", *twice)
+
+
+@pytest.mark.parametrize(
+    ("grid", "key", "value"),
+    [
+        ("table-4", "objective", "DiffInstruct()"),
+        ("figure-2", "generator-noise", "Karras()"),
+        ("table-5", "averages", "HalfLife(0)"),  # of two of its variants only
+        ("family", "generator_noise", "Karras()"),
+    ],
+)
+def test_what_a_grid_varies_is_not_given_beside_it(capsys, grid, key, value):
+    told = error(capsys, "compare", "digits", "--grid", grid, "--over", key, value, "--dry-run")
+    assert f"--over = '{key.replace('-', '_')}': must be a setting that --grid {grid} leaves as it is" in told
+
+
+def test_a_folder_with_something_else_is_left_alone(capsys, tmp_path):
+    (tmp_path / "thesis.tex").write_text("…")
+    told = error(capsys, "compare", "digits", "--grid", "table-4", "--out", tmp_path)
+    assert "holds something else than a comparison; give another --out" in told
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_the_plan_lists_cells_settings_and_time(capsys):
+    words = ["compare", "digits", "--over", "online_steps", "1", "2", "--seeds", "2", "--iterations", "100"]
+    assert main([*words, "--milestones", "2", "--workers", "2", "--dry-run", "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert [(cell["variant"], cell["training_seed"]) for cell in plan["cells"]] == [
+        ("online_steps 1", 0),
+        ("online_steps 2", 0),
+        ("online_steps 1", 1),
+        ("online_steps 2", 1),
+    ]
+    assert plan["cells"][1]["settings"] == {"online_steps": 2}
+    assert plan["seconds"] == pytest.approx(sum(cell["seconds"] for cell in plan["cells"]) / 2, abs=0.2)
+    assert plan["cells"][0]["seconds"] > 0
+    assert (plan["workers"], plan["threads"], plan["iterations"]) == (2, 1, 100)
+
+
+class Page(HTMLParser):
+    """Tags, visible text, and addresses that a page would load."""
+
+    def __init__(self, content):
+        super().__init__()
+        self.open, self.text, self.loaded = [], "", []
+        self.feed(content)
+
+    def handle_starttag(self, tag, attributes):
+        self.loaded += [
+            value for name, value in attributes if name in ("src", "href") and not value.startswith("data:")
+        ]
+        if tag not in ("meta", "img", "br", "link"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if "style" not in self.open:
+            self.text += data
+
+
+@pytest.fixture
+def setting(tmp_path):
+    return Setting(RECIPES["digits"], product(LAWS), tmp_path / "compare", training_seeds=2, samples=100)
+
+
+def measured(jobs, *distances, samples=100):
+    for job, distance in zip(jobs, distances, strict=False):
+        frechet = {"mean": distance, "std": 0.01, "seeds": 3, "values": [distance] * 3, "minimum": distance}
+        figures = {"frechet": frechet, "precision": 0.8, "recall": 0.7, "samples": samples, "evaluations": 1}
+        figures |= {"reference": "the <training> images", "features": "digits-0", "floor": None}
+        figures_of(job.run).write_text(json.dumps(figures))
+        for iteration in (0, 8000):
+            quality = {"frechet": {"mean": distance + 1, "std": 0.1}, "recall": 0.5}
+            job.run.record({"iteration": iteration, "seconds": iteration / 80, "quality": quality})
+
+
+def test_every_cell_has_a_run_that_can_be_repeated(setting):
+    jobs = prepare(setting)
+    assert [job.who for job in jobs] == ["student"] * 4 + ["teacher"]
+    for one, job in zip(setting.cells, jobs, strict=False):
+        assert recipe_of(job.run) == one.recipe
+        assert job.run.path.parent == setting.out / "cells"
+        assert job.run.path.name.endswith(one.digest)
+    assert prepare(setting) == jobs
+
+
+@pytest.mark.parametrize(
+    ("harm", "told"),
+    [
+        (lambda text: text.replace('teacher = "digits"', 'teacher = "os:getcwd"'), "was made with other settings"),
+        (lambda text: text.replace('teacher = "digits"', "teacher = digits"), "is damaged, .*delete this folder and"),
+        (lambda text: "", "was made with other settings"),
+        (None, "is damaged, or no run's folder: delete this folder and give the same command again"),
+    ],
+)
+def test_one_damaged_cell_costs_no_other(setting, harm, told):
+    jobs = prepare(setting)
+    config = jobs[1].run.config
+    (config.parent / "log.txt").write_text("iteration 7")
+    harmed = harm(config.read_text()) if harm else None
+    config.unlink()
+    if harmed is not None:
+        config.write_text(harmed)
+    jobs = prepare(setting)
+    assert [job.missing(100, 3) for job in jobs] == [True, False, True, True, True]
+    assert re.match(f"{config.parent}: {told}", jobs[1].failure)
+    (row, other) = write_results(setting, jobs, "simdistill compare digits …")
+    assert (row.failed, row.open, other.failed, other.open) == (0, 2, 1, 1)
+    assert jobs[1].failure in html.unescape((setting.out / "compare.html").read_text())
+    shutil.rmtree(config.parent)
+    assert [job.missing(100, 3) for job in prepare(setting)] == [True] * 5
+
+
+def test_damaged_checkpoints_of_a_cell_are_told_with_a_remedy_that_there_is(setting, capfd):
+    job = prepare(setting)[0]
+    job.run.checkpoints.mkdir()
+    (job.run.checkpoints / "000000000.safetensors").write_bytes(b"cut short")
+    options = ["--teacher", "digits", "--samples", "100", "--seeds", "3", "--milestones", "2"]
+    assert cell.main(["student", str(job.run.path), *options]) == 2
+    *_, told = capfd.readouterr().err.splitlines()
+    assert told.startswith(
+        f"error: {job.run.path}: is damaged, or no run's folder: delete this folder and give the same"
+    )
+    assert told.endswith("(none of its checkpoints is sound)")
+
+
+def test_a_cell_that_diverges_says_so_by_its_exit_code(setting, monkeypatch, capfd):
+    def diverges(*_, **__):
+        raise Diverged("went wrong again after 3 roll-backs")
+
+    monkeypatch.setattr(cell, "resume", diverges)
+    options = ["--teacher", "digits", "--samples", "100", "--seeds", "3", "--milestones", "2"]
+    assert cell.main(["student", str(prepare(setting)[0].run.path), *options]) == DIVERGED
+    assert capfd.readouterr().err == "went wrong again after 3 roll-backs\n"
+
+
+def test_the_page_tells_who_won_and_what_failed(setting):
+    jobs = prepare(setting)
+    measured(jobs, 2.0, 0.5, 2.1)
+    failure_of(jobs[3].run).write_text("killed by SIGKILL: it <said> nothing")
+    measured(jobs[4:], 0.3)
+    rows = write_results(setting, jobs, "simdistill compare digits …")
+    assert [row.variant for row in rows] == ["generator_noise LogNormal(-0.9,1.2)", "generator_noise Karras()"]
+    page = Page((setting.out / "compare.html").read_text())
+    assert page.open == []
+    assert page.loaded == []
+    text = re.sub(r"\s+", " ", page.text)
+    assert "Least distance: generator_noise Karras(), 2.05 (" in text  # the other has a failed cell
+    assert "1 of 2 failed" in text
+    assert "seed 1: killed by SIGKILL: it <said> nothing" in text
+    assert "Judged against the <training> images" in text
+    assert "Fréchet distance 0.300" in text
+    assert text.count("Samples of") == 0
+    assert "simdistill compare digits …" in text
+
+
+def test_the_page_of_a_comparison_that_was_stopped_says_what_is_open(setting):
+    jobs = prepare(setting)
+    measured(jobs, 2.0, 0.5, 2.1)
+    write_results(setting, jobs, "simdistill compare digits …")
+    page = (setting.out / "compare.html").read_text()
+    text = re.sub(r"\s+", " ", Page(page).text)
+    assert "1 of 4 cells are still open. Least distance so far: generator_noise Karras(), 2.05 (" in text
+    assert re.findall(r"<td>(\d of \d open|best)</td>", page) == ["1 of 2 open", "best"]
+    figures_of(jobs[2].run).unlink()
+    write_results(setting, jobs, "simdistill compare digits …")
+    page = (setting.out / "compare.html").read_text()
+    assert "2 of 4 cells are still open. No variant has all its cells: none is called the best." in page
+    assert '<tr class="best">' not in page
+
+
+@pytest.mark.parametrize(
+    ("samples", "told", "lines"),
+    [
+        (2000, "with their range; dashed: the teacher. Times", 3),
+        (500, "whose 500 samples an evaluation do not compare with the milestones' 2,000. Times", 0),
+    ],
+)
+def test_the_teachers_line_is_drawn_where_it_has_as_many_samples_as_the_milestones(setting, samples, told, lines):
+    setting = replace(setting, samples=samples)
+    jobs = prepare(setting)
+    measured(jobs, 2.0, 0.5, 2.1, 0.6, 0.3, samples=samples)
+    write_results(setting, jobs, "simdistill compare digits …")
+    page = (setting.out / "compare.html").read_text()
+    assert told in html.unescape(re.sub(r"\s+", " ", page))
+    assert page.count("stroke-dasharray") == lines
+
+
+def test_a_page_of_nothing_says_so(setting):
+    write_results(setting, prepare(setting), "simdistill compare digits …")
+    page = (setting.out / "compare.html").read_text()
+    assert "4 of 4 cells are still open. No cell has been measured." in page
+    assert "<h2>Samples</h2>" not in page
+    assert (setting.out / "cells.parquet").exists()
+
+
+def test_new_seeds_go_on_in_the_same_folder(setting):
+    """The teacher's figures depend on no training seed, nor on what its students do."""
+    measured(prepare(setting)[-1:], 0.3)
+    config = setting.out / "teacher" / "config.toml"
+    assert "seed" not in RunFolder(config.parent).configuration()
+    for recipe in (replace(setting.recipe, seed=10), replace(setting.recipe, iterations=100, generator_lr=1e-3)):
+        *students, teacher = prepare(replace(setting, recipe=recipe))
+        assert all(job.missing(100, 3) for job in students)
+        assert not teacher.missing(100, 3)
+    config.write_text(to_toml({"verb": "distill", **to_mapping(replace(setting.recipe, seed=5))}))  # as it once was
+    assert not prepare(setting)[-1].missing(100, 3)
+
+
+@pytest.mark.parametrize("harm", ['teacher = "faces"', "teacher = digits"])
+def test_another_teachers_comparison_is_refused_before_anything_is_written(capsys, setting, harm):
+    prepare(setting)
+    (setting.out / "comparison.json").write_text("{}")
+    config = setting.out / "teacher" / "config.toml"
+    config.write_text(config.read_text().replace('teacher = "digits"', harm))
+    before = {path: path.stat().st_mtime_ns for path in setting.out.rglob("*")}
+    words = ["compare", "digits", "--over", "generator_lr", "1e-4", "--out", str(setting.out)]
+    told = "was made with other settings; delete it" if '"' in harm else "is damaged, or no run's folder: delete this"
+    assert f"{setting.out / 'teacher'}: {told}" in error(capsys, *words)
+    assert {path: path.stat().st_mtime_ns for path in setting.out.rglob("*")} == before
+
+
+def test_failures_are_told_with_their_reasons(capsys, setting, monkeypatch):
+    def fails(self, jobs):
+        for job in jobs[:2]:
+            failure_of(job.run).write_text("diverged: ‖y‖ = 1e9")
+
+    monkeypatch.setattr(Workers, "run", fails)
+    words = ["compare", "digits", "--over", "generator_lr", "1e-4", "3e-4", "--seeds", "1", "--out", str(setting.out)]
+    assert main([*words, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    reasons = {f"generator_lr {lr}, seed 0": "diverged: ‖y‖ = 1e9" for lr in ("1e-4", "3e-4")}
+    assert found["failures"] == reasons
+    assert [row["failed"] for row in found["variants"]] == [1, 1]
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert all(f"{cell}: {reason} ({setting.out}" in said for cell, reason in reasons.items())
+
+
+def test_more_seeds_keep_what_is_done(setting, tmp_path):
+    jobs = prepare(setting)
+    measured(jobs, 2.0, 0.5, 2.1, 0.4)
+    more = Setting(setting.recipe, setting.grid, setting.out, training_seeds=3, samples=100)
+    found = [job.figures(100, 3) is not None for job in prepare(more)]
+    assert found == [True] * 4 + [False] * 3
+    assert settings_from_mapping(RECIPES["digits"], {}) == setting.recipe

@@ -1,0 +1,338 @@
+import dataclasses
+import math
+from types import UnionType
+from typing import get_args, get_type_hints
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from simdistill.config.recipes import RECIPES, Recipe
+from simdistill.config.settings import (
+    VOCABULARY,
+    choices,
+    convert,
+    is_choice,
+    parse_expression,
+    read_toml,
+    settings_from_mapping,
+    to_mapping,
+    to_toml,
+)
+from simdistill.method.distances import Distance, Huber, PseudoHuber, SquaredL2
+from simdistill.method.ema import Average
+from simdistill.method.noise import Clamped, DiscreteVP, Karras, Law, LogNormal, Truncated
+from simdistill.method.objectives import DiffInstruct, Objective, ScoreIdentity, ScoreImplicitMatching
+from simdistill.method.weightings import EDM, InverseError, Uniform, VPScore, Weighting
+
+KINDS = {kind for union in (Distance, Law, Weighting, Objective, Average) for kind in get_args(union)}
+
+
+def blocks(kind):
+    """Building blocks of a kind, or of any kind of a union, with arbitrary legal arguments, some left at defaults."""
+    if isinstance(kind, UnionType):
+        simple = [k for k in get_args(kind) if Law not in get_type_hints(k).values()]
+        nested = [k for k in get_args(kind) if k not in simple]
+        return st.one_of([st.deferred(lambda k=k: blocks(k)) for k in simple + nested])
+
+    def build(arguments):
+        try:
+            return kind(**arguments)
+        except ValueError:
+            return None
+
+    def argument(hint):
+        if hint is float:
+            return st.one_of(st.floats(1e-3, 0.999), st.floats(1, 100))
+        return st.integers(3, 50) if hint is int else blocks(hint)
+
+    hints = get_type_hints(kind)
+    required = {f.name for f in dataclasses.fields(kind) if f.default is dataclasses.MISSING}
+    return (
+        st.fixed_dictionaries(
+            {name: argument(hints[name]) for name in required},
+            optional={name: argument(hints[name]) for name in hints if name not in required},
+        )
+        .map(build)
+        .filter(lambda block: block is not None)
+    )
+
+
+many = settings(
+    max_examples=30,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow],
+)
+
+# ---- expressions
+
+
+def test_the_vocabulary_is_every_row_of_every_table_by_its_name():
+    assert {kind.__name__: kind for kind in KINDS} == VOCABULARY
+
+
+@pytest.mark.parametrize("name", sorted(VOCABULARY))
+@given(data=st.data())
+@many
+def test_every_building_block_is_what_its_repr_says(name, data):
+    block = data.draw(blocks(VOCABULARY[name]))
+    assert parse_expression(repr(block)) == block
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Uniform", Uniform()),
+        ("Uniform()", Uniform()),
+        (" Karras ( sigma_max = 20 ) ", Karras(sigma_max=20.0)),
+        ("LogNormal(-3.5, std=2.5)", LogNormal(-3.5, 2.5)),
+        ("LogNormal(-3, 1e-2)", LogNormal(-3.0, 0.01)),
+        ("ScoreImplicitMatching(PseudoHuber(c=0.1))", ScoreImplicitMatching(PseudoHuber(c=0.1))),
+        ("ScoreImplicitMatching(SquaredL2)", ScoreImplicitMatching(SquaredL2())),
+        ("Truncated(Clamped(Karras, 1, 2), low=0.5, high=2)", Truncated(Clamped(Karras(), 1.0, 2.0), 0.5, 2.0)),
+        ("VPScore(DiscreteVP(steps=100))", VPScore(DiscreteVP(steps=100))),
+    ],
+)
+def test_expressions_as_a_person_writes_them(text, expected):
+    assert parse_expression(text) == expected
+
+
+def test_whole_numbers_become_the_declared_floats():
+    assert isinstance(parse_expression("Karras(sigma_max=20)").sigma_max, float)
+    assert isinstance(parse_expression("Karras(levels=900)").levels, int)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "__import__('os')",
+        "__import__('os').system('true')",
+        "Karras.__class__",
+        "Karras.__class__()",
+        "Karras().table()",
+        "(lambda: 1)()",
+        "lambda: 1",
+        "[Karras for _ in (1,)]",
+        "Karras(rho=x)",
+        "Karras(rho=1 + 2)",
+        "Karras(rho=rho * 2)",
+        "Karras(rho=__import__('os').getpid())",
+        "Karras(rho=Karras.rho)",
+        "Karras(rho=(y := 3))",
+        "Karras(*[0.1])",
+        "Karras(**{'rho': 3})",
+        "f'{1}'",
+        "Uniform if True else EDM",
+        "open('x')",
+        "eval",
+        "{[]: 1}",
+        "Karras(rho=7, rho=8)",
+        "Karras(0.1, sigma_min=0.2)",
+        "Karras(",
+        "Karras; EDM",
+        "",
+    ],
+)
+def test_code_and_whatever_could_be_misread_is_refused(text):
+    with pytest.raises(ValueError, match=r"only names|unknown name|no argument|twice|not of the form|is not one of"):
+        parse_expression(text)
+
+
+def test_nothing_is_evaluated_on_the_way_to_a_refusal(tmp_path):
+    path = tmp_path / "evidence"
+    for text in (f"open({str(path)!r}, 'w')", f"Karras(rho=open({str(path)!r}, 'w'))", f"EDM({{open({str(path)!r})}})"):
+        with pytest.raises(ValueError, match=r"open|only names"):
+            parse_expression(text)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("Karas()", r"'Karas\(\)': unknown name Karas; did you mean Karras\?"),
+        ("Foo", r"'Foo': unknown name Foo; known: ScoreImplicitMatching, .*SquaredL2.*LogNormal"),
+        ("Karras(sigma_mx=20)", r"Karras: no argument sigma_mx; did you mean sigma_max\?"),
+        ("Karras(foo=20)", "Karras: no argument foo; known: sigma_min, sigma_max, rho, levels, highest"),
+        ("Karras(rho='steep')", "Karras: rho = 'steep': input should be a valid number"),
+        ("Karras(levels=2.5)", "Karras: levels = 2.5: input should be a valid integer"),
+        ("Karras(1, 2, 3, 4, 5, 6)", r"Karras takes 5 argument\(s\)"),
+        ("Karras(rho=1, rho=2)", "Karras is given an argument twice"),
+        ("LogNormal(1)", "LogNormal: .*'std'"),
+        ("LogNormal(0, 0)", "LogNormal: std = 0.0: must be positive"),
+        ("Clamped(Uniform, 1, 2)", r"Clamped: law = Uniform\(\) is not one of LogNormal, Karras, DiscreteVP, Clamped"),
+        ("ScoreImplicitMatching(L1(3))", r"'ScoreImplicitMatching\(L1\(3\)\)': L1 takes 0 argument\(s\)"),
+        ("not True", "'not True': only names, numbers and calls of names are allowed"),
+        ("two words", r"'two words' is not of the form Name\(argument=value\)"),
+    ],
+)
+def test_a_refusal_names_the_thing_and_the_remedy(text, message):
+    with pytest.raises(ValueError, match=message):
+        parse_expression(text)
+
+
+# ---- settings
+
+
+def test_settings_replace_those_of_the_base_and_leave_the_others():
+    base = RECIPES["cifar10-cond"]
+    made = settings_from_mapping(
+        base,
+        {
+            "objective": "ScoreIdentity(alpha=1)",
+            "generator_noise": Karras(rho=5.0),
+            "betas": [0.5, 0.9],
+            "sigma_init": 3,
+            "decay": "linear",
+        },
+    )
+    assert made == dataclasses.replace(
+        base,
+        objective=ScoreIdentity(alpha=1.0),
+        generator_noise=Karras(rho=5.0),
+        betas=(0.5, 0.9),
+        sigma_init=3.0,
+        decay="linear",
+    )
+    assert base == RECIPES["cifar10-uncond"]
+    assert settings_from_mapping(base, {}) == base
+
+
+def test_every_wrong_key_is_listed_at_once_and_a_right_one_is_not():
+    with pytest.raises(ValueError, match="bach") as caught:
+        settings_from_mapping(
+            Recipe(),
+            {
+                "bach": 3,
+                "batch": "many",
+                "betas": [0.1],
+                "decay": "cosine",
+                "generator_noise": "Uniform",
+                "objective": "Foo(1)",
+                "online_noise": "Karras(rho=0)",
+                "online_weighting": 3,
+                "seed": 7,
+            },
+        )
+    problems = dict(problem.split(": ", 1) for problem in str(caught.value).split("; ") if ": " in problem)
+    assert problems["bach"] == "unknown setting"
+    assert "did you mean batch?" in str(caught.value)
+    assert problems["batch"].startswith("'many': input should be a valid integer")
+    assert problems["betas"].startswith("[0.1]: ")
+    assert problems["decay"].startswith("'cosine': input should be 'none' or 'linear'")
+    assert problems["generator_noise"].startswith("Uniform() is not one of LogNormal, Karras")
+    assert problems["objective"].startswith("'Foo(1)': unknown name Foo")
+    assert problems["online_noise"] == "Karras: rho = 0.0: must be positive"
+    assert problems["online_weighting"] == "3 is not one of Uniform, EDM, InverseError, VPScore"
+    assert "seed" not in problems
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"batch": 0}, "batch = 0: must be at least 1"),
+        ({"online_steps": 0}, "online_steps = 0: must be at least 1"),
+        ({"iterations": 0}, "iterations = 0: must be at least 1"),
+        ({"sigma_init": 0.0}, "sigma_init = 0.0: must be positive"),
+        ({"generator_lr": math.nan}, "generator_lr = nan: must be positive"),
+        ({"online_lr": -1.0}, "online_lr = -1.0: must be positive"),
+        ({"warmup": -1}, "warmup = -1: must be at least 0"),
+        ({"averages": []}, r'averages = \(\): must be at least one, as "HalfLife\(0\)" for none'),
+        ({"betas": (0.0, 1.0)}, r"betas = \(0.0, 1.0\): must be both in \[0, 1\)"),
+        ({"accumulation": 3}, "accumulation = 3: must be a divisor of batch = 256"),
+    ],
+)
+def test_a_recipe_that_cannot_be_names_the_setting_its_value_and_the_remedy(values, message):
+    with pytest.raises(ValueError, match=message):
+        settings_from_mapping(Recipe(), values)
+
+
+def test_a_choice_is_a_union_of_building_blocks_and_nothing_else():
+    hints = get_type_hints(Recipe)
+    chosen = {"objective", "generator_noise", "generator_weighting", "online_noise", "online_weighting"}
+    assert {name for name, kind in hints.items() if is_choice(kind)} == chosen
+    assert not is_choice(int | None)
+    assert choices(Objective) == "ScoreImplicitMatching, ScoreIdentity, DiffInstruct"
+
+
+def test_convert_reads_an_expression_only_where_a_building_block_belongs():
+    assert convert("Huber(delta=1)", Distance) == Huber(delta=1.0)
+    assert convert("Huber(delta=1)", str) == "Huber(delta=1)"
+    assert convert([0, 0.5], tuple[float, float]) == (0.0, 0.5)
+
+
+# ---- files
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_stored_as_toml_and_read_again_is_the_same_recipe(name, tmp_path):
+    path, recipe = tmp_path / "config.toml", RECIPES[name]
+    path.write_text(to_toml(to_mapping(recipe)))
+    other = dataclasses.replace(  # differs from every recipe in every choice
+        Recipe(objective=DiffInstruct(), seed=9, batch=512, warmup=3),
+        generator_noise=LogNormal(0.0, 1.0),
+        online_noise=Karras(rho=2.0),
+        generator_weighting=EDM(9.0),
+        online_weighting=InverseError(),
+    )
+    assert settings_from_mapping(Recipe(), read_toml(path)) == recipe
+    assert settings_from_mapping(other, read_toml(path)) == recipe
+    assert settings_from_mapping(recipe, read_toml(path)) == recipe
+
+
+@given(data=st.data())
+@many
+def test_any_recipe_is_there_and_back(data, tmp_path_factory):
+    kinds = {"objective": Objective, "generator_noise": Law, "online_noise": Law, "online_weighting": Weighting}
+    drawn = {name: data.draw(blocks(kind)) for name, kind in kinds.items()}
+    recipe = Recipe(
+        teacher=data.draw(st.text(st.characters(blacklist_categories=["Cs"]), max_size=20)),
+        sigma_init=data.draw(st.floats(1e-300, 1e300)),
+        betas=(data.draw(st.floats(0, 0.999)), 0.999),
+        **drawn,
+    )
+    path = tmp_path_factory.mktemp("recipe") / "config.toml"
+    path.write_bytes(to_toml(to_mapping(recipe)).encode())
+    assert settings_from_mapping(Recipe(), read_toml(path)) == recipe
+
+
+def test_the_stored_text_is_plain_and_readable():
+    values = to_mapping(RECIPES["listing-1"])
+    assert values["betas"] == [0.0, 0.999]
+    lines = to_toml(values).splitlines()
+    assert 'objective = "ScoreImplicitMatching(distance=PseudoHuber(c=0.03))"' in lines
+    assert "betas = [0.0, 0.999]" in lines
+    assert 'teacher = "gaussians-25"' in lines
+    assert "batch = 2000" in lines
+    assert len(lines) == len(dataclasses.fields(Recipe))
+
+
+def test_settings_without_a_value_are_left_out():
+    @dataclasses.dataclass(frozen=True)
+    class Optional:
+        name: str | None = None
+        size: int = 3
+
+    assert to_mapping(Optional()) == {"size": 3}
+    assert to_mapping(Optional("x")) == {"name": "x", "size": 3}
+
+
+@pytest.mark.parametrize("content", [b"batch = ", b"batch = 1\nbatch = 2", b"\xff\xfe"])
+def test_a_file_that_is_not_toml_is_named(content, tmp_path):
+    path = tmp_path / "broken.toml"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"broken\.toml: cannot be read as TOML \("):
+        read_toml(path)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"absent\.toml: no such file"):
+        read_toml(tmp_path / "absent.toml")
+
+
+def test_a_hand_written_file(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text('# faster\nbatch = 64\ngenerator_noise = "DiscreteVP(steps=50)"\nbetas = [0, 0.9]\n')
+    expected = Recipe(batch=64, generator_noise=DiscreteVP(steps=50), betas=(0.0, 0.9))
+    assert settings_from_mapping(Recipe(), read_toml(path)) == expected

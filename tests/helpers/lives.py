@@ -1,0 +1,64 @@
+"""The lives of a training that is killed again and again; what test_kills runs in processes of its own."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from simdistill.config.recipes import RECIPES
+from simdistill.evaluation.extractors import PIXELS
+from simdistill.evaluation.reference import Reference
+from simdistill.evaluation.statistics import Statistics
+from simdistill.method.ema import HalfLife, PowerFunction
+from simdistill.teachers.teacher import load_teacher
+from simdistill.training import checkpoints, loop
+from simdistill.workflows import distilling, measuring
+
+RECIPE = replace(
+    RECIPES["digits"],
+    batch=4,
+    iterations=500,
+    averages=(HalfLife(2000), PowerFunction(0.1)),
+    checkpoint_minutes=0,  # at every line of the metrics
+)
+UNJUDGED = distilling.Measurements(samples=0)
+
+
+def live(path: Path, lines_in_saves: int | None = None) -> None:
+    """Begin the run in `path`, or go on with it, to its end, or to that many lines of Python in saves of its state."""
+    torch.set_num_threads(1)
+    loop.LOG_EVERY = 10
+    measuring.MILESTONE_SAMPLES = 20
+    distilling.reference_for = lambda *_, **__: Reference("any", PIXELS, Statistics.of(torch.ones(20, 64).tril()))
+    if lines_in_saves is not None:
+        loop.write_checkpoint = dying(checkpoints.write_checkpoint, lines_in_saves)
+    if (path / "config.toml").exists():
+        distilling.resume(path, measured=UNJUDGED)
+    else:
+        distilling.distill(load_teacher("digits"), RECIPE, path, measured=UNJUDGED)
+
+
+def dying(write: Callable[..., Any], lines: int) -> Callable[..., Any]:
+    """`write`, during which SIGKILL comes at the given line of Python; counted on from one call to the next."""
+    left = lines
+
+    def trace(_frame: Any, event: str, _arg: Any) -> Any:
+        nonlocal left
+        left -= event == "line"
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return trace
+
+    def traced(*arguments: Any) -> Any:
+        sys.settrace(trace)
+        try:
+            return write(*arguments)
+        finally:
+            sys.settrace(None)
+
+    return traced

@@ -1,0 +1,22 @@
+"""The README's Python example runs as it stands."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from simdistill.runs.folder import RunFolder
+from simdistill.workflows import measuring
+
+
+@pytest.mark.slow
+def test_the_python_example(tmp_path, monkeypatch):
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    assert len([line for line in example.splitlines() if line.strip()]) <= 10
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(measuring, "MILESTONE_SAMPLES", 50)  # the example's figures are not the point
+    names: dict[str, object] = {}
+    exec(compile(example, "README.md", "exec"), names)
+    assert RunFolder.open(tmp_path / "runs" / "mine").report.exists()
+    assert names["images"].shape == (64, 2)

@@ -1,0 +1,327 @@
+"""The report: its sentence, tables, charts and pictures say what the run's files say, and nothing more is loaded."""
+
+import base64
+import io
+import json
+import re
+
+import pytest
+import torch
+from PIL import Image
+from reports import CONFIG, Page, a_run, evaluation, write_config
+
+from simdistill.reports.pictures import picture
+from simdistill.reports.report import contents, write_report
+from simdistill.runs.folder import RunFolder
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, rng):
+    """Named by a relative path, as on the command line."""
+    monkeypatch.chdir(tmp_path)
+    return a_run(tmp_path, rng)
+
+
+def report(run, values=None):
+    if values is not None:
+        run.evaluation.write_text(json.dumps(values))
+    write_report(run)
+    return Page(run.report.read_text())
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        (
+            evaluation((0.6442, 0.0469)),
+            "One network evaluation instead of 35: 31× the images per second, Fréchet distance 0.644 ± 0.047 where the "
+            "teacher has 0.096 ± 0.012. Lower is better: the student is behind.",
+        ),
+        (
+            evaluation((0.0512, 0.0123), speedup=7.36),
+            "One network evaluation instead of 35: 7.4× the images per second, Fréchet distance 0.051 ± 0.012 where "
+            "the teacher has 0.096 ± 0.012. Lower is better: the student is ahead.",
+        ),
+        (
+            evaluation((0.0912, 0.0456), speedup=0.84),
+            "One network evaluation instead of 35: 0.8× the images per second, Fréchet distance 0.091 ± 0.046 where "
+            "the teacher has 0.096 ± 0.012. The two agree within their spread.",
+        ),
+        (
+            evaluation((0.6442, 0.0), (0.0956, 0.0), seeds=1),
+            "One network evaluation instead of 35: 31× the images per second, Fréchet distance 0.644 where the "
+            "teacher has 0.096.",
+        ),
+    ],
+    ids=["worse", "better", "alike", "one seed"],
+)
+def test_the_sentence_says_how_it_went(run, values, sentence):
+    assert report(run, values).texts("p", "lede") == [sentence]
+
+
+def test_the_tables_hold_the_figures(run):
+    page = report(run, evaluation((0.6442, 0.0469)))
+    rows = [row.split(" ", 1) for row in page.texts("tr")]
+    assert [name for name, _ in rows] == ["Samples", "Teacher", "Student", "Undistilled", "Held-out"] * 2
+    assert [rest for _, rest in rows[1:5]] == [
+        "0.096 ± 0.012 0.877 ± 0.012 0.048 ± 0.012 35 28",
+        "0.644 ± 0.047 0.877 ± 0.012 0.322 ± 0.012 1 880",
+        "start 6.737 ± 0.140 0.877 ± 0.012 3.368 ± 0.012 1 1,096",
+        "samples 0.137 0.500 0.500 – –",
+    ]
+    assert rows[6][1] == "1.010 ± 0.012 0.900 ± 0.012 −0.0010 ± 0.0012 0.096 ± 0.012 0.096 ± 0.012"
+    text = page.texts("main")[0]
+    assert "2,000 samples from each of 5 evaluation seeds" in text
+    assert "median over the evaluation seeds, on an abacus <of wood>." in text
+    assert "449 of them, against 2,000" in text
+
+
+def test_every_average_has_a_row(run):
+    values = evaluation((0.6442, 0.0469))
+    values["averages"] = {"average-1": "PowerFunction(std=0.1)"}
+    values["average-1"] = json.loads(json.dumps(values["student"]))
+    values["average-1"]["frechet"]["mean"] = 0.3217
+    rows = report(run, values).texts("tr")
+    assert [row for row in rows if row.startswith("Student, PowerFunction(std=0.1) 0.322 ± 0.047")]
+
+
+def test_without_held_out_samples_there_is_no_word_of_them(run):
+    values = evaluation((0.6442, 0.0469))
+    values["floor"] = None
+    page = report(run, values)
+    assert "Held-out" not in page.html
+    assert "held-out" not in page.html.replace("--floor", "")
+
+
+def test_the_page_loads_nothing_and_holds_every_picture(run):
+    page = report(run, evaluation((0.6442, 0.0469)))
+    assert not re.search(r"https?:|url\((?!#)|@import|<script|<link|<iframe", page.html)
+    embedded = [
+        base64.b64decode(uri.removeprefix("data:image/png;base64,"), validate=True) for uri in page.values("src")
+    ]
+    film = [0, 30, 60, 90, 110, 140, 170, 200]
+    names = ["teacher", "student", "undistilled", *(f"{k:08d}" for k in film)]
+    assert embedded == [run.picture(name).read_bytes() for name in names]
+    assert [text for text in page.texts("b") if "Iteration" in text] == [f"Iteration {k}" for k in film]
+    assert len(page.values("alt")) == len(embedded)
+    assert all(page.values("alt"))
+    width, height = Image.open(io.BytesIO(embedded[0])).size
+    assert (page.values("width")[0], page.values("height")[0]) == (str(width), str(height))
+    assert all(target.startswith("#") for target in page.values("href") + page.values("xlink:href"))
+
+
+def test_scatter_plots_are_not_pixelated(run):
+    assert page_classes(report(run, evaluation((0.6442, 0.0469)))) == {"grid"}
+    scatter = picture(torch.randn(10, 2))
+    for path in run.picture("x").parent.iterdir():
+        path.write_bytes(scatter)
+    assert page_classes(report(run)) == {None}
+
+
+def page_classes(page):
+    return {attrs.get("class") for tag, attrs, _ in page.elements if tag == "img"}
+
+
+def test_the_charts_take_their_colours_from_the_page(run):
+    page = report(run, evaluation((0.6442, 0.0469)))
+    charts = re.findall(r"<svg.*?</svg>", page.html, re.DOTALL)
+    assert len(charts) == 6
+    names = [set(re.findall(r"var\(--([\w-]+)\)", chart)) for chart in charts]
+    common = {"muted", "line"}
+    assert names[0] == common | {"student", "teacher", "floor"}
+    assert names[1] == common | {"precision", "recall"}
+    assert names[2:5] == [common | {"precision"}, common | {"student"}, common | {"floor"}]  # losses, speed
+    assert names[5] == common | {"level-0", "level-1", "level-2"}
+    assert not re.search(r"#[0-9a-f]{6}", "".join(charts))
+    for name in set.union(*names):  # defined for light and for dark
+        assert page.html.count(f"--{name}: #") == 2
+    assert page.texts("li")[6:9] == ["0.00388", "2.92", "11"]
+    marks = [len(re.findall(f"<use [^>]*{colour}", charts[0])) for colour in ("student", "teacher")]
+    assert marks == [5, 0]  # a mark for each milestone
+    ids = page.values("id")
+    assert len(ids) == len(set(ids)) > 0
+
+
+def test_the_configuration_and_the_command_repeat_the_run(run, tmp_path):
+    page = report(run, evaluation((0.6442, 0.0469)))
+    names = page.texts("dt")
+    settings = dict(zip(names, page.texts("dd"), strict=True))
+    shown = {name: settings[name] for name in names[names.index("verb") :]}
+    assert shown == {
+        "verb": "distill",
+        "teacher": "digits",
+        "objective": "DiffInstruct()",
+        "betas": "[0.0, 0.999]",
+        "generator_lr": "0.0004",
+        "batch": "64",
+        "iterations": "200",
+        "seed": "0",
+    }
+    assert page.texts("pre") == ["simdistill distill digits --config runs/mine/config.toml --out NEW_FOLDER"]
+    assert settings["Training time"] == "1 min 40 s"
+    assert settings["Iterations"] == "200"
+
+
+def test_no_path_of_the_machine_is_told(run, tmp_path):
+    write_config(run, teacher=f"{tmp_path}/secret/mine.safetensors")
+    page = report(RunFolder(run.path.resolve()))
+    assert page.texts("pre") == ["simdistill distill digits --config mine/config.toml --out NEW_FOLDER"]
+    assert "…/mine.safetensors" in page.texts("dd")
+    assert str(tmp_path) not in page.html
+    assert "secret" not in page.html
+
+
+def test_a_teacher_that_was_an_object_must_be_named(run):
+    write_config(run, teacher="teacher")
+    assert report(run).texts("pre")[0].endswith("--out NEW_FOLDER --teacher package.module:function")
+
+
+def test_what_others_named_is_escaped(run):
+    write_config(run, teacher="a.b:<b>'x'</b>&amp;")
+    values = evaluation((0.6442, 0.0469))
+    page = report(run, values)
+    assert "a.b:<b>" not in page.html
+    assert "a.b:<b>'x'</b>&amp;" in page.texts("dd")
+    assert "the <training> images" in page.texts("main")[0]
+
+    weird = RunFolder(run.path.parent / "a <i>b & c")
+    run.path.rename(weird.path)
+    page = report(weird)
+    assert page.texts("h1") == ["a <i>b & c"]
+    command = "simdistill distill digits --config 'runs/a <i>b & c/config.toml' --out NEW_FOLDER"
+    assert page.texts("pre") == [command]
+
+
+def test_an_interrupted_run_shows_what_there_is(run):
+    run.metrics.write_text("".join(line + "\n" for line in run.metrics.read_text().splitlines()[:3]) + '{"iterat')
+    run.picture("teacher").unlink()
+    page = report(run)
+    lede = "Not evaluated yet: 50 of 200 iterations are recorded; at iteration 50 the Fréchet distance was 1.839."
+    assert page.texts("p", "lede") == [lede]
+    assert len(page.texts("p", "missing")) == 2
+    assert all("simdistill evaluate runs/mine" in text for text in page.texts("p", "missing"))
+    assert page.texts("table") == []
+    assert page.html.count("<svg") == 6
+    assert len(page.values("src")) == 8
+    assert "50 of 200" in page.texts("dd")
+
+
+def test_a_run_that_was_stopped_at_once_has_a_page(tmp_path):
+    run = RunFolder.create(tmp_path / "new", CONFIG)
+    page = report(run)
+    assert page.texts("p", "lede") == ["Not evaluated yet: 0 of 200 iterations are recorded."]
+    assert len(page.texts("p", "missing")) == 5
+    assert page.values("src") == []
+    assert "<svg" not in page.html
+
+
+def test_curves_are_drawn_in_the_order_of_iterations(run):
+    before = contents(run)
+    lines = run.metrics.read_text().splitlines()
+    run.metrics.write_text("".join(line + "\n" for line in [*lines[1::2], *reversed(lines[::2])]))
+    after = contents(run)
+    assert after["progress"] == before["progress"]
+    assert [record["iteration"] for record in after["milestones"]] == [0, 50, 100, 150, 200]
+    for name in ("learning_curve", "shares", "profile", "curves"):
+        assert after[name] == before[name]
+
+
+def test_losses_and_speed_are_drawn(run):
+    curves = contents(run)["curves"]
+    assert [curve[:2] for curve in curves] == [
+        ("Denoising loss", "20"),
+        ("Generator's loss", "−0.1"),
+        ("Training speed, images per second", "128"),
+    ]
+    heights = set(re.findall(r'<use [^>]* y="([\d.]+)" style="fill: var\(--floor', curves[-1][2]))
+    assert len(heights) == 1  # the same at all times
+
+
+def test_long_runs_are_thinned_to_what_can_be_told_apart(run):
+    for k in range(1, 2001):
+        run.record({"iteration": 200 + k, "seconds": 100 + k / 2, "loss": 20.0 + k % 2, "y": {"11": 0.3}})
+    filling = contents(run)
+    assert filling["progress"].iteration == 2200
+    path = max(re.findall(r' d="([^"]*)"', filling["curves"][0][2]), key=len)
+    assert 200 < path.count("\nL") < 450
+
+
+def test_records_that_the_page_does_not_know_are_no_hindrance(run):
+    run.record({"iteration": 200, "seconds": 100.0, "gradient_norm": 3.0, "surprise": {"a": [1]}})
+    run.record({"iteration": 150, "seconds": 80.0, "rollback": "the <loss> is nan", "rate": 0.5})
+    run.record({"iteration": 150, "seconds": 105.0, "rollback": "a weight is not finite", "rate": 0.25})
+    page = report(run, evaluation((0.6442, 0.0469)))
+    assert page.texts("p", "notice") == [
+        "Rolled back to iteration 150: the <loss> is nan. Since then at 0.5 of the learning rates.",
+        "Rolled back to iteration 150: a weight is not finite. Since then at 0.25 of the learning rates.",
+    ]
+    assert "1 min 45 s" in page.texts("dd")
+
+
+def fid_evaluation(**changes):
+    """An evaluation with Inception's features against a reference of moments alone, as EDM's files are."""
+    values = evaluation((2.0412, 0.0123), teacher=(1.9712, 0.0123), seeds=3)
+    for name, least in (("teacher", 1.9583), ("student", 2.0297), ("undistilled", 6.6)):
+        row = {key: values[name][key] for key in ("frechet", "evaluations", "images_per_second", "samples")}
+        score = {"mean": 9.8765, "std": 0.0512, "seeds": 3, "values": [9.8765] * 3}
+        values[name] = row | {"frechet": row["frechet"] | {"minimum": least}, "inception_score": score, "spread": {}}
+    return values | {"features": "inception-6726825d", "floor": None} | changes
+
+
+def milestones_in(run, features, only=("frechet", "precision", "recall")):
+    """Have the milestones tell of other features, and of some metrics."""
+    records = run.records()
+    run.metrics.unlink()
+    for record in records:
+        if "quality" in record:
+            quality = {name: record["quality"][name] for name in only}
+            record["quality"] = quality | {"features": features, "reference": "the <training> images"}
+        run.record(record)
+
+
+def test_with_features_of_inception_the_distance_is_called_fid(run):
+    milestones_in(run, "inception-6726825d")
+    page = report(run, fid_evaluation())
+    assert page.texts("p", "lede") == [
+        "One network evaluation instead of 35: 31× the images per second, FID 2.041 ± 0.012 where the teacher has "
+        "1.971 ± 0.012. Lower is better: the student is behind."
+    ]
+    heading, teacher, student, _ = page.texts("tr")
+    names = re.split("(?:lower|higher) is better ?", heading)
+    assert names[:3] == ["Samples FID", "FID, least", "Inception Score"]
+    assert teacher == "Teacher 1.971 ± 0.012 1.958 9.877 ± 0.051 35 28"
+    assert student == "Student 2.041 ± 0.012 2.030 9.877 ± 0.051 1 880"
+    assert "Fréchet" not in page.html
+    assert "The reference has only the moments of its images" in page.texts("main")[0]
+
+
+def test_what_rests_on_some_of_the_samples_is_said(run):
+    values = evaluation((0.6442, 0.0469))
+    assert "drawn by lot" not in report(run, values).html
+    values["student"]["samples"] = 50_000
+    note = [text for text in report(run, values).texts("p", "note") if "drawn by lot" in text]
+    assert note == ["Fréchet distance rests on all samples, the other figures on 10,000 of each set, drawn by lot."]
+
+
+def test_milestones_without_precision_and_recall_have_one_chart(run):
+    milestones_in(run, "inception-6726825d", only=["frechet"])
+    page = report(run)
+    assert page.html.count("<svg") == 5
+    assert page.texts("figcaption", None).count("FID, lower is better") == 1
+    assert "at iteration 200 the FID was 0.092" in page.texts("p", "lede")[0]
+    assert "FID 0.0916" in page.texts("figcaption")[-1]
+
+
+def test_milestones_in_other_features_than_the_evaluation_are_not_drawn_beside_its_teacher(run):
+    milestones_in(run, "pixels")
+    page = report(run, fid_evaluation())
+    assert [text for text in page.texts("figcaption") if "lower is better" in text] == [
+        "Fréchet distance, lower is better"
+    ]
+    assert "FID 2.041" in page.texts("p", "lede")[0]
+    assert not [text for text in page.texts("li") if text.startswith("teacher")]
+    chart = re.search(r"<svg.*?</svg>", page.html, re.DOTALL)
+    assert "--teacher" not in chart[0]
+    milestones_in(run, "inception-6726825d")
+    page = report(run, fid_evaluation())
+    assert [text for text in page.texts("li") if text.startswith("teacher")] == ["teacher 1.971"]

@@ -1,0 +1,198 @@
+"""Networks and checkpoints on disk: round trips to the bit, and refusal of everything else."""
+
+import json
+import os
+import stat
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from simdistill.method.denoisers import Preconditioned
+from simdistill.method.preconditioning import EDMScaling, IDDPMScaling, VEScaling, VPScaling
+from simdistill.networks.mlp import MLP
+from simdistill.networks.unet import DhariwalUNet, SongUNet
+from simdistill.support.files import write_atomically
+from simdistill.teachers.teacher import Teacher, load_teacher
+from simdistill.teachers.weights import read_into, read_network, read_tensors, write_network
+from simdistill.training.checkpoints import read_checkpoint, write_checkpoint
+
+
+def perturbed(module):
+    with torch.no_grad():
+        for p in module.parameters():
+            p.add_(0.05 * torch.randn_like(p))
+    return module
+
+
+NETWORKS = {
+    "mlp": lambda: Preconditioned(MLP((1, 8, 8), 16, 2, 10), (1, 8, 8), 10, EDMScaling(0.75), 0.01, 50.0),
+    "unet": lambda: Preconditioned(
+        SongUNet(8, 1, 1, label_dim=10, model_channels=8, channel_mult=[1, 2], num_blocks=1, attn_resolutions=[4]),
+        (1, 8, 8),
+        10,
+    ),
+    "adm": lambda: Preconditioned(
+        DhariwalUNet(4, 1, 2, label_dim=10, model_channels=64, channel_mult=[1], num_blocks=1, attn_resolutions=[4]),
+        (1, 4, 4),
+        10,
+        IDDPMScaling(0.002, 0.01, 100),
+    ),
+    "vp": lambda: Preconditioned(MLP((5,), 16, 1, 10), (5,), 10, VPScaling(15.0, 0.2, 400), 0.01, 20.0),
+    "ve": lambda: Preconditioned(MLP((5,), 16, 1, 10), (5,), 10, VEScaling()),
+}
+
+
+@pytest.mark.parametrize("build", NETWORKS.values(), ids=NETWORKS)
+def test_a_network_comes_back_as_it_was(build, tmp_path):
+    network = perturbed(build()).eval()
+    write_network(tmp_path / "n.safetensors", network, data="digits", figure=0.25)
+    back, facts = read_network(tmp_path / "n.safetensors")
+    assert facts == {"data": "digits", "figure": 0.25}
+    assert (back.shape, back.classes) == (network.shape, network.classes)
+    assert (back.scaling, back.sigma_min, back.sigma_max) == (network.scaling, network.sigma_min, network.sigma_max)
+    assert not back.training
+    assert not any(p.requires_grad for p in back.parameters())
+    x, sigma, labels = torch.randn(3, *network.shape), torch.tensor([0.1, 1.0, 9.0]), torch.tensor([1, 2, 3])
+    assert torch.equal(back(x, sigma, labels), network(x, sigma, labels))
+
+
+def test_files_from_before_there_were_several_scalings_are_edms(tmp_path):
+    network = perturbed(NETWORKS["mlp"]()).eval()
+    write_network(tmp_path / "new.safetensors", network)
+    tensors, metadata = read_tensors(tmp_path / "new.safetensors")
+    header = json.loads(metadata["simdistill"])
+    assert header["denoiser"].pop("scaling") == {"name": "EDMScaling", "sigma_data": 0.75}
+    header["denoiser"]["sigma_data"] = 0.75
+    save_file(tensors, tmp_path / "old.safetensors", {"simdistill": json.dumps(header)})
+    back, _ = read_network(tmp_path / "old.safetensors")
+    assert back.scaling == EDMScaling(0.75)
+    x, sigma, labels = torch.randn(3, 1, 8, 8), torch.tensor([0.1, 1.0, 9.0]), torch.tensor([1, 2, 3])
+    assert torch.equal(back(x, sigma, labels), network(x, sigma, labels))
+
+
+def test_any_other_module_is_filled_but_not_built(tmp_path):
+    module = perturbed(torch.nn.Linear(2, 2))
+    write_network(tmp_path / "n.safetensors", module)
+    back, _ = read_into(torch.nn.Linear(2, 2), tmp_path / "n.safetensors")
+    assert torch.equal(back.weight, module.weight)
+    with pytest.raises(ValueError, match="only weights"):
+        read_network(tmp_path / "n.safetensors")
+    with pytest.raises(ValueError, match="do not fit"):
+        read_into(torch.nn.Linear(3, 2), tmp_path / "n.safetensors")
+
+
+def with_header(path, header):
+    save_file({"x": torch.zeros(1)}, path, {"simdistill": header} if header is not None else None)
+
+
+def with_scaling(scaling):
+    """A header that is sound but for its scaling."""
+    network = {"network": "MLP", "arguments": {"shape": [2]}, "shape": [2], "classes": 0}
+    return json.dumps({"denoiser": network | {"scaling": scaling, "sigma_min": 0.1, "sigma_max": 1.0}, "facts": {}})
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        (None, "no header"),
+        ("not json", "no header"),
+        ("[1]", "no header"),
+        (json.dumps({"denoiser": {"network": "os.system", "arguments": {"command": "x"}}, "facts": {}}), "describe"),
+        (json.dumps({"denoiser": {"network": "MLP", "arguments": {"bad": 1}}, "facts": {}}), "describe"),
+        (json.dumps({"denoiser": {"network": "MLP"}, "facts": {}}), "describe"),
+        (with_scaling({"name": "os.system"}), "describe"),
+        (with_scaling({"name": "VPScaling", "beta": 1}), "describe"),
+        (with_scaling({"name": "VPScaling", "steps": 0}), "steps = 0: must be at least 2"),
+        (with_scaling({"sigma_data": 0.5}), "describe"),
+    ],
+)
+def test_foreign_headers_are_refused(tmp_path, header, message):
+    path = tmp_path / "n.safetensors"
+    with_header(path, header)
+    with pytest.raises(ValueError, match=message):
+        read_network(path)
+
+
+def test_missing_and_damaged_files_are_refused(tmp_path):
+    path = tmp_path / "n.safetensors"
+    with pytest.raises(ValueError, match="no such file"):
+        read_network(path)
+    write_network(path, NETWORKS["mlp"]())
+    whole = path.read_bytes()
+    for damaged in (b"", whole[:7], whole[:500], whole[:-1], b"PK\x03\x04" + whole[4:]):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match="not a sound safetensors file"):
+            read_network(path)
+
+
+def test_checkpoints_keep_every_bit(tmp_path):
+    state = {"a": torch.randn(3), "b": torch.tensor(7), "c": torch.randn(2, 2, dtype=torch.float64).T}
+    path = write_checkpoint(tmp_path, 12, state, {"seconds": 1.5})
+    assert path == tmp_path / "000000012.safetensors"
+    back, facts = read_checkpoint(path)
+    assert facts == {"seconds": 1.5}
+    assert {name: (t.dtype, t.tolist()) for name, t in back.items()} == {
+        name: (t.dtype, t.tolist()) for name, t in state.items()
+    }
+    save_file({"x": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(ValueError, match="not a checkpoint"):
+        read_checkpoint(tmp_path / "other.safetensors")
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    path = tmp_path / "deep" / "f"
+    write_atomically(path, b"old")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in path.parent.iterdir()] == ["f"]
+
+
+def test_tensors_of_a_plain_safetensors_file(tmp_path):
+    save_file({"x": torch.arange(3)}, tmp_path / "t.safetensors")
+    tensors, metadata = read_tensors(tmp_path / "t.safetensors")
+    assert tensors["x"].tolist() == [0, 1, 2]
+    assert metadata == {}
+
+
+def test_teachers_by_name(tmp_path, monkeypatch):
+    digits = load_teacher("digits")
+    assert (digits.shape, digits.classes, digits.data) == ((1, 8, 8), 10, "digits")
+    exact = load_teacher("gaussians-25")
+    assert (exact.shape, exact.classes, exact.trainable) == ((2,), 0, None)
+    write_network(tmp_path / "mine.safetensors", NETWORKS["mlp"]())
+    mine = load_teacher(str(tmp_path / "mine.safetensors"))
+    assert (mine.sigma_min, mine.sigma_max, mine.data) == (0.01, 50.0, None)
+
+    (tmp_path / "mymodule.py").write_text(
+        "from simdistill.data.densities import gaussians_25\n"
+        "from simdistill.teachers.teacher import Teacher\n"
+        "def good(): return Teacher(gaussians_25(), (2,))\n"
+        "def bad(): return 3\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert load_teacher("mymodule:good").name == "mymodule:good"
+    for name, message in [
+        ("mymodule:bad", "must return a simdistill.teachers.teacher.Teacher, not int"),
+        ("mymodule:none", "no attribute 'none'"),
+        ("nosuchmodule:f", "is the module on PYTHONPATH"),
+        ("cifar", "must be digits, fashion-mnist, faces, gaussians-25"),
+        (str(tmp_path / "no.safetensors"), "no such file"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            load_teacher(name)
+
+
+def test_a_teachers_facts_are_checked():
+    for facts in ({"shape": ()}, {"shape": (2,), "classes": -1}, {"shape": (2,), "sigma_min": 90.0}):
+        with pytest.raises(ValueError, match="must be"):
+            Teacher(lambda x, s, c=None: x, **facts)
+    with pytest.raises(ValueError, match=r"denoiser output = \[2, 3\]: must be of its input's shape, \[2, 2\]"):
+        Teacher(lambda x, s, c=None: torch.zeros(len(x), 3), (2,)).check()

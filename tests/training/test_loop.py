@@ -1,0 +1,234 @@
+"""The loop: milestones, checkpoints, interruption, roll-back; on a toy trainer whose answer is known."""
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from types import SimpleNamespace
+
+import pytest
+from counting import Counting, Fragile, at, fail, go, qualities, saved
+
+from simdistill.runs.folder import RunFolder
+from simdistill.training import checkpoints, loop
+from simdistill.training.checkpoints import newest_checkpoint, read_checkpoint
+from simdistill.training.loop import Interrupted, Loop
+
+
+@pytest.fixture
+def run(tmp_path):
+    return RunFolder.create(tmp_path / "run", {"verb": "distill"})
+
+
+def test_a_run_from_start_to_end(run, capsys):
+    trainer, kept = Counting(), []
+    go(trainer, run, kept=kept)
+    assert float(trainer.sum) == 200 * 201 / 2
+    assert qualities(run) == [0, 50, 100, 150, 200]
+    lines = [r for r in run.records() if "loss" in r]
+    assert [r["loss"] for r in lines] == [n * (n + 1) / 2 for n in (50, 100, 150, 200)]
+    assert all(r["images_per_second"] > 0 for r in lines)
+    assert kept == [0, 200]
+    assert saved(run) == [200, 0]
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert [line.split("/")[0].strip() for line in shown.err.splitlines()] == ["0", "50", "100", "150", "200"]
+
+
+def test_milestones_between_the_log_lines(run):
+    go(Counting(), run, milestones=16)
+    assert qualities(run) == [round(k * 200 / 16) for k in range(17)]
+
+
+def test_measuring_does_not_hold_up_the_training(run):
+    """The network of iteration 50 is measured while later iterations run, and recorded as that of iteration 50."""
+    reached = threading.Event()
+    trainer = Counting(at(90, reached.set))
+
+    def at_milestone():
+        iteration = trainer.iteration
+
+        def measuring():
+            assert iteration != 50 or reached.wait(20), "iteration 90 waits for the measuring of iteration 50"
+            return {"quality": iteration}, ""
+
+        return measuring
+
+    Loop(trainer, run, at_milestone, lambda: None, milestones=4).train()
+    assert sorted(qualities(run)) == [0, 50, 100, 150, 200]
+
+
+@pytest.mark.parametrize(("until", "first"), [(84, 90), (None, 110)], ids=["an hour", "for ever"])
+def test_a_checkpoint_waits_for_a_measurement_but_not_for_ever(run, monkeypatch, until, first):
+    """A step takes six minutes, and a checkpoint is due every hour: at every line of the metrics."""
+    trainer, reached, kept = Counting(), threading.Event(), []
+    monkeypatch.setattr(loop, "LOG_EVERY", 10)
+    monkeypatch.setattr(loop, "LOG_SECONDS", 1e9)
+    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: 360.0 * trainer.iteration))
+
+    def step(trainer):
+        if trainer.iteration == until:
+            reached.set()
+            time.sleep(0.2)
+
+    def measuring():
+        reached.wait(1)
+        return {"quality": 1.0}, ""
+
+    trainer.at_step = step
+    Loop(
+        trainer, run, lambda: measuring, lambda: kept.append(trainer.iteration), checkpoint_minutes=60, milestones=1
+    ).train()
+    assert kept[:2] == [0, first]
+    assert kept[2:4] == [first + 20, first + 40]  # at the first line more than an hour later
+
+
+def test_a_failing_measurement_is_not_hidden(run):
+    with pytest.raises(ZeroDivisionError):
+        Loop(Counting(), run, lambda: lambda: 1 // 0, lambda: None).train()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_stops_after_the_iteration_with_everything_saved(run, number):
+    kept = []
+    with pytest.raises(Interrupted, match=rf"{number.name} at iteration 73.*--resume {run.path}") as stopped:
+        go(Counting(at(73, lambda: os.kill(os.getpid(), number))), run, kept=kept)
+    assert stopped.value.by == number.name
+    assert kept == [0, 73]
+    resumed = Counting()
+    go(resumed, run)
+    assert float(resumed.sum) == 200 * 201 / 2
+    assert qualities(run) == [0, 50, 100, 150, 200]
+
+
+def test_a_signal_during_the_last_save_is_heard(run):
+    """What follows a training may take long; it can be left for another time."""
+
+    def keep():
+        if trainer.iteration == 200:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    trainer = Counting()
+    with pytest.raises(Interrupted, match="SIGTERM at iteration 200"):
+        Loop(trainer, run, lambda: lambda: ({}, ""), keep).train()
+    assert saved(run)[0] == 200
+    go(Counting(), run)  # nothing is left to do
+
+
+def test_a_crash_costs_only_what_came_after_the_checkpoint(run):
+    with pytest.raises(MemoryError):
+        go(Counting(at(130, fail)), run, minutes=0)
+    first = []
+    resumed = Counting(lambda trainer: first.append(trainer.iteration))
+    go(resumed, run)
+    assert first[0] == 101
+    assert float(resumed.sum) == 200 * 201 / 2
+    assert qualities(run) == [0, 50, 100, 150, 200]
+
+
+def test_three_checkpoints_are_kept(run):
+    go(Counting(), run, minutes=0)
+    assert saved(run) == [200, 150, 100]
+    assert len(list(run.checkpoints.iterdir())) == 6
+
+
+def test_signals_other_than_ctrl_c_may_come_twice(run):
+    def twice():
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Interrupted, match="SIGTERM at iteration 73"):
+        go(Counting(at(73, twice)), run)
+    assert saved(run)[0] == 73
+    assert run.stopped.exists()
+    go(Counting(), run)
+    assert not run.stopped.exists()
+
+
+@pytest.mark.parametrize("damage", ["truncated", "a bit", "no digest", "empty digest"])
+def test_the_newest_sound_checkpoint_is_used(run, damage, capsys):
+    go(Counting(), run, minutes=0)
+    newest = run.checkpoints / "000000200.safetensors"
+    content = bytearray(newest.read_bytes())
+    if damage == "truncated":
+        newest.write_bytes(content[:-1])
+    elif damage == "a bit":
+        content[-1] ^= 1
+        newest.write_bytes(content)
+    elif damage == "no digest":
+        newest.with_suffix(".sha256").unlink()
+    else:
+        newest.with_suffix(".sha256").write_text("")
+    state, facts = read_checkpoint(newest_checkpoint(run.checkpoints))
+    assert (state["position"].tolist(), float(state["sum"])) == ([150, 0], 150 * 151 / 2)
+    assert facts["seconds"] > 0
+    assert "000000200.safetensors: is not what was written" in capsys.readouterr().err
+    first = []
+    resumed = Counting(lambda trainer: first.append(trainer.iteration))
+    go(resumed, run, minutes=0)
+    assert first[0] == 151
+    assert saved(run) == [200, 150, 100]
+    assert newest_checkpoint(run.checkpoints) == newest
+
+
+def test_nothing_sound_is_an_error_not_a_fresh_start(run):
+    go(Counting(), run)
+    for path in checkpoints.checkpoints(run.checkpoints):
+        path.write_bytes(b"")
+    with pytest.raises(ValueError, match="no checkpoint is sound"):
+        go(Counting(), run)
+
+
+def test_sha256sum_agrees(run):
+    go(Counting(), run)
+    for digest in run.checkpoints.glob("*.sha256"):
+        done = subprocess.run(["sha256sum", "-c", digest.name], cwd=run.checkpoints, capture_output=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+
+def test_a_crash_between_the_last_weights_and_the_checkpoint_keeps_again(run, monkeypatch):
+    kept = []
+    trainer = Counting(at(199, lambda: monkeypatch.setattr(loop, "write_checkpoint", lambda *_: fail())))
+    with pytest.raises(MemoryError):
+        go(trainer, run, kept=kept)
+    assert kept == [0, 200]
+    monkeypatch.undo()
+    go(Counting(), run, kept=kept)
+    assert kept == [0, 200, 200]
+    assert saved(run)[0] == 200
+
+
+def test_a_checkpoint_of_another_network_is_refused(run):
+    go(Counting(), run)
+
+    class Other(Counting):
+        def restore(self, state):
+            raise ValueError("other")
+
+    with pytest.raises(ValueError, match="do not fit this run's configuration"):
+        go(Other(), run)
+
+
+# --- Logs -------------------------------------------------------------------------------------------------------------
+
+
+def test_services_get_every_record(run):
+    class Service:
+        def __init__(self):
+            self.records = []
+
+        def record(self, values):
+            self.records.append(values)
+
+        def picture(self, name, iteration, path):
+            pytest.fail("the loop knows of no pictures")
+
+        def close(self):
+            pytest.fail("who opened it closes it")
+
+    service = Service()
+    go(Fragile(), run, minutes=0, logs=[service])
+    kept = run.records()
+    assert [r for r in service.records if r in kept] == kept
+    assert [r["iteration"] for r in service.records if "loss" in r] == [50, 100, 150, 200]

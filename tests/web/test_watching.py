@@ -1,0 +1,324 @@
+"""A run that is watched: how far and how fast it is, and a server that shows it and leaves it alone."""
+
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from types import SimpleNamespace
+
+import pytest
+
+from simdistill.cli import main
+from simdistill.runs.folder import RunFolder
+from simdistill.runs.progress import Progress, duration, log_lines, short
+from simdistill.workflows import watching
+from simdistill.workflows.watching import LivePage, serve
+
+
+def line(iteration, seconds, **readings):
+    return {"iteration": iteration, "seconds": seconds, "loss": 1.0 + iteration, **readings}
+
+
+def milestone(iteration, seconds):
+    frechet = {"mean": 1.0, "std": 0.0, "seeds": 1, "values": [1.0]}
+    return {
+        "iteration": iteration,
+        "seconds": seconds,
+        "quality": {"frechet": frechet, "precision": 0.8, "recall": 0.5},
+    }
+
+
+# fifty iterations every five seconds
+STEADY = [line(k, k / 10) for k in range(50, 501, 50)]
+ROLLBACK = {"iteration": 50, "seconds": 9.0, "rollback": "the loss is nan", "rate": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("records", "total", "iteration", "seconds", "pace", "remaining", "line_seconds"),
+    [
+        ([], 1000, 0, 0.0, None, None, 0.0),
+        ([milestone(0, 0.0)], 1000, 0, 0.0, None, None, 0.0),
+        ([milestone(0, 0.0), line(50, 4.0)], 1000, 50, 4.0, 12.5, 76.0, 4.0),
+        (STEADY, 1000, 500, 50.0, 10.0, 50.0, 5.0),
+        (STEADY, None, 500, 50.0, 10.0, None, 5.0),
+        (STEADY, 500, 500, 50.0, 10.0, 0.0, 5.0),
+        # twice as fast over the last ten lines, which alone count
+        ([*STEADY, *(line(k, 25 + k / 20) for k in range(550, 1001, 50))], 2000, 1000, 75.0, 20.0, 50.0, 2.5),
+        # stopped at 73, then resumed: the seconds go on where they stopped
+        ([line(50, 5.0), line(73, 7.3), line(100, 10.0)], 200, 100, 10.0, 10.0, 10.0, 10 / 3),
+        # a milestone is ahead of the last line, or written behind later lines
+        ([line(50, 5.0), milestone(75, 7.5)], 200, 75, 7.5, 10.0, 12.5, 5.0),
+        ([line(100, 10.0), line(50, 5.0), milestone(25, 2.5)], 200, 100, 10.0, 10.0, 10.0, 5.0),
+        # four seconds were in vain
+        ([line(50, 5.0), ROLLBACK, line(100, 14.0)], 200, 100, 14.0, 10.0, 10.0, 5.0),
+        ([line(50, 5.0), ROLLBACK], 200, 50, 9.0, 10.0, 15.0, 5.0),
+        # a clock that stood still tells no pace
+        ([line(50, 0.0)], 200, 50, 0.0, None, None, 0.0),
+    ],
+    ids=[
+        "nothing",
+        "start",
+        "one line",
+        "steady",
+        "no total",
+        "end",
+        "faster",
+        "resumed",
+        "ahead",
+        "disorder",
+        "rolled back",
+        "just rolled back",
+        "no clock",
+    ],
+)
+def test_progress(records, total, iteration, seconds, pace, remaining, line_seconds):
+    progress = Progress.of(records, total)
+    assert (progress.iteration, progress.seconds) == (iteration, seconds)
+    assert progress.pace == (None if pace is None else pytest.approx(pace))
+    assert progress.remaining == (None if remaining is None else pytest.approx(remaining))
+    assert progress.line_seconds == pytest.approx(line_seconds)
+
+
+def test_the_last_losses_are_those_of_the_furthest_line():
+    records = [line(100, 10.0, generator_loss=-3.0, gradient_norm=9.0), milestone(100, 10.0), line(50, 5.0), ROLLBACK]
+    assert Progress.of(records, 200).losses == {"loss": 101.0, "generator_loss": -3.0}
+    assert Progress.of([milestone(0, 0.0)], 200).losses == {}
+    assert [record["iteration"] for record in log_lines(records)] == [50, 100]
+
+
+@pytest.mark.parametrize(
+    ("records", "evaluated", "silence", "state"),
+    [
+        ([], False, 5.0, "running"),
+        ([], False, 121.0, "silent"),
+        (STEADY, False, 119.0, "running"),
+        (STEADY, True, 119.0, "running"),  # evaluated in the middle
+        (STEADY, False, 121.0, "silent"),
+        ([line(50, 60.0)], False, 299.0, "running"),  # a line a minute
+        ([line(50, 60.0)], False, 301.0, "silent"),
+        ([line(1000, 60.0)], False, 5.0, "evaluating"),
+        ([line(1000, 60.0)], False, 301.0, "silent"),
+        ([line(1000, 60.0)], True, 9e9, "finished"),
+    ],
+)
+def test_state(records, evaluated, silence, state):
+    progress = Progress.of(records, 1000)
+    assert progress.state(evaluated, silence) == state
+    assert progress.state(evaluated, silence, stopped=True) == ("finished" if state == "finished" else "stopped")
+
+
+def test_numbers_and_times_in_words():
+    seconds = [0, 59.9, 60, 100, 3600, 7500, 86399, 86400, 100_000]
+    words = ["0 s", "59 s", "1 min", "1 min 40 s", "1 h", "2 h 5 min", "23 h 59 min", "1 d", "1 d 3 h"]
+    assert [duration(s) for s in seconds] == words
+    assert [short(v) for v in (4750.4, 99.96, 0.03123, -0.0999)] == ["4,750", "100", "0.0312", "−0.0999"]
+
+
+@pytest.fixture
+def run(tmp_path):
+    run = RunFolder.create(tmp_path / "runs" / "mine", {"verb": "distill", "batch": 64, "iterations": 1000})
+    run.record(milestone(0, 0.0))
+    run.record(line(50, 5.0))
+    return run
+
+
+@contextmanager
+def serving(live):
+    """The port of a server that runs meanwhile."""
+    with serve(live, "127.0.0.1", 0) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def ask(port, path="/", method="GET", **headers):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection.request(method, path, headers={name.replace("_", "-"): value for name, value in headers.items()})
+    answer = connection.getresponse()
+    body = answer.read().decode()
+    connection.close()
+    return answer.status, answer.headers, body
+
+
+def iteration(body):
+    return re.findall(r"<dt>Iteration</dt><dd>(.*?)</dd>", body)
+
+
+def test_the_page_follows_the_run(run, monkeypatch):
+    monkeypatch.setattr(watching, "SECONDS", 0.0)
+    monkeypatch.setattr(watching, "SHARE", 0)
+    with serving(LivePage(run)) as port:
+        status, headers, body = ask(port)
+        assert (status, headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+        assert iteration(body) == ["50 of 1,000"]
+        status, _, nothing = ask(port, If_None_Match=headers["ETag"])
+        assert (status, nothing) == (304, "")
+        run.record(line(100, 10.0))
+        with run.metrics.open("a") as file:
+            file.write('{"iteration": 150, "seco')  # caught while it is written
+        status, renewed, body = ask(port, If_None_Match=headers["ETag"])
+        assert (status, iteration(body)) == (200, ["100 of 1,000"])
+        assert renewed["ETag"] != headers["ETag"]
+
+
+def test_silence_shows_though_nothing_changes(run):
+    with serving(LivePage(run)) as port:
+        assert "Running" in ask(port)[2]
+    long_ago = time.time() - 630
+    for path in (run.config, run.metrics):
+        os.utime(path, (long_ago, long_ago))
+    live = LivePage(run)
+    assert "No sign of life for 10 min" in live.html()
+    run.checkpoints.mkdir()  # not on the page, but it is a sign
+    assert "No sign of life" not in live.html()
+    run.stopped.touch()
+    assert "Stopped" in live.html()
+    assert "Everything is saved; it goes on with" in live.html()
+    run.stopped.unlink()
+    assert "Running" in live.html()
+
+
+def test_there_is_one_page_which_can_only_be_looked_at(run):
+    run.report.write_text("iterations")
+    with serving(LivePage(run)) as port:
+        for path in (
+            "/config.toml",
+            "/../config.toml",
+            "/report.html",
+            "/?run=other",
+            "/favicon.ico",
+            "/%2e%2e/",
+            "/.",
+        ):
+            status, _, body = ask(port, path)
+            assert (status, "iterations" in body) == (404, False), path
+        for method in ("POST", "PUT", "DELETE", "HEAD", "OPTIONS"):
+            assert ask(port, method=method)[0] == 501, method
+
+
+def everything(folder):
+    found = {path: path.stat() for path in (folder, *folder.rglob("*"))}
+    return {path: (status.st_mtime_ns, status.st_size, status.st_mode) for path, status in found.items()}
+
+
+def test_the_run_is_left_as_it_is(run):
+    run.picture("x").parent.mkdir()
+    before = everything(run.path.parent)
+    with serving(LivePage(run)) as port:
+        for path in ("/", "/", "/report.html"):
+            ask(port, path)
+    assert everything(run.path.parent) == before
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """Clocks that stand still but for drawing, which takes two seconds; and how often was drawn."""
+    clock, draw = SimpleNamespace(now=1000.0, drawn=0), watching.contents
+
+    def drawing(run):
+        clock.drawn += 1
+        return draw(run)
+
+    monkeypatch.setattr(watching, "contents", drawing)
+    clocks = {"monotonic": lambda: clock.now, "thread_time": lambda: 2.0 * clock.drawn, "time": time.time}
+    monkeypatch.setattr(watching, "time", SimpleNamespace(**clocks))
+    return clock
+
+
+def test_an_open_page_costs_almost_nothing(run, counted):
+    live = LivePage(run)
+    for _ in range(5):
+        counted.now += 3600
+        live.html()
+    assert counted.drawn == 1  # nothing has changed
+    run.record(line(100, 10.0))
+    live.html()
+    assert counted.drawn == 2
+    run.record(line(150, 15.0))
+    counted.now += 39.9  # drawing took 2 s: the next is due after 40
+    assert iteration(live.html()) == ["100 of 1,000"]
+    counted.now += 0.2
+    assert iteration(live.html()) == ["150 of 1,000"]
+    assert counted.drawn == 3
+
+
+def test_drawing_is_never_hurried(run, counted, monkeypatch):
+    monkeypatch.setattr(watching, "SHARE", 1e-9)
+    live = LivePage(run)
+    run.record(line(100, 10.0))
+    counted.now += 2.9
+    assert iteration(live.html()) == ["50 of 1,000"]
+    counted.now += 0.2
+    assert iteration(live.html()) == ["100 of 1,000"]
+
+
+def test_a_folder_in_flux_keeps_the_last_page(run, monkeypatch):
+    monkeypatch.setattr(watching, "SECONDS", 0.0)
+    monkeypatch.setattr(watching, "SHARE", 0)
+    live = LivePage(run)
+    config = run.config.read_text()
+    run.config.unlink()
+    run.record(line(100, 10.0))
+    assert iteration(live.html()) == ["50 of 1,000"]
+    run.config.write_text(config)
+    assert iteration(live.html()) == ["100 of 1,000"]
+    run.evaluation.write_text('{"half')
+    assert iteration(live.html()) == ["100 of 1,000"]
+
+
+def error(capsys, *words):
+    assert main(["watch", *(str(word) for word in words)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
+
+
+def test_bad_requests(run, tmp_path, capsys):
+    assert "RUN is missing" in error(capsys)
+    assert "not a run's folder" in error(capsys, tmp_path)
+    assert "--port = 70000: must be in 0 … 65535" in error(capsys, run.path, "--port", 70000)
+    nowhere = error(capsys, run.path, "--host", "203.0.113.9")
+    assert "--host = '203.0.113.9': must be an address of this machine" in nowhere
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert f"--port = {port}: is in use; give another, or 0 for any that is free" in error(
+            capsys, run.path, "--port", port
+        )
+
+
+def test_the_command_tells_where_and_ends_with_ctrl_c(run):
+    command = [sys.executable, "-m", "simdistill", "watch", str(run.path), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as watcher:
+        try:
+            assert watcher.stderr is not None
+            address = watcher.stderr.readline()
+            (port,) = re.findall(r"http://127\.0\.0\.1:(\d+)/", address)
+            assert f"ssh -L {port}:localhost:{port} " in watcher.stderr.readline()
+            assert iteration(ask(int(port))[2]) == ["50 of 1,000"]
+            watcher.send_signal(signal.SIGINT)
+            out, rest = watcher.communicate(timeout=60)
+        finally:
+            watcher.kill()  # what went wrong is told at once: leaving the block waits for its end
+    assert (watcher.returncode, out, rest) == (0, "", "")
+
+
+def test_a_finished_run_is_shown_as_its_report(run):
+    run.record(line(1000, 100.0))
+    live = LivePage(run)
+    assert "Trained; being evaluated" in live.html()
+    sampler = milestone(0, 0.0)["quality"] | {"evaluations": 1, "images_per_second": 10.0, "samples": 2}
+    sampler |= dict.fromkeys(("density", "coverage", "kernel", "energy", "sliced_wasserstein"), 0.5)
+    figures = dict.fromkeys(("teacher", "student", "undistilled"), sampler)
+    run.evaluation.write_text(json.dumps({**figures, "floor": None, "speedup": 1.0, "reference": "few"}))
+    assert "Finished" in LivePage(run).html()
+    assert "Judged against few" in LivePage(run).html()
