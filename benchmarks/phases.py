@@ -14,7 +14,7 @@ from benchmarks.machine import fresh
 from benchmarks.networks import NETWORKS
 from benchmarks.tables import Table
 
-PHASES = ["draw", "online update", "generator update", "averages"]
+PHASES = ["draw", "online update", "generator update", "ema"]
 CONTENDERS = ["eager", "eager, shared samples"]
 
 

@@ -37,7 +37,7 @@ class ReferenceLoop:
         online_loss = self.update_online(*self.draw(recipe.online_noise))
         generator_loss = self.update_generator(*self.draw(recipe.generator_noise))
         self.iteration += 1
-        keep = recipe.averages[0].keep(recipe.batch, self.iteration * recipe.batch)
+        keep = recipe.ema[0].keep(recipe.batch, self.iteration * recipe.batch)
         with torch.no_grad():
             for average, p in zip(self.average.parameters(), self.generator.parameters(), strict=True):
                 average.copy_(p.lerp(average, keep))

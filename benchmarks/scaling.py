@@ -53,15 +53,15 @@ def seconds_per_iteration(kind: str, batch: int, iterations: int) -> float | Non
     """In this process and those beside it; the first one's answer, None in the others."""
     with joined("cpu") as (processes, _):
         denoiser = NETWORKS["unet"].make()
-        recipe = replace(Recipe(), batch=batch * processes.count, shard=kind == "sharded")
+        recipe = replace(Recipe(), batch=batch * processes.world_size, shard=kind == "sharded")
         trainer = DistillationTrainer(Teacher(denoiser, denoiser.shape), recipe, processes=processes)
         for _ in range(2):
             trainer.step()
         began = time.perf_counter()
         for _ in range(iterations):
             trainer.step()
-        trainer.readings()  # waits for the other
-        return (time.perf_counter() - began) / iterations if processes.leads else None
+        trainer.metrics()  # waits for the other
+        return (time.perf_counter() - began) / iterations if processes.is_main else None
 
 
 def _started(kind: str, count: int, iterations: int) -> Any:

@@ -17,10 +17,12 @@ from benchmarks.reference import ReferenceLoop
 from benchmarks.tables import Table, spread
 from simdistill.config.recipes import RECIPES, SIM_TIMES, Recipe
 from simdistill.evaluation.metrics import Moments, frechet_distance
-from simdistill.evaluation.quality import balanced_labels, draw, reference_for
+from simdistill.evaluation.quality import reference_for
 from simdistill.evaluation.reference import Reference
+from simdistill.evaluation.sampling import balanced_labels, draw
 from simdistill.method.generator import Generator
-from simdistill.teachers.teacher import Teacher, load_teacher
+from simdistill.teachers.loading import load_teacher
+from simdistill.teachers.teacher import Teacher
 from simdistill.training.trainer import DistillationTrainer
 
 BOUND = 0.4
@@ -108,7 +110,7 @@ def race(seed: int, cap: float) -> dict[str, list[tuple[int, float, float]]]:
 def _training(teacher: Teacher, recipe: Recipe, ours: bool) -> Training:
     if ours:
         trainer = DistillationTrainer(teacher, recipe)
-        return Training(trainer.step, trainer.averages[0].module)
+        return Training(trainer.step, trainer.ema[0].module)
     loop = ReferenceLoop(teacher.denoiser, recipe, teacher.shape, teacher.classes)
     return Training(loop.step, Generator(loop.average, recipe.sigma_init))
 

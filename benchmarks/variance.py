@@ -16,16 +16,16 @@ from benchmarks.machine import fresh
 from benchmarks.tables import Table
 from simdistill.config.recipes import EDM_TIMES, KARRAS_TIMES, RECIPES, SIM_TIMES
 from simdistill.method.algorithm import frozen
-from simdistill.method.noise import Law, sample, stratified
+from simdistill.method.noise import NoiseDistribution, sample, stratified
 from simdistill.method.shapes import Sigma
-from simdistill.teachers.teacher import load_teacher
+from simdistill.teachers.loading import load_teacher
 from simdistill.training.trainer import DistillationTrainer
 
 DRAWS = 300
 ITERATIONS = 300  # before: at the very start both denoisers are one, and the generator's gradient is zero
 RESAMPLES = 1000
 DIGITS = RECIPES["digits"]
-LAWS: dict[str, dict[str, Law]] = {
+LAWS: dict[str, dict[str, NoiseDistribution]] = {
     "online": {"EDM's (the recipe's)": EDM_TIMES, "SIM's": SIM_TIMES, "Karras (SiD's)": KARRAS_TIMES},
     "generator": {
         "LogNormal(-0.9, 1.2) (the recipe's)": DIGITS.generator_noise,
@@ -68,7 +68,7 @@ def variances(draws: int, iterations: int) -> dict[str, Any]:
     return {"draws": draws, "iterations": iterations, "updates": updates}
 
 
-def _compared(trainer: DistillationTrainer, update: str, law: Law, draws: int) -> dict[str, Any]:
+def _compared(trainer: DistillationTrainer, update: str, law: NoiseDistribution, draws: int) -> dict[str, Any]:
     rng = torch.Generator().manual_seed(0)
     grams = [
         _gram(trainer, update, lambda n, drawn=drawn: drawn(law, n, rng), draws, rng) for drawn in (sample, stratified)

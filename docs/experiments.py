@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from simdistill.method.algorithm import Distillation
+from docs.distillation import Distillation
 from simdistill.method.denoisers import Denoiser, GaussianMixture, residual
 from simdistill.method.distances import Distance, PseudoHuber
 from simdistill.method.generator import Generator

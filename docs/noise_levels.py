@@ -22,12 +22,13 @@ from rich.progress import track
 from torch import Tensor
 
 from benchmarks.tables import Table, publish
+from docs.distillation import Distillation
 from simdistill.config.recipes import KARRAS_TIMES, RECIPES, SIM_TIMES
-from simdistill.method.algorithm import Distillation, frozen
-from simdistill.method.noise import Law, LogNormal, sample
+from simdistill.method.algorithm import frozen
+from simdistill.method.noise import LogNormal, NoiseDistribution, sample
 from simdistill.method.shapes import Condition, Data
 from simdistill.reports.charts import told_apart
-from simdistill.teachers.teacher import load_teacher
+from simdistill.teachers.loading import load_teacher
 from simdistill.training.trainer import DistillationTrainer
 
 FOLDER = Path(__file__).parent
@@ -145,7 +146,7 @@ def heard(
 # --- What is published ------------------------------------------------------------------------------------------------
 
 
-def told(law: Law, useful: Float[Tensor, " levels"]) -> float:
+def told(law: NoiseDistribution, useful: Float[Tensor, " levels"]) -> float:
     """The mean of `useful` over a law's noise levels, over its greatest value; outside `LEVELS` nothing is told."""
     ends = torch.cat([LEVELS[:1].square() / LEVELS[1:2], LEVELS, LEVELS[-1:].square() / LEVELS[-2:-1]])
     shares = law.cdf((ends[:-1] * ends[1:]).sqrt()).diff()  # levels are even in ln sigma: each stands for its middle

@@ -16,15 +16,16 @@ from simdistill.config.recipes import Recipe
 from simdistill.data.embeddings import Embeddings
 from simdistill.evaluation.extractors import load_extractor
 from simdistill.evaluation.features import ImageClassifier
-from simdistill.evaluation.quality import Sampler, draw, evaluations, teacher_sampler
 from simdistill.evaluation.reference import Reference
+from simdistill.evaluation.sampling import Sampler, draw, evaluations, student_sampler, teacher_sampler
 from simdistill.evaluation.statistics import Statistics
 from simdistill.method.generator import Generator
 from simdistill.method.shapes import Pictures
 from simdistill.support.checks import require
 from simdistill.teachers.autoencoders import Autoencoder
-from simdistill.teachers.teacher import Teacher, load_teacher
-from simdistill.workflows.measuring import load_generator, quiet
+from simdistill.teachers.loading import load_teacher
+from simdistill.teachers.teacher import Teacher
+from simdistill.workflows.models import load_generator
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class HeldOut:
 
     def measure(self, pictures: Pictures, evaluations: int) -> Figures:
         """The figures of a picture for each caption, each of which took so many evaluations."""
-        found = self._reference.glance(Statistics.of(self._reference.extractor.features(pictures)))
+        found = self._reference.quick(Statistics.of(self._reference.extractor.features(pictures)))
         single, told = follow(self._judge, pictures, self._told)
         nine = [len(told) == len(VALUES) for told in self._told]
         _, all_nine = follow(self._judge, pictures[nine], list(compress(self._told, nine)))
@@ -132,23 +133,23 @@ def players(
         yield name, evaluations(guided), _drawing(teacher_sampler(guided), guided)
     plain = known.prepared(Recipe(prompts=str(prompts)))
     assert plain.trainable is not None  # as every network in a file or a folder
-    yield "undistilled", 1, _drawing(quiet(Generator(plain.trainable, Recipe().sigma_init), plain), plain)
+    yield "undistilled", 1, _drawing(student_sampler(Generator(plain.trainable, Recipe().sigma_init), plain), plain)
     for run in runs:
         generator, _ = load_generator(run)
-        yield run.stem, 1, _drawing(quiet(generator, plain), plain)
+        yield run.stem, 1, _drawing(student_sampler(generator, plain), plain)
 
 
 def restored(teacher: str, pictures: Pictures) -> Pictures | None:
     """What a latent teacher's autoencoder gives back of real faces, the best that can be drawn by it; else None."""
-    decode = load_teacher(teacher).decode
+    decode = load_teacher(teacher).judged.decode
     return decode(decode.latents(pictures)).clamp(-1, 1) if isinstance(decode, Autoencoder) else None
 
 
 def _drawing(sampler: Sampler, teacher: Teacher) -> Callable[[Sequence[str]], Pictures]:
     def pictures(captions: Sequence[str]) -> Pictures:
-        assert isinstance(teacher.prompts, Embeddings)
-        samples = draw(sampler, range(len(captions)), teacher.shape, teacher.prompts.rows(captions))
-        return teacher.pictured(samples).clamp(-1, 1)
+        assert isinstance(teacher.asked.prompts, Embeddings)
+        samples = draw(sampler, range(len(captions)), teacher.shape, teacher.asked.prompts.rows(captions))
+        return teacher.decoded(samples).clamp(-1, 1)
 
     return pictures
 
@@ -161,7 +162,7 @@ def table(figures: Mapping[str, Figures], name: str) -> Table:
     ]
     columns = [
         "faces",
-        "evaluations",
+        "nfe",
         "Fréchet distance",
         "precision",
         "recall",

@@ -15,8 +15,9 @@ from tyro.conf import arg
 
 from simdistill.evaluation.extractors import of_inception
 from simdistill.support.checks import require
-from simdistill.teachers.teacher import SMALL, Teacher, load_teacher
-from simdistill.workflows.measuring import levels_of
+from simdistill.teachers.loading import load_teacher
+from simdistill.teachers.teacher import SMALL, Teacher
+from simdistill.workflows.models import levels_of
 
 ABOUT_RESUMING = "Go on with an interrupted run, with its own settings; on a CPU to the same weights bit by bit."
 
@@ -76,7 +77,7 @@ def parameters(teacher: Teacher) -> int:
     return sum(p.numel() for p in teacher.trainable.parameters()) if teacher.trainable else 0
 
 
-def spare_threads(parameters: int) -> None:
+def limit_threads(parameters: int) -> None:
     """Compute on one thread for a network too small to gain from more; OMP_NUM_THREADS overrides it.
 
     With the passive waiting that `cli` sets, the digits' iteration takes half as long on one thread as on two, on idle
@@ -90,10 +91,10 @@ def print_figures(figures: dict[str, Any], out: Path, as_json: bool) -> None:
     """The figures of the run in `out`, as a table or as JSON."""
     if as_json:
         return print(json.dumps(figures))
-    rows = {"teacher": "teacher", "student": "student", **figures["averages"], "undistilled": "undistilled"}
+    rows = {"teacher": "teacher", "student": "student", **figures["ema"], "undistilled": "undistilled"}
     fid = of_inception(figures.get("features"))
     print_table({title: figures[name] for name, title in rows.items() if name in figures}, fid)
-    floor = figures["floor"]
+    floor = figures["real"]
     if floor:
         print(f"held-out real samples ({floor['samples']}): {'FID' if fid else 'Fréchet'} {floor['frechet']:.3f}")
     if "recall" not in figures["student"]:
@@ -128,4 +129,4 @@ def _cells(row: dict[str, Any], fid: bool) -> dict[str, str]:
     cells |= {name: f"{row[name]:.3f}" for name in ("precision", "recall") if name in row}
     if "within_4_sigma" in row:
         cells |= {"modes": f"{row['modes_found']['mean']:.4g}", "within 4σ": f"{row['within_4_sigma']['mean']:.3f}"}
-    return cells | {"evaluations": str(row["evaluations"]), "images/s": f"{row['images_per_second']:,.0f}"}
+    return cells | {"nfe": str(row["nfe"]), "images/s": f"{row['images_per_second']:,.0f}"}

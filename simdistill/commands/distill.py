@@ -11,18 +11,18 @@ from simdistill.commands.common import (
     EvaluationSamples,
     Resume,
     asks_to_resume,
+    limit_threads,
     own_teacher,
     parameters,
     print_figures,
-    spare_threads,
 )
 from simdistill.commands.plan import print_plan
 from simdistill.commands.settings import distill_options
 from simdistill.config.options import parse_options
 from simdistill.runs.folder import RunFolder
 from simdistill.support.checks import require
-from simdistill.teachers.teacher import load_teacher
-from simdistill.workflows import distilling, measuring
+from simdistill.teachers.loading import load_teacher
+from simdistill.workflows import distilling, models
 from simdistill.workflows.distilling import Measurements
 
 ABOUT = """Distil a teacher into a one-step generator by Algorithm 2: a folder with weights, metrics, report.
@@ -41,8 +41,8 @@ def run(words: Sequence[str]) -> None:
     """`simdistill distill RECIPE …` or `simdistill distill --resume RUN`."""
     if asks_to_resume(words):
         asked = parse_options(_ResumeDistillation(), words, "distill", ABOUT_RESUMING)
-        teacher = own_teacher(asked.teacher, asked.resume) or measuring.teacher_of(RunFolder.open(asked.resume))
-        spare_threads(parameters(teacher))
+        teacher = own_teacher(asked.teacher, asked.resume) or models.teacher_of(RunFolder.open(asked.resume))
+        limit_threads(parameters(teacher))
         distilling.resume(
             asked.resume, teacher, asked.device, asked.log, Measurements(samples=asked.evaluation_samples)
         )
@@ -54,7 +54,7 @@ def run(words: Sequence[str]) -> None:
     kinds = "FILE.pkl, FILE.safetensors, a diffusers FOLDER or module:function"
     require(recipe.teacher != "", "--teacher", recipe.teacher, f"given for {name}: {kinds}")
     teacher = load_teacher(recipe.teacher, recipe.teacher_levels)
-    spare_threads(parameters(teacher))
+    limit_threads(parameters(teacher))
     measured = Measurements(samples=options.evaluation_samples)
     distilling.distill(teacher, recipe, out, options.overwrite, options.device, options.log, measured)
     return _report_run(out, options.json)

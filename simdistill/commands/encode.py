@@ -56,10 +56,10 @@ def run(words: Sequence[str]) -> None:
         try:
             done = encode(path, options.encoder, out, options.column, device, options.batch, options.tokens, processes)
         except KeyboardInterrupt:
-            if processes.leads:
+            if processes.is_main:
                 print(f"stopped: the parts that are done stay in {out}; the same command goes on", file=sys.stderr)
             raise
-        if not processes.leads:
+        if not processes.is_main:
             return
     tell_of_cut(done.cut, done.prompts, done.limit)
     found = {"out": str(out), **asdict(done)}

@@ -9,14 +9,14 @@ from tyro.conf import Positional
 from simdistill.commands.common import (
     Common,
     chosen_features,
+    limit_threads,
     own_teacher,
     parameters,
     print_figures,
-    spare_threads,
 )
 from simdistill.config.options import first_word, parse_options
 from simdistill.training.processes import joined
-from simdistill.workflows import measuring
+from simdistill.workflows import evaluating, models
 
 
 @dataclass(frozen=True)
@@ -60,11 +60,11 @@ def run(words: Sequence[str]) -> None:
     run, rest = first_word(words, "evaluate", "RUN")
     options = parse_options(_Evaluate(), [run, *rest], "evaluate RUN", ABOUT)
     features = chosen_features(options.inception, options.features)
-    teacher = own_teacher(options.teacher, options.run) or measuring.teacher_of(measuring.open_run(options.run))
+    teacher = own_teacher(options.teacher, options.run) or models.teacher_of(models.open_run(options.run))
     if not features:  # another network to compute, and not a small one
-        spare_threads(parameters(teacher))
+        limit_threads(parameters(teacher))
     with joined(options.device) as (processes, device):
-        figures = measuring.evaluate_run(
+        figures = evaluating.evaluate_run(
             options.run,
             teacher,
             options.samples,
@@ -77,5 +77,5 @@ def run(words: Sequence[str]) -> None:
             options.student_only,
             str(options.prompts or ""),
         )
-        if processes.leads:
+        if processes.is_main:
             print_figures(figures, options.run, options.json)

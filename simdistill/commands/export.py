@@ -34,8 +34,8 @@ class _Export:
     out: Path | None = None
     """The file to write; one-step with the format's suffix if not given, in RUN or, for a file or a name, here. Of
     diffusers the folder; RUN/pipeline if not given."""
-    average: int = 0
-    """Which of the recipe's averages of the generator, counted from 0."""
+    ema: int = 0
+    """Which of the recipe's EMAs of the generator, counted from 0."""
     teacher: str | None = None
     """The run's teacher, package.module:function, if its network is code of your own; its folder, if that has moved."""
     json: bool = False
@@ -48,9 +48,9 @@ def run(words: Sequence[str]) -> None:
     options = parse_options(_Export(), [run, *rest], "export RUN", ABOUT)
     teacher = own_teacher(options.teacher, options.run)
     if options.to == "diffusers":
-        found = export_pipeline(options.run, options.out, teacher, options.average)
+        found = export_pipeline(options.run, options.out, teacher, options.ema)
     else:
-        found = exporting.export(options.run, options.to, options.out, teacher, options.average)
+        found = exporting.export(options.run, options.to, options.out, teacher, options.ema)
     files = found.path.rglob("*") if found.path.is_dir() else [found.path]
     result = {"out": str(found.path), "to": options.to, "bytes": sum(file.stat().st_size for file in files)}
     result |= {"difference": found.difference, **found.about}

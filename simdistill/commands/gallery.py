@@ -1,4 +1,4 @@
-"""`simdistill gallery`: densities in two dimensions, distilled and pictured."""
+"""`simdistill gallery`: densities in two dimensions, distilled and decoded."""
 
 import json
 import shlex
@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from tyro.conf import Positional, arg
 
-from simdistill.commands.common import Common, spare_threads
+from simdistill.commands.common import Common, limit_threads
 from simdistill.commands.settings import about_blocks
 from simdistill.config.options import parse_options
 from simdistill.config.recipes import RECIPES, Recipe
@@ -47,7 +47,7 @@ def run(words: Sequence[str]) -> None:
     densities = tuple(dict.fromkeys(options.densities)) or tuple(DENSITIES)
     for name in densities:
         require(name in DENSITIES, "DENSITY", name, f"one of {', '.join(DENSITIES)}")
-    spare_threads(0)
+    limit_threads(0)
     given = options.settings.teacher
     require(given == RECIPES["densities"].teacher, "--teacher", given, "left out: the densities are the teachers")
     command = shlex.join(["simdistill", "gallery", *words])

@@ -79,7 +79,11 @@ def _outlook(one: Outlook, recipe: Recipe) -> str:
     hours = f"{one.hours:,.0f}" if one.hours >= 10 else f"{one.hours:.1f}" if one.hours >= 0.1 else "< 0.1"
     if one.fits:
         return hours
-    return "does not fit" if one.accumulation is None else f"{hours} (--accumulation {one.accumulation})"
+    return (
+        "does not fit"
+        if one.gradient_accumulation is None
+        else f"{hours} (--gradient-accumulation {one.gradient_accumulation})"
+    )
 
 
 def _gigabytes(size: int) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated
 import torch
 from tyro.conf import arg
 
-from simdistill.commands.common import ABOUT_RESUMING, Common, Resume, asks_to_resume, print_table, spare_threads
+from simdistill.commands.common import ABOUT_RESUMING, Common, Resume, asks_to_resume, limit_threads, print_table
 from simdistill.config.options import first_word, parse_options
 from simdistill.data.embeddings import read_encoding
 from simdistill.data.images import open_images
@@ -34,7 +34,7 @@ def run(words: Sequence[str]) -> None:
     """`simdistill pretrain NAME …` or `simdistill pretrain --resume RUN`."""
     if asks_to_resume(words):
         asked = parse_options(Resume(), words, "pretrain", ABOUT_RESUMING)
-        _spare_threads_for(pretraining.settings_of(RunFolder.open(asked.resume)))
+        _limit_threads_for(pretraining.settings_of(RunFolder.open(asked.resume)))
         figures = pretraining.resume_pretraining(asked.resume, asked.device, asked.log)
         return print(json.dumps(figures)) if asked.json else print_table({"teacher": figures})
     name, rest = first_word(words, "pretrain", "NAME", PRETRAININGS)
@@ -43,16 +43,16 @@ def run(words: Sequence[str]) -> None:
     require(
         settings.data != "", "--data", settings.data, f"given for {name}: a .zip or folder of images, or an archive"
     )
-    _spare_threads_for(settings)
+    _limit_threads_for(settings)
     figures = pretraining.pretrain(settings, out, options.overwrite, options.device, options.log)
     return print(json.dumps(figures)) if options.json else print_table({"teacher": figures})
 
 
-def _spare_threads_for(settings: Pretraining) -> None:
+def _limit_threads_for(settings: Pretraining) -> None:
     data = open_images(settings.data)
     text = read_encoding(Path(settings.prompts)).text if settings.prompts else None
     with torch.device("meta"):
-        spare_threads(sum(p.numel() for p in settings.build(data.shape, data.classes, 1.0, text=text).parameters()))
+        limit_threads(sum(p.numel() for p in settings.build(data.shape, data.classes, 1.0, text=text).parameters()))
 
 
 def _about() -> str:

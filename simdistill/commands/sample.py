@@ -19,7 +19,7 @@ from simdistill.method.shapes import Pictures
 from simdistill.reports.pictures import captioned, picture
 from simdistill.support.checks import require
 from simdistill.support.files import write_atomically
-from simdistill.workflows import measuring
+from simdistill.workflows import sampling
 
 SAMPLES, EACH = 80, 4  # if no seeds are named: without prompts, and of each of them
 SHEET = 640  # pixels that a sheet of small pictures is enlarged to, at least
@@ -43,8 +43,8 @@ class _Sample(Common):
     """A .png with all samples, beside the prompts if any are given, a .npy with the numbers, or a folder for a .png
     each, with a metadata.jsonl of the prompts; RUN/samples.png if not given, samples.png here for a generator that is
     no run's folder. Latents are decoded for a .png, if the run's teacher can, and left as they are in a .npy."""
-    average: int = 0
-    """Which of the recipe's averages of the generator, counted from 0."""
+    ema: int = 0
+    """Which of the recipe's EMAs of the generator, counted from 0."""
     teacher: str | None = None
     """The run's teacher, package.module:function, if its network is code of your own; its folder, if that has moved."""
 
@@ -72,13 +72,13 @@ def run(words: Sequence[str]) -> None:
     if idle:
         print(f"warning: {len(idle)} of {len(prompts)} prompts are not drawn: no seed is theirs", file=sys.stderr)
     out = options.out or (options.run if options.run.is_dir() else Path()) / "samples.png"
-    drawn = measuring.sample(
+    drawn = sampling.sample(
         options.run,
         seeds,
         labels,
         own_teacher(options.teacher, options.run),
         options.device,
-        options.average,
+        options.ema,
         prompts,
         pictures=out.suffix != ".npy",
     )

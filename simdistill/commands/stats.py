@@ -47,7 +47,7 @@ def run(words: Sequence[str]) -> None:
         raise ValueError(f"--out = {str(out)!r}: must be the .npz to write")
     with joined(options.device) as (processes, device):
         stored, computed = statistics.store_statistics(data, out, features, device, processes)
-        if not processes.leads:
+        if not processes.is_main:
             return
     found = {
         "out": str(out),

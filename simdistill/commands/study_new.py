@@ -14,7 +14,7 @@ from simdistill.study.folder import StudyFolder
 from simdistill.study.pairing import Source, Wanted, draft_pairs
 from simdistill.study.settings import Settings
 from simdistill.support.checks import require
-from simdistill.workflows.measuring import STUDENTS
+from simdistill.workflows.models import STUDENTS
 
 
 @dataclass(frozen=True)

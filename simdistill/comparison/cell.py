@@ -17,14 +17,17 @@ from threading import Thread
 import torch
 
 from simdistill.comparison.jobs import DIVERGED, figures_of
-from simdistill.evaluation.quality import evaluate, evaluations, reference_for, teacher_sampler
+from simdistill.evaluation.quality import evaluate, reference_for
+from simdistill.evaluation.sampling import student_sampler, teacher_sampler
 from simdistill.runs.folder import RunFolder, damaged
 from simdistill.support.files import write_atomically
-from simdistill.teachers.teacher import Teacher, load_teacher
+from simdistill.teachers.loading import load_teacher
+from simdistill.teachers.teacher import Teacher
 from simdistill.training.checkpoints import NoSoundCheckpoint
 from simdistill.training.loop import Diverged, Interrupted
 from simdistill.workflows.distilling import Measurements, resume
-from simdistill.workflows.measuring import load_generator, quiet, recipe_of, show
+from simdistill.workflows.evaluating import show
+from simdistill.workflows.models import load_generator, recipe_of
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -65,21 +68,21 @@ def measure(
 ) -> None:
     """Bring the run to its end, if it is a student's, and store its figures beside it."""
     recipe = recipe_of(run)
-    teacher = teacher.prepared(recipe).judged(recipe)
+    teacher = teacher.prepared(recipe).held_out(recipe)
     if who == "student":
         try:
             resume(run.path, teacher, device, measured=measurements)
         except NoSoundCheckpoint:
             raise damaged(run.path, "none of its checkpoints is sound") from None
         student = load_generator(run.path, teacher)[0].to(device)
-        sampler, count = quiet(student, teacher), 1
+        sampler = student_sampler(student, teacher)
     else:
         teacher.check(device)
-        sampler, count = teacher_sampler(teacher), evaluations(teacher)
+        sampler = teacher_sampler(teacher)
     reference = reference_for(teacher, device=device, stored=recipe.reference, features=recipe.features)
-    found = evaluate({who: (sampler, count)}, teacher, reference, samples, seeds, device=device)[who]
+    found = evaluate({who: sampler}, teacher, reference, samples, seeds, device=device)[who]
     show(run, who, sampler, teacher, torch.device(device))
-    about = {"reference": reference.name, "features": reference.extractor.name, "floor": reference.floor()}
+    about = {"reference": reference.name, "features": reference.extractor.name, "real": reference.real()}
     write_atomically(figures_of(run), json.dumps({**found, **about}, indent=2).encode())
 
 

@@ -18,7 +18,7 @@ from simdistill.evaluation.reference import check_reference
 from simdistill.evaluation.stored import Stored, write_statistics
 from simdistill.runs.folder import RunFolder
 from simdistill.support.files import write_atomically
-from simdistill.workflows.distilling import imitate, whole
+from simdistill.workflows.distilling import fit_proxy, resolved
 
 MARK = "comparison.json"  # makes a folder a comparison's
 
@@ -67,7 +67,7 @@ def check(setting: Setting) -> None:
         raise ValueError(f"--out = {out}: holds something else than a comparison; give another --out")
     teacher.check(setting.processes[2][0])
     if setting.recipe.reference or judged.features:
-        check_reference(whole(setting.recipe.reference), judged.features, teacher.shape, teacher.decode)
+        check_reference(resolved(setting.recipe.reference), judged.features, teacher.shape, teacher.judged.decode)
     if (out / "teacher").exists():
         _teacher_folder(setting)
 
@@ -84,7 +84,7 @@ def prepare(setting: Setting) -> list[Job]:
         write_statistics(Path(judged.reference), stored)
     start = out / "start.safetensors"
     if teacher.trainable is None and not start.exists():
-        imitate(teacher, start, device)
+        fit_proxy(teacher, start, device)
     found = [_job(cell, out / "cells") for cell in setting.cells]
     for job in found:
         if start.exists() and not job.damage and not job.run.start.exists():

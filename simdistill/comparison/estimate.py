@@ -16,10 +16,11 @@ from simdistill.config.settings import to_mapping
 from simdistill.evaluation.extractors import Extractor, load_extractor
 from simdistill.evaluation.quality import evaluate
 from simdistill.evaluation.reference import Reference, stored_reference
+from simdistill.evaluation.sampling import student_sampler
 from simdistill.evaluation.statistics import Statistics
 from simdistill.teachers.teacher import Teacher
 from simdistill.training.trainer import DistillationTrainer
-from simdistill.workflows.measuring import MILESTONE_SAMPLES, quiet
+from simdistill.workflows.evaluating import MILESTONE_SAMPLES
 from simdistill.workflows.planning import starting_kind
 
 TIMED_SECONDS = 2.0  # of training
@@ -35,8 +36,14 @@ def estimate(setting: Setting) -> dict[str, float]:
     found: dict[str, float] = {}
     variants = {cell.variant: cell.recipe for cell in setting.cells if cell.seed == setting.recipe.seed}
     for name, recipe in track(variants.items(), "timing", console=Console(stderr=True), transient=True):
-        alike = (recipe.online_steps, recipe.share_samples, recipe.compile, recipe.precision, recipe.accumulation)
-        key = (*alike, recipe.gradient_checkpointing, type(recipe.objective), len(recipe.averages))
+        alike = (
+            recipe.online_steps,
+            recipe.share_samples,
+            recipe.compile,
+            recipe.precision,
+            recipe.gradient_accumulation,
+        )
+        key = (*alike, recipe.gradient_checkpointing, type(recipe.objective), len(recipe.ema))
         if key not in seconds:
             seconds[key] = _timed(teacher, recipe, extractor, setting)
         found[name] = seconds[key]
@@ -48,9 +55,9 @@ def _extractor(setting: Setting) -> Extractor:
     recipe, teacher, device = setting.recipe, setting.teacher, setting.processes[2][0]
     if recipe.reference:
         return stored_reference(
-            Path(recipe.reference), recipe.features, teacher.shape, device, teacher.decode
+            Path(recipe.reference), recipe.features, teacher.shape, device, teacher.judged.decode
         ).extractor
-    return load_extractor(recipe.features or teacher.data or "pixels", device)
+    return load_extractor(recipe.features or teacher.judged.data or "pixels", device)
 
 
 def _timed(teacher: Teacher, recipe: Recipe, extractor: Extractor, setting: Setting) -> float:
@@ -59,14 +66,14 @@ def _timed(teacher: Teacher, recipe: Recipe, extractor: Extractor, setting: Sett
     began, steps = time.perf_counter(), 0
     while steps < 3 or time.perf_counter() - began < TIMED_SECONDS:
         trainer.step()
-        trainer.readings()  # waits for a GPU
+        trainer.metrics()  # waits for a GPU
         steps += 1
     training = (time.perf_counter() - began) / steps * recipe.iterations
     noise = torch.randn(MILESTONE_SAMPLES, *teacher.shape, generator=torch.Generator().manual_seed(0))
     reference = Reference("noise", extractor, Statistics.of(extractor.features(noise)))
     began = time.perf_counter()
-    student = {"student": (quiet(trainer.snapshot(), teacher), 1)}
-    evaluate(student, teacher, reference, MILESTONE_SAMPLES, 1, thorough=False, device=trainer.device)
+    student = {"student": student_sampler(trainer.snapshot(), teacher)}
+    evaluate(student, teacher, reference, MILESTONE_SAMPLES, 1, full=False, device=trainer.device)
     once = (time.perf_counter() - began) / MILESTONE_SAMPLES
     drawn = (setting.milestones + 1) * MILESTONE_SAMPLES + setting.samples * setting.evaluation_seeds
     return training + once * drawn

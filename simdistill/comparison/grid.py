@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 from simdistill.config.recipes import DMD_TIMES, RECIPES, SIM, Recipe
 from simdistill.config.settings import convert, field_types, settings_from_mapping, to_mapping
 from simdistill.method.distances import L1, Exponential, Huber, PoweredL2, PseudoHuber, SquaredL2
-from simdistill.method.ema import HalfLife
+from simdistill.method.ema import EMA
 from simdistill.method.objectives import DiffInstruct, ScoreIdentity, ScoreImplicitMatching
 from simdistill.method.weightings import InverseError, Uniform
 from simdistill.support.checks import require
@@ -48,7 +48,7 @@ GRIDS: dict[str, Grid] = {
         "5 online steps": {"online_steps": 5},
         "c = 0.003":      {"objective": ScoreImplicitMatching(PseudoHuber(c=0.003))},
         "c = 0.3":        {"objective": ScoreImplicitMatching(PseudoHuber(c=0.3))},
-        "no EMA":         {"averages": (HalfLife(0.0),)},
+        "no EMA":         {"ema": (EMA(0.0),)},
     },
     # Objective and weight as each method publishes them, at the recipe's noise levels; docs/family.md derives them.
     "family": {
@@ -89,11 +89,11 @@ class Cell:
 
 
 def ready_made(name: str, recipe: Recipe) -> Grid:
-    """One of `GRIDS` as it is for a recipe: table-5 with four times its first average's half-life, if it has one."""
-    grid, first = GRIDS[name], recipe.averages[0]
-    if name != "table-5" or not isinstance(first, HalfLife) or first.images == 0:
+    """One of `GRIDS` as it is for a recipe: table-5 with four times its first half-life, if it has one."""
+    grid, first = GRIDS[name], recipe.ema[0]
+    if name != "table-5" or not isinstance(first, EMA) or first.half_life == 0:
         return grid
-    return {**grid, "EMA, ×4": {"averages": (replace(first, images=4 * first.images),)}}
+    return {**grid, "EMA, ×4": {"ema": (replace(first, half_life=4 * first.half_life),)}}
 
 
 def product(axes: Mapping[str, Sequence[str]]) -> Grid:

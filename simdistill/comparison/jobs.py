@@ -223,7 +223,7 @@ def _tell(line: str) -> None:
 
 def _reached(job: Job) -> tuple[int, str]:
     """The iteration that a job has reached, and its last milestone as text."""
-    records = job.run.records()
+    records = job.run.read_metrics()
     qualities = [record["quality"]["frechet"]["mean"] for record in records if "quality" in record]
     last = f"Fréchet {qualities[-1]:.3f}" if qualities else ""
     return max((record["iteration"] for record in records), default=0), last

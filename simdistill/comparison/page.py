@@ -14,7 +14,7 @@ from simdistill.reports import charts
 from simdistill.reports.charts import Band
 from simdistill.reports.report import embedded, templates
 from simdistill.runs.progress import duration
-from simdistill.workflows.measuring import MILESTONE_SAMPLES
+from simdistill.workflows.evaluating import MILESTONE_SAMPLES
 
 SHOWN = len(charts.LEVELS)  # variants with a line and a picture; all are in the table
 

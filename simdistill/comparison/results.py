@@ -74,7 +74,7 @@ def finals(cells: Sequence[Cell], jobs: Sequence[Job], keys: Sequence[str], samp
                 "failure": job.failure,
                 "iterations": cell.recipe.iterations,
                 "images": cell.recipe.iterations * cell.recipe.batch,
-                "seconds": max((record["seconds"] for record in job.run.records()), default=None),
+                "seconds": max((record["seconds"] for record in job.run.read_metrics()), default=None),
                 **_flat(figures or {}),
             }
         )
@@ -95,7 +95,7 @@ def milestones(cells: Sequence[Cell], jobs: Sequence[Job]) -> pl.DataFrame:
             **{name: record["quality"][name] for name in ("precision", "recall") if name in record["quality"]},
         }
         for cell, job in zip(cells, jobs, strict=True)
-        for record in job.run.records()
+        for record in job.run.read_metrics()
         if "quality" in record
     ]
     return pl.DataFrame(rows, infer_schema_length=None)

@@ -11,9 +11,10 @@ from simdistill.comparison.grid import Cell, Grid, cells
 from simdistill.config.recipes import Recipe
 from simdistill.method.denoisers import GaussianMixture
 from simdistill.support.checks import require
-from simdistill.teachers.teacher import SMALL, Teacher, load_teacher
+from simdistill.teachers.loading import load_teacher
+from simdistill.teachers.teacher import SMALL, Teacher
 from simdistill.training.loop import MILESTONES
-from simdistill.workflows.distilling import whole
+from simdistill.workflows.distilling import resolved
 
 
 @dataclass(frozen=True)
@@ -44,16 +45,16 @@ class Setting:
     @cached_property
     def teacher(self) -> Teacher:
         """The one teacher, with the guidance and the prompts that it is judged with."""
-        return load_teacher(self.recipe.teacher, self.recipe.teacher_levels).prepared(self.recipe).judged(self.recipe)
+        return load_teacher(self.recipe.teacher, self.recipe.teacher_levels).prepared(self.recipe).held_out(self.recipe)
 
     @cached_property
     def judged(self) -> Recipe:
         """The recipe with the whole paths of its judge: the stored one, or what is stored of the teacher's samples."""
-        stored, features = whole(self.recipe.reference), whole(self.recipe.features)
-        exact = self.teacher.data is not None or isinstance(self.teacher.denoiser, GaussianMixture)
+        stored, features = resolved(self.recipe.reference), resolved(self.recipe.features)
+        exact = self.teacher.judged.data is not None or isinstance(self.teacher.denoiser, GaussianMixture)
         if not stored and not exact:  # samples of the teacher, drawn once instead of by every cell
             stored = str((self.out / "reference.npz").resolve())
-        prompts = {name: whole(getattr(self.recipe, name)) for name in ("prompts", "held_out_prompts")}
+        prompts = {name: resolved(getattr(self.recipe, name)) for name in ("prompts", "held_out_prompts")}
         return replace(self.recipe, reference=stored, features=features, **prompts)
 
     @cached_property

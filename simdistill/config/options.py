@@ -5,12 +5,12 @@ import re
 from collections.abc import Collection, Sequence
 from contextlib import redirect_stderr
 from dataclasses import MISSING, fields
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
-from simdistill.config.settings import BLOCKS, convert, is_choice
+from simdistill.config.expressions import PLACES, arguments_of, choices, convert, expression
 from simdistill.support.checks import require
 
 Options = TypeVar("Options")
@@ -29,14 +29,14 @@ def parse_options(default: Options, words: Sequence[str], verb: str, about: str)
     @registry.primitive_rule
     def building_block(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
         kind: Any = info.type
-        if not is_choice(kind):
+        if kind not in PLACES:
             return None
         return PrimitiveConstructorSpec(
             nargs=1,
-            metavar="|".join(option.__name__ for option in get_args(kind)),
+            metavar="|".join(choices(kind).split(", ")),
             instance_from_str=lambda words: convert(words[0], kind),
-            is_instance=lambda value: isinstance(value, get_args(kind)),
-            str_from_instance=lambda value: [repr(value)],
+            is_instance=lambda value: isinstance(value, kind),
+            str_from_instance=lambda value: [expression(value)],
         )
 
     complaint = io.StringIO()
@@ -97,11 +97,12 @@ def parse_numbers(option: str, text: str) -> list[int]:
 
 def building_blocks() -> str:
     """Every name that an option's expression may use, with its arguments and their defaults, by what it is for."""
-    groups = (f"  {group}\n" + "\n".join(map(_signature, kinds)) for group, kinds in BLOCKS.items())
-    return "\n".join(groups)
+    places = [place for place in PLACES.values() if place.known]
+    return "\n".join(f"  {place.title}\n" + "\n".join(map(_signature, place.known)) for place in places)
 
 
 def _signature(kind: type) -> str:
     """A building block with its arguments and their defaults, as text."""
-    given = [f.name if f.default is MISSING else f"{f.name}={f.default!r}" for f in fields(kind)]
+    shown = [f for f in fields(kind) if f.name in arguments_of(kind)]
+    given = [f.name if f.default is MISSING else f"{f.name}={expression(f.default)}" for f in shown]
     return f"    {kind.__name__}({', '.join(given)})"

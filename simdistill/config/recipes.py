@@ -1,12 +1,13 @@
 """Recipes: every choice of a distillation as one value, and the paper's tables as values of it."""
 
 import math
-from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, TypeAlias
 
+from simdistill.method.algorithm import Method, ScoreDistillation
 from simdistill.method.distances import PseudoHuber
-from simdistill.method.ema import Average, HalfLife
-from simdistill.method.noise import Clamped, DiscreteVP, Karras, Law, LogNormal, Truncated
+from simdistill.method.ema import EMA, Averaging
+from simdistill.method.noise import Clamped, DiscreteVP, Karras, LogNormal, NoiseDistribution, Truncated
 from simdistill.method.objectives import DiffInstruct, Objective, ScoreIdentity, ScoreImplicitMatching
 from simdistill.method.weightings import EDM, InverseError, Uniform, VPScore, Weighting
 from simdistill.support.checks import require
@@ -16,18 +17,20 @@ Levels: TypeAlias = Literal["scheduler", "paper"]
 
 @dataclass(frozen=True)
 class Recipe:
-    """Every choice of Algorithm 2. Raises `ValueError` for values that cannot be."""
+    """Every choice of a distillation. Raises `ValueError` for values that cannot be."""
 
     teacher: str = ""
     """What to distil: digits, fashion-mnist, faces (shipped), gaussians-25, gaussians-8, rings, checkerboard (exact),
     FILE.safetensors, an EDM FILE.pkl, a diffusers FOLDER, or package.module:function."""
+    method: Method | None = None
+    """A method of your own, as package.module:Class(…); Algorithm 2, as the settings below have it, if not given."""
     objective: Objective = ScoreImplicitMatching(PseudoHuber(c=0.03))  # noqa: RUF009  (frozen, as all below)
     """What the generator minimises, with its distance."""
-    generator_noise: Law = LogNormal(-3.5, 2.5)  # noqa: RUF009
+    generator_noise: NoiseDistribution = LogNormal(-3.5, 2.5)  # noqa: RUF009
     """Noise levels of the generator's update."""
     generator_weighting: Weighting = Uniform()  # noqa: RUF009
     """Weight of the generator's loss."""
-    online_noise: Law = LogNormal(-1.2, 1.2)  # noqa: RUF009
+    online_noise: NoiseDistribution = LogNormal(-1.2, 1.2)  # noqa: RUF009
     """Noise levels of the online network's update."""
     online_weighting: Weighting = EDM()  # noqa: RUF009
     """Weight of the online network's denoising loss."""
@@ -59,13 +62,13 @@ class Recipe:
     """The generator's rate after warm-up: constant, or falling linearly towards zero at the end."""
     batch: int = 256
     """Samples a generator update, and an online update."""
-    accumulation: int = 1
+    gradient_accumulation: int = 1
     """Parts that a batch is computed in, for less memory; the result is the same."""
     share_samples: bool = False
     """Fit the online network to the samples of the generator's update: 10 instead of 11 forward passes' worth."""
     iterations: int = 400_000
     """Generator updates."""
-    averages: tuple[Average, ...] = (HalfLife(500_000.0),)
+    ema: tuple[Averaging, ...] = (EMA(500_000.0),)
     """Averages of the generator's weights; the first is the one to keep, all are evaluated."""
     reference: str = ""
     """What students are judged against: a .npz of `simdistill stats`; the teacher's data or samples if empty."""
@@ -85,7 +88,7 @@ class Recipe:
     """Minutes between two checkpoints: what a crash can cost."""
 
     def __post_init__(self) -> None:
-        for name in ("online_steps", "batch", "accumulation", "iterations"):
+        for name in ("online_steps", "batch", "gradient_accumulation", "iterations"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         for name in ("teacher_guidance", "online_guidance"):
             require(0 < getattr(self, name) < math.inf, name, getattr(self, name), "positive; 1 is no guidance")
@@ -94,11 +97,20 @@ class Recipe:
         for name in ("warmup", "checkpoint_minutes"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "at least 0")
         require(all(0 <= beta < 1 for beta in self.betas), "betas", self.betas, "both in [0, 1)")
-        divides = self.batch % self.accumulation == 0
-        require(divides, "accumulation", self.accumulation, f"a divisor of batch = {self.batch}")
-        require(len(self.averages) > 0, "averages", self.averages, 'at least one, as "HalfLife(0)" for none')
+        divides = self.batch % self.gradient_accumulation == 0
+        require(divides, "gradient_accumulation", self.gradient_accumulation, f"a divisor of batch = {self.batch}")
+        require(len(self.ema) > 0, "ema", self.ema, 'at least one, as "EMA(0)" for none')
         scalable = self.precision != "fp16" or not self.shard
         require(scalable, "precision", self.precision, "bf16 or fp32 with shard: torch scales no sharded gradients")
+
+    @property
+    def algorithm(self) -> Method:
+        """The method that distils: Algorithm 2 with these settings, or the one that `method` makes of it."""
+        base = ScoreDistillation(**{field.name: getattr(self, field.name) for field in fields(ScoreDistillation)})
+        if self.method is None:
+            return base
+        own: Any = self.method
+        return replace(own, base=base) if "base" in (field.name for field in fields(own)) else own
 
 
 EDM_TIMES = LogNormal(-1.2, 1.2)  # [B.5]
@@ -130,7 +142,7 @@ TABLE_5 = Recipe(
 # CIFAR-10's 0.03; and iterations, a quarter of the images that SiD's published generators have seen (453, 372 and 939
 # million; CIFAR-10, 404), as above. Unknown: how SIM fares with any of it; no full run has been made.
 AT_64 = replace(
-    TABLE_5, objective=ScoreImplicitMatching(PseudoHuber(c=0.06)), batch=512, accumulation=4, precision="fp16"
+    TABLE_5, objective=ScoreImplicitMatching(PseudoHuber(c=0.06)), batch=512, gradient_accumulation=4, precision="fp16"
 )
 # Our own, for 8×8 images; docs/digits.md tells what was tried.
 DIGITS = replace(
@@ -145,7 +157,7 @@ DIGITS = replace(
     batch=64,
     share_samples=True,
     iterations=8000,
-    averages=(HalfLife(22_000.0),),
+    ema=(EMA(22_000.0),),
 )
 # Our own, for grey 32×32 images and a U-Net on two CPU cores; docs/fashion-mnist.md tells what was tried.
 FASHION_MNIST = replace(
@@ -159,7 +171,7 @@ FASHION_MNIST = replace(
     warmup=20,
     batch=32,
     iterations=1800,
-    averages=(HalfLife(2000.0),),
+    ema=(EMA(2000.0),),
 )
 # Our own, for text: 16×16 faces by PixArt's transformer on two CPU cores; docs/faces.md tells what was tried.
 FACES_UNGUIDED = replace(
@@ -173,7 +185,7 @@ FACES_UNGUIDED = replace(
     warmup=20,
     batch=32,
     iterations=800,
-    averages=(HalfLife(4000.0),),
+    ema=(EMA(4000.0),),
 )
 # Our own, for the exact densities in two dimensions; docs/gallery.md tells what was tried.
 IN_TWO_DIMENSIONS = replace(
@@ -190,7 +202,7 @@ IN_TWO_DIMENSIONS = replace(
     batch=512,
     share_samples=True,
     iterations=6000,
-    averages=(HalfLife(50_000.0),),
+    ema=(EMA(50_000.0),),
 )
 
 # fmt: off
@@ -204,11 +216,11 @@ RECIPES: dict[str, Recipe] = {
     "ffhq64":          replace(AT_64, iterations=220_000),
     "afhqv2-64":       replace(AT_64, iterations=180_000, generator_lr=5e-6, online_lr=5e-6),
     "imagenet64-cond": replace(AT_64, iterations=29_000, generator_lr=4e-6, online_lr=4e-6,
-                               batch=8192, accumulation=128, averages=(HalfLife(2_000_000.0),)),
+                               batch=8192, gradient_accumulation=128, ema=(EMA(2_000_000.0),)),
     "pixart-512":      replace(TABLE_5, generator_noise=PIXART_TIMES, online_noise=PIXART_TIMES,     # B.3
                                teacher_levels="paper",
                                online_weighting=Uniform(), generator_lr=5e-6, online_lr=5e-6,
-                               batch=1024, accumulation=8, iterations=16_000, precision="bf16",
+                               batch=1024, gradient_accumulation=8, iterations=16_000, precision="bf16",
                                gradient_checkpointing=True, checkpoint_minutes=15),
     "listing-1":       replace(TABLE_5, teacher="gaussians-25",                                      # Listing 1
                                generator_noise=DiscreteVP(), online_noise=DiscreteVP(), online_weighting=VPScore(),

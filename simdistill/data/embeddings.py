@@ -52,7 +52,10 @@ def part_of(folder: Path, k: int) -> Path:
 
 def write_part(path: Path, text: Text, tokens: Sequence[int], encoding: Encoding) -> None:
     """Store encoded prompts, atomically: their states one after the other, and how many tokens each had uncut."""
-    kept = [s[: int(m.sum())] if encoding.trimmed else s for s, m in zip(text.states, text.mask, strict=True)]
+    kept = [
+        s[: int(m.sum())] if encoding.trimmed else s
+        for s, m in zip(text.prompt_embeds, text.attention_mask, strict=True)
+    ]
     tensors = {
         "states": torch.cat(kept).contiguous(),
         "starts": torch.tensor([0, *(len(s) for s in kept)]).cumsum(0),

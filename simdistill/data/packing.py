@@ -22,8 +22,8 @@ def write_zip(path: Path, images: ImageSet, advance: Callable[[int], None] = lam
     {"labels": null} for a set without labels; captions are a line each in `metadata.jsonl`, {"file_name": …, "text": …}.
     `advance` is told how many images were written. A held-out part is left out. Raises `ValueError` for samples that are no images of 1 or 3 channels.
     """  # noqa: E501
-    pictured = len(images.shape) == 3 and images.shape[0] in (1, 3)
-    require(pictured, f"shape of {images.name}", images.shape, "that of images of 1 or 3 channels")
+    decoded = len(images.shape) == 3 and images.shape[0] in (1, 3)
+    require(decoded, f"shape of {images.name}", images.shape, "that of images of 1 or 3 channels")
     names = [f"{k // 1000:05d}/img{k:08d}.png" for k in range(len(images))]
     labels = None if images.labels is None else list(zip(names, images.labels.tolist(), strict=True))
     # images are compressed already: the zip only stores them, as EDM's does, so that each is found at once

@@ -10,14 +10,14 @@ from pathlib import Path
 import torch
 
 from simdistill.data.prompts import BUNDLED, read_prompts
-from simdistill.evaluation.quality import Sampler, draw, evaluations, teacher_sampler
+from simdistill.evaluation.sampling import Sampler, draw, student_sampler, teacher_sampler
 from simdistill.method.shapes import Rows
 from simdistill.method.text import Text
 from simdistill.reports.pictures import picture
 from simdistill.support.checks import require
 from simdistill.teachers.encoders import TextEncoder, cut, load_encoder
 from simdistill.teachers.teacher import Teacher
-from simdistill.workflows.measuring import Device, lesson_of, load_generator, quiet
+from simdistill.workflows.models import Device, load_generator, teacher_and_recipe
 
 MOST = 16  # samples at a time
 POINTS = 2000  # of vectors, whatever is asked: a few show nothing
@@ -46,7 +46,7 @@ class Drawing:
 
     who: str
     png: bytes
-    evaluations: int
+    nfe: int
     seconds: float
 
 
@@ -57,7 +57,7 @@ class Pair:
     """
 
     def __init__(self, out: str, teacher: Teacher | None = None, device: Device = "cpu") -> None:
-        self._teacher, recipe = lesson_of(out, teacher)
+        self._teacher, recipe = teacher_and_recipe(out, teacher)
         self.name, self.device = Path(out).name, torch.device(device)
         self._recipe = replace(recipe, prompts="")
         self._student = load_generator(out, self._teacher)[0].to(self.device)
@@ -96,20 +96,16 @@ class Pair:
         Raises `ValueError` for a label that there is not, or no prompt where one is needed.
         """
         teacher, rows = self._asked(wish)
-        students = quiet(self._student, teacher)
-        pair: dict[str, tuple[Sampler, int]] = {
-            "student": (students, 1),
-            "teacher": (teacher_sampler(teacher), evaluations(teacher)),
-        }
-        for who, (sampler, count) in pair.items():
-            yield self._drawn(who, sampler, count, wish, teacher, rows)
+        pair = {"student": student_sampler(self._student, teacher), "teacher": teacher_sampler(teacher)}
+        for who, sampler in pair.items():
+            yield self._drawn(who, sampler, wish, teacher, rows)
 
     def _asked(self, wish: Wish) -> tuple[Teacher, Rows]:
         """The teacher with what is wished for as its condition, and the row of it that each sample has."""
         teacher, rows = self._teacher, None
         if self.takes_text:
             require(wish.prompt.strip() != "", "prompt", wish.prompt, "given: what to draw")
-            teacher = replace(teacher, prompts=self._encoder([wish.prompt]), null=self._nothing)
+            teacher = teacher.with_prompts(self._encoder([wish.prompt]), self._nothing)
             rows = torch.zeros(self._many(wish), dtype=torch.int64)
         elif self.classes:
             require(0 <= wish.label < self.classes, "label", wish.label, f"in 0 … {self.classes - 1}")
@@ -120,19 +116,19 @@ class Pair:
         """How many samples to draw: of vectors enough to show a law."""
         return POINTS if len(self._teacher.shape) == 1 else wish.count
 
-    def _drawn(self, who: str, sampler: Sampler, count: int, wish: Wish, teacher: Teacher, rows: Rows) -> Drawing:
+    def _drawn(self, who: str, sampler: Sampler, wish: Wish, teacher: Teacher, rows: Rows) -> Drawing:
         seeds = range(wish.seed, wish.seed + self._many(wish))
         with self._drawing:
             started = time.perf_counter()
             drawn = draw(sampler, seeds, teacher.shape, rows, self.device)
             seconds = time.perf_counter() - started
-        png = picture(teacher.pictured(drawn, self.device), columns=min(4, wish.count), edge=EDGE)
-        return Drawing(who, png, count, seconds)
+        png = picture(teacher.decoded(drawn, self.device), columns=min(4, wish.count), edge=EDGE)
+        return Drawing(who, png, sampler.nfe, seconds)
 
     @cached_property
     def _encoder(self) -> TextEncoder:
         tokens = 0 if self._teacher.text is None else self._teacher.text.tokens
-        return load_encoder(self._teacher.encoder, self.device, tokens=tokens)
+        return load_encoder(self._teacher.asked.encoder, self.device, tokens=tokens)
 
     @cached_property
     def _nothing(self) -> Text:

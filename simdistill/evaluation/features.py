@@ -13,7 +13,8 @@ from torch.nn.functional import silu
 
 from simdistill.data.images import ImageSet
 from simdistill.method.shapes import Data
-from simdistill.teachers.weights import read_into, read_tensors, write_network
+from simdistill.support.tensors import read_metadata
+from simdistill.teachers.weights import read_into, write_network
 
 
 class ImageClassifier(nn.Module):
@@ -97,7 +98,7 @@ def write_classifier(path: Path, classifier: ImageClassifier, **facts: object) -
 
 def read_classifier(path: Path) -> tuple[ImageClassifier, dict[str, Any]]:
     """The classifier in `path`, in eval mode and frozen, and the facts stored with it; `ValueError` if it has none."""
-    _, metadata = read_tensors(path)
+    metadata = read_metadata(path)
     try:
         about = json.loads(metadata["simdistill"])["facts"]["classifier"]
         classifier = ImageClassifier(tuple(about["shape"]), about["classes"], about["features"])

@@ -1,14 +1,13 @@
 """How good a sampler is: every metric against a reference, over several evaluation seeds, and its speed."""
 
-import math
 import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,22 +15,16 @@ from torch import Tensor
 from simdistill.data.images import open_images
 from simdistill.evaluation.extractors import PIXELS, load_extractor
 from simdistill.evaluation.reference import Reference, data_reference, stored_reference
+from simdistill.evaluation.sampling import Sampler, balanced_labels, batch_for, draw, in_batches, teacher_sampler
 from simdistill.evaluation.statistics import ALONE, Gathering, Statistics, Together
 from simdistill.method.denoisers import GaussianMixture
-from simdistill.method.samplers import heun, noise_from_seeds
-from simdistill.method.shapes import Data, Rows
+from simdistill.method.samplers import noise_from_seeds
 from simdistill.support.bar import progress_bar
 from simdistill.support.checks import require
 from simdistill.teachers.teacher import Teacher
 
-Sampler: TypeAlias = Callable[[Data, Rows], Data]
-"""sampler(z, rows): one sample for each row of standard normal z."""
-
-TEACHER_STEPS = 18  # of Heun's sampler: 35 evaluations, EDM's setting for small images
 REFERENCE_SEED = 2**31  # far from the seeds that are evaluated
 FEWEST_SAMPLES = 10
-BATCH = 500  # samples that a network is called with, at most …
-VALUES = 500 * 32 * 32  # … and as many as hold this many values, so that measuring beside a training finds room
 ROUND = 4  # batches that are held, and timed, at once
 SHARES = ("precision", "recall", "density", "coverage")
 
@@ -47,13 +40,13 @@ def reference_for(
     `load_extractor` takes them; of latents that the teacher decodes they see the pictures.
     """
     if stored:
-        return stored_reference(Path(stored), features, teacher.shape, device, teacher.decode)
-    if teacher.data == "digits":
+        return stored_reference(Path(stored), features, teacher.shape, device, teacher.judged.decode)
+    if teacher.judged.data == "digits":
         whose = f"features {features}" if features else "features of the shipped classifier"
         images, extractor = open_images("digits"), load_extractor(features or "digits", device)
         return data_reference(f"{images.name} in the {whose}", images, extractor)
-    require(teacher.data is None, "data", teacher.data, "digits, or absent: no other reference is known")
-    extractor = load_extractor(features or "pixels", device).after(teacher.decode)
+    require(teacher.judged.data is None, "data", teacher.judged.data, "digits, or absent: no other reference is known")
+    extractor = load_extractor(features or "pixels", device).after(teacher.judged.decode)
     mixture = teacher.denoiser if isinstance(teacher.denoiser, GaussianMixture) else None
     if mixture is not None:
         own, what = mixture.sample(samples, torch.Generator().manual_seed(REFERENCE_SEED)), "exact samples"
@@ -64,58 +57,24 @@ def reference_for(
     return Reference(f"{samples} {what}", extractor, Statistics.of(extractor.features(own)), mixture=law)
 
 
-def teacher_sampler(teacher: Teacher) -> Sampler:
-    """Heun's reference sampler over the teacher's own range of noise levels."""
-    levels = TEACHER_STEPS, teacher.sigma_min, teacher.sigma_max
-    return lambda z, rows: heun(teacher.denoiser, z, teacher.condition(rows, z.device), *levels)
-
-
-def evaluations(teacher: Teacher) -> int:
-    """How often `teacher_sampler` asks the network for a sample: 35 times, 70 with guidance."""
-    return (2 * TEACHER_STEPS - 1) * (1 if teacher.denoiser is teacher.unguided else 2)
-
-
-def balanced_labels(n: int, conditions: int) -> Rows:
-    """0, 1, …, conditions - 1, 0, 1, … `[n]`; None if there are none: labels, or the rows of prompts."""
-    return torch.arange(n) % conditions if conditions else None
-
-
-def batch_for(shape: Sequence[int]) -> int:
-    """How many samples of that shape a network is called with: 500 of 32×32 grey pixels, 41 of 64×64 coloured ones."""
-    return max(1, min(BATCH, VALUES // math.prod(shape)))
-
-
-@torch.no_grad()
-def draw(
-    sampler: Sampler,
-    seeds: Sequence[int],
-    shape: Sequence[int],
-    condition: Rows = None,
-    device: torch.device | str = "cpu",
-) -> Data:
-    """`[len(seeds), *shape]` on the CPU: one sample for each seed, and for each row of `condition` if there is one."""
-    parts = _parts(noise_from_seeds(seeds, shape), condition, batch_for(shape))
-    return torch.cat([sampler(z.to(device), None if c is None else c.to(device)).cpu() for z, c in parts])
-
-
 def evaluate(
-    samplers: dict[str, tuple[Sampler, int]],
+    samplers: Mapping[str, Sampler],
     teacher: Teacher,
     reference: Reference,
     samples: int = 2000,
     seeds: int = 5,
-    thorough: bool = True,
+    full: bool = True,
     device: torch.device | str = "cpu",
     batch: int | None = None,
     together: Together = ALONE,
 ) -> dict[str, dict[str, Any]]:
-    """The figures of each named (sampler, evaluations a sample), on the same `seeds` × `samples` noises.
+    """The figures of each sampler by its name, on the same `seeds` × `samples` noises.
 
     `frechet` and the other distances are {mean, std, seeds, values}, and of `frechet` the minimum; `precision`,
     `recall`, `density` and `coverage` are means, their standard deviations in `spread`; what the reference has no
     features for is left out. `images_per_second` is the median over the seeds of the samplers' own time, starting noise
-    given, taken in turns so that a busy machine slows all of them alike. Unless `thorough` only the metrics of
-    `Reference.glance` are taken. The noises are drawn and forgotten a few batches at a time; of several processes each
+    given, taken in turns so that a busy machine slows all of them alike. Unless `full` only the metrics of
+    `Reference.quick` are taken. The noises are drawn and forgotten a few batches at a time; of several processes each
     takes a part, and all return the same figures, which depend neither on their number nor on `batch` (None: a usual
     one).
     """
@@ -123,7 +82,7 @@ def evaluate(
     require(seeds >= 1, "seeds", seeds, "at least 1")
     batch = batch_for(teacher.shape) if batch is None else batch
     require(batch >= 1, "batch", batch, "at least 1")
-    if thorough and together.leads:
+    if full and together.is_main:
         print(f"evaluating {seeds} × {samples} samples of {', '.join(samplers)}", file=sys.stderr, flush=True)
     measured: dict[str, list[dict[str, float]]] = {name: [] for name in samplers}
     rates: dict[str, list[float]] = {name: [] for name in samplers}
@@ -131,7 +90,7 @@ def evaluate(
 
     def gather(sampler: Sampler, seed: int) -> tuple[Statistics, float]:
         """The statistics of an evaluation seed's samples, and how many are drawn a second."""
-        gathering, seconds = Gathering(reference.extractor, samples, scored=thorough), 0.0
+        gathering, seconds = Gathering(reference.extractor, samples, scored=full), 0.0
         for part in _split(rows, ROUND * batch):
             parts = _noises(seed, part, samples, teacher, device, batch)
             if part.start == rows.start:
@@ -140,23 +99,23 @@ def evaluate(
             gathering.add(part.start, drawn)
             seconds += passed
             advance(len(part))
-        rate = together.add_up(torch.tensor(len(rows) / max(seconds, 1e-9)))
+        rate = together.all_reduce(torch.tensor(len(rows) / max(seconds, 1e-9)))
         return gathering.statistics(together), float(rate)
 
-    with progress_bar("samples", seeds * len(samplers) * len(rows), thorough and together.leads) as advance:
+    with progress_bar("samples", seeds * len(samplers) * len(rows), full and together.is_main) as advance:
         for seed in range(seeds):
-            for name, (sampler, _) in samplers.items():
+            for name, sampler in samplers.items():
                 found, rate = gather(sampler, seed)
-                measured[name].append(reference.measure(found) if thorough else reference.glance(found))
+                measured[name].append(reference.measure(found) if full else reference.quick(found))
                 rates[name].append(rate)
     return {
         name: {
             **_summary(measured[name]),
-            "evaluations": evaluations,
+            "nfe": sampler.nfe,
             "images_per_second": round(median(rates[name]), 1),
             "samples": samples,
         }
-        for name, (_, evaluations) in samplers.items()
+        for name, sampler in samplers.items()
     }
 
 
@@ -174,7 +133,7 @@ def _noises(
     """Those rows of an evaluation seed's `samples` noises and labels, in batches on the device."""
     z = noise_from_seeds(range(seed * samples + rows.start, seed * samples + rows.stop), teacher.shape).to(device)
     labels = balanced_labels(samples, teacher.conditions)
-    return _parts(z, None if labels is None else labels[rows.start : rows.stop].to(device), batch)
+    return in_batches(z, None if labels is None else labels[rows.start : rows.stop].to(device), batch)
 
 
 def _timed(sampler: Sampler, parts: Sequence[tuple[Tensor, Tensor | None]]) -> tuple[Tensor, float]:
@@ -194,11 +153,6 @@ def _wait(z: Tensor) -> None:
 
 def _split(rows: range, size: int) -> list[range]:
     return [rows[start : start + size] for start in range(0, len(rows), size)]
-
-
-def _parts(z: Tensor, condition: Tensor | None, batch: int) -> list[tuple[Tensor, Tensor | None]]:
-    conditions = [None] * len(z.split(batch)) if condition is None else condition.split(batch)
-    return list(zip(z.split(batch), conditions, strict=True))
 
 
 def _summary(measured: list[dict[str, float]]) -> dict[str, Any]:

@@ -44,7 +44,7 @@ class Reference:
 
     def measure(self, samples: Statistics) -> dict[str, float]:
         """Every metric of some samples that their features and the reference's allow for."""
-        found, x, y = self.glance(samples), samples.features, self.statistics.features
+        found, x, y = self.quick(samples), samples.features, self.statistics.features
         if samples.inception_score is not None:
             found["inception_score"] = samples.inception_score
         if x is None or y is None:
@@ -53,7 +53,7 @@ class Reference:
         found |= {name: distance(x, y) for name, distance in distances.items()}
         return found if self.mixture is None else found | modes(x, self.mixture).figures()
 
-    def glance(self, samples: Statistics) -> dict[str, float]:
+    def quick(self, samples: Statistics) -> dict[str, float]:
         """The metrics to follow a training by: Fréchet distance, precision, recall, density and coverage."""
         found = {"frechet": frechet_distance(samples.moments, self.statistics.moments)}
         x, y = samples.features, self.statistics.features
@@ -65,7 +65,7 @@ class Reference:
         y = self.statistics.features
         return None if y is None or len(y) <= NEIGHBOURS else ball_radii(y, NEIGHBOURS)
 
-    def floor(self) -> dict[str, Any] | None:
+    def real(self) -> dict[str, Any] | None:
         """The metrics of the held-out real samples: what no generator should be said to beat."""
         return None if self.held_out is None else {"samples": self.held_out.images, **self.measure(self.held_out)}
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from simdistill.evaluation.metrics import Features, Moments
 from simdistill.support.checks import require
 
-AddUp = Callable[[Tensor], Tensor]
+AllReduce = Callable[[Tensor], Tensor]
 """The sum of a tensor over all processes, in place."""
 
 SPLITS = 10  # of the Inception Score
@@ -31,15 +31,15 @@ class RunningMoments:
         self._sums[0] += x.sum(0)
         self._sums[1:].addmm_(x.T, x)
 
-    def moments(self, add_up: AddUp) -> Moments:
+    def moments(self, all_reduce: AllReduce) -> Moments:
         """Mean and unbiased covariance of all samples, on the CPU; to be asked for once, in every process.
 
         Raises `ValueError` for fewer than 2 samples or a value that is not finite.
         """
-        n, bad = add_up(self._counts).tolist()
+        n, bad = all_reduce(self._counts).tolist()
         require(n >= 2, "samples", n, "at least 2")
         require(bad == 0, "non-finite values in features", bad, "0: the generator or the feature extractor diverged")
-        sums = add_up(self._sums).cpu()
+        sums = all_reduce(self._sums).cpu()
         mean = sums[0] / n
         return Moments(mean, (sums[1:] - n * torch.outer(mean, mean)) / (n - 1))
 
@@ -65,9 +65,9 @@ class RunningInceptionScore:
             self._sums = torch.zeros(SPLITS, rows.shape[1], dtype=torch.float64)
         self._sums.index_add_(0, split, rows)
 
-    def value(self, add_up: AddUp) -> float:
+    def value(self, all_reduce: AllReduce) -> float:
         """The score of all samples, from 1 to the number of classes; to be asked for once, in every process."""
         assert self._sums is not None
-        sums = add_up(self._sums)
+        sums = all_reduce(self._sums)
         negative_entropy, p = sums[:, 1] / sums[:, 0], sums[:, 2:] / sums[:, :1]
         return float((negative_entropy + torch.special.entr(p).sum(1)).exp().mean())

@@ -30,7 +30,7 @@ class Together(Protocol):
     """The processes that share the images, as `simdistill.training.processes.Processes`."""
 
     @property
-    def leads(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this is the process that writes files and shows progress."""
         ...
 
@@ -38,7 +38,7 @@ class Together(Protocol):
         """The rows of `batch` that are for this process."""
         ...
 
-    def add_up(self, tensor: Tensor) -> Tensor:
+    def all_reduce(self, tensor: Tensor) -> Tensor:
         """The sum of `tensor` over the processes, in place."""
         ...
 
@@ -46,13 +46,13 @@ class Together(Protocol):
 class Alone:
     """A process that shares its images with nobody."""
 
-    leads = True
+    is_main = True
 
     def rows(self, batch: int) -> slice:
         """All."""
         return slice(0, batch)
 
-    def add_up(self, tensor: Tensor) -> Tensor:
+    def all_reduce(self, tensor: Tensor) -> Tensor:
         """Its own."""
         return tensor
 
@@ -110,9 +110,9 @@ class Gathering:
         """
         if self._moments is None:
             raise ValueError(f"images = {self._images}: must be at least one for each process: start fewer")
-        moments = self._moments.moments(together.add_up)
-        score = None if self._score is None else self._score.value(together.add_up)
-        return Statistics(self._images, moments, together.add_up(self._kept), score)
+        moments = self._moments.moments(together.all_reduce)
+        score = None if self._score is None else self._score.value(together.all_reduce)
+        return Statistics(self._images, moments, together.all_reduce(self._kept), score)
 
 
 def statistics_of(

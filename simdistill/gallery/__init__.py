@@ -1,1 +1,1 @@
-"""`simdistill gallery`: the densities in two dimensions, distilled and pictured."""
+"""`simdistill gallery`: the densities in two dimensions, distilled and decoded."""

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from simdistill.evaluation.metrics import energy_distance, sliced_wasserstein
 from simdistill.evaluation.modes import Modes, modes
-from simdistill.evaluation.quality import REFERENCE_SEED, Sampler, draw
+from simdistill.evaluation.quality import REFERENCE_SEED
+from simdistill.evaluation.sampling import Sampler, draw
 from simdistill.method.denoisers import GaussianMixture
 from simdistill.support.bar import progress_bar
 

@@ -17,7 +17,7 @@ from simdistill.training.trainer import DistillationTrainer
 LEVEL = 0.3
 """The noise level of the arrows: modes at a distance of one are apart there, and have not lost sight of each other."""
 EDGE = 2.75
-"""What is pictured is the square [-EDGE, EDGE]²."""
+"""What is decoded is the square [-EDGE, EDGE]²."""
 ARROWS = 21  # a side
 SAMPLES = 2000
 
@@ -43,7 +43,7 @@ def frame_of(trainer: DistillationTrainer, teacher: Denoiser) -> Frame:
     z = noise_from_seeds(range(SAMPLES), (2,)).to(trainer.device)
     x_t = grid().to(trainer.device)
     sigma = torch.full((len(x_t),), LEVEL, device=trainer.device)
-    pull = residual(teacher, x_t, sigma) - residual(trainer.online, x_t, sigma)
+    pull = residual(teacher, x_t, sigma) - residual(trainer.networks["online"], x_t, sigma)
     return Frame(trainer.iteration, trainer.snapshot()(z).cpu(), pull.cpu())
 
 

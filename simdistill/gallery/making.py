@@ -1,4 +1,4 @@
-"""A gallery density by density: each distilled, pictured and measured; done again it goes on with what is missing."""
+"""A gallery density by density: each distilled, decoded and measured; done again it goes on with what is missing."""
 
 import json
 import sys
@@ -11,7 +11,8 @@ import torch
 
 from simdistill.config.recipes import Recipe
 from simdistill.config.settings import to_mapping
-from simdistill.evaluation.quality import REFERENCE_SEED, draw, machine
+from simdistill.evaluation.quality import REFERENCE_SEED, machine
+from simdistill.evaluation.sampling import draw, student_sampler
 from simdistill.gallery.drawing import animation, beside
 from simdistill.gallery.figures import figures_of
 from simdistill.gallery.frames import SAMPLES, frame_of, read_frames, write_frame
@@ -20,12 +21,13 @@ from simdistill.method.denoisers import GaussianMixture
 from simdistill.method.generator import Generator
 from simdistill.runs.folder import RunFolder, damaged
 from simdistill.support.files import write_atomically
-from simdistill.teachers.teacher import Teacher, load_teacher
+from simdistill.teachers.loading import load_teacher
+from simdistill.teachers.teacher import Teacher
 from simdistill.training.checkpoints import NoSoundCheckpoint
 from simdistill.training.loop import Interrupted
 from simdistill.training.trainer import DistillationTrainer
 from simdistill.workflows.distilling import Measurements, resume
-from simdistill.workflows.measuring import Device, load_generator, quiet, starting_network
+from simdistill.workflows.models import Device, load_generator, starting_network
 
 FRAMES = 40
 """Moments of a training that its animation shows, besides its start."""
@@ -82,7 +84,7 @@ def _make(run: RunFolder, teacher: Teacher, device: Device) -> dict[str, Any]:
     frames = run.path / "frames"
 
     def observe(trainer: DistillationTrainer) -> None:
-        if trainer.processes.leads:
+        if trainer.processes.is_main:
             write_frame(frames, frame_of(trainer, mixture))
 
     try:
@@ -93,13 +95,13 @@ def _make(run: RunFolder, teacher: Teacher, device: Device) -> dict[str, Any]:
     if 0 not in (frame.iteration for frame in moments):  # a finished training gives its last one again, no other
         raise damaged(run.path, "frames of its animation are gone")
     student = load_generator(run.path)[0].to(device)
-    start = Generator(starting_network(run, teacher).to(device), student.sigma_init)
+    start = Generator(starting_network(run, teacher).to(device), student.levels)
     truth = mixture.sample(SAMPLES, torch.Generator().manual_seed(REFERENCE_SEED))
-    drawn = draw(quiet(student, teacher), range(SAMPLES), teacher.shape, device=device)
+    drawn = draw(student_sampler(student, teacher), range(SAMPLES), teacher.shape, device=device)
     write_atomically(run.path / "animation.webp", animation(moments, mixture))
     write_atomically(run.path / "beside.png", beside(drawn, truth))
-    samplers = {"student": quiet(student, teacher), "undistilled": quiet(start, teacher)}
-    seconds = [record["seconds"] for record in run.records() if "seconds" in record]
+    samplers = {"student": student_sampler(student, teacher), "undistilled": student_sampler(start, teacher)}
+    seconds = [record["seconds"] for record in run.read_metrics() if "seconds" in record]
     figures = {
         "density": teacher.name,
         "iterations": run.configuration()["iterations"],

@@ -1,58 +1,147 @@
 """Algorithm 2: score implicit matching, as two losses that are deterministic functions of their random inputs."""
 
+import copy
+import math
+from collections.abc import Callable, Mapping
 from collections.abc import Generator as Generates
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from torch import nn
 
 from simdistill.method.denoisers import Denoiser, residual
+from simdistill.method.distances import PseudoHuber
 from simdistill.method.generator import Generator
-from simdistill.method.noise import diffuse
-from simdistill.method.objectives import Objective
+from simdistill.method.noise import LogNormal, NoiseDistribution, diffuse
+from simdistill.method.objectives import Objective, ScoreImplicitMatching
 from simdistill.method.shapes import Condition, Data, PerSample, Sigma, dot, like
-from simdistill.method.weightings import Weighting
+from simdistill.method.weightings import EDM, Uniform, Weighting
+
+Networks: TypeAlias = Mapping[str, Any]
+"""The players by name: "teacher", d_q, and the networks that a method names."""
+
+
+class Batch(NamedTuple):
+    """The random inputs of one update, one row a sample, so that a run can be repeated, split, or integrated."""
+
+    z: Data
+    sigma: Sigma
+    eps: Data
+    condition: Condition = None
+    x_0: Data | None = None
+    """Samples of the update before, for one that reuses them."""
+    images: Data | None = None
+    """Real images, for one that asks for some, and their labels."""
+    images_condition: Condition = None
+
+
+class Loss(NamedTuple):
+    """What an update minimises, one number a sample, and what else it tells."""
+
+    value: PerSample
+    metrics: dict[str, PerSample] = {}  # noqa: RUF012  (never written to)
+    """Numbers to follow the training by, detached; shown by noise level, too."""
+    x_0: Data | None = None
+    """Samples for the updates that follow."""
 
 
 @dataclass(frozen=True)
-class Distillation:
-    """The three players of Algorithm 2 and what each of the two updates minimises.
+class Update:
+    """One of a method's updates: which network it trains, on which noise levels, and by what loss."""
 
-    The trainer draws z, sigma, eps and the condition and hands them in, one row a sample, so that a run can be
-    repeated, split over processes, or integrated by quadrature in a test. Both losses return shape `[batch]`.
+    network: str
+    noise: NoiseDistribution
+    loss: Callable[[Networks, Batch], Loss]
+    lr: float
+    freezes: tuple[str, ...] = ()
+    """Networks whose parameters collect no gradients meanwhile; the teacher's never do."""
+    times: int | None = None
+    """How often in an iteration, each time on new random numbers; None is once."""
+    decays: bool = False
+    """Whether its learning rate falls as the recipe says; all rise."""
+    reuses_samples: bool = False
+    """Whether it is given the samples of the update before, with their conditions."""
+    images: Any = None
+    """A set of real images (`simdistill.data.images.ImageSet`), of which its batches have some, too."""
+
+
+@runtime_checkable
+class Method(Protocol):
+    """A way to distil: a frozen dataclass, whose fields are its settings. `student` names the network to keep.
+
+    A field `base`, if it has one, is given the recipe's own `ScoreDistillation` to build on.
     """
 
-    teacher: Denoiser  # d_q, frozen
-    online: Denoiser  # d_psi, of the generator's current law
-    generator: Generator  # g_theta
-    objective: Objective
-    online_weighting: Weighting
-    generator_weighting: Weighting
+    student: ClassVar[str]
 
-    def denoising_loss(self, z: Data, sigma: Sigma, eps: Data, condition: Condition = None) -> PerSample:
+    def networks(self, teacher: Any, start: nn.Module) -> dict[str, nn.Module]:
+        """The networks that are trained, by name; copies of `start`, the teacher's network, or of their own making."""
+        ...
+
+    def updates(self) -> tuple[Update, ...]:
+        """What an iteration does, in order."""
+        ...
+
+
+@dataclass(frozen=True)
+class ScoreDistillation:
+    """Algorithm 2, with any objective: SIM [3.1], SiD, Diff-Instruct. Fields are those of a recipe.
+
+    With shared samples the generator's update comes first and leaves its samples to the online updates: in the other
+    order the online network would be asked about the very samples that it has just been fitted to.
+    """
+
+    objective: Objective = ScoreImplicitMatching(PseudoHuber(c=0.03))  # noqa: RUF009  (frozen, as all below)
+    generator_noise: NoiseDistribution = LogNormal(-3.5, 2.5)  # noqa: RUF009
+    generator_weighting: Weighting = Uniform()  # noqa: RUF009
+    generator_lr: float = 1e-5
+    online_noise: NoiseDistribution = LogNormal(-1.2, 1.2)  # noqa: RUF009
+    online_weighting: Weighting = EDM()  # noqa: RUF009
+    online_lr: float = 1e-5
+    online_steps: int = 1
+    online_guidance: float = 1.0
+    guidance_interval: tuple[float, float] = (0.0, math.inf)
+    sigma_init: float = 2.5
+    share_samples: bool = False
+
+    student: ClassVar[str] = "generator"
+
+    def networks(self, teacher: Any, start: nn.Module) -> dict[str, nn.Module]:
+        """d_psi and g_theta, both from the teacher's weights."""
+        online = teacher.guide(copy.deepcopy(start), self.online_guidance, self.guidance_interval)
+        return {"online": online, "generator": Generator(copy.deepcopy(start), (self.sigma_init,))}
+
+    def updates(self) -> tuple[Update, ...]:
+        """First psi, then theta."""
+        online = Update("online", self.online_noise, self.online_loss, self.online_lr, times=self.online_steps)
+        generator = Update("generator", self.generator_noise, self.generator_loss, self.generator_lr, ("online",))
+        generator = replace(generator, decays=True)
+        if self.share_samples:
+            return generator, replace(online, reuses_samples=True)
+        return online, generator
+
+    def online_loss(self, networks: Networks, batch: Batch) -> Loss:
         """Update psi: w(sigma) ‖d_psi(x_t, sigma) - x_0‖² on fresh, detached samples [B.2]."""
-        with torch.no_grad():
-            x_0 = self.generator(z, condition)
-        return denoising_loss(self.online, self.online_weighting, x_0, sigma, eps, condition)
+        x_0, sigma, eps, condition = batch.x_0, batch.sigma, batch.eps, batch.condition
+        if x_0 is None:
+            with torch.no_grad():
+                x_0 = networks["generator"](batch.z, condition)
+        return Loss(denoising_loss(networks["online"], self.online_weighting, x_0, sigma, eps, condition))
 
-    def generator_loss(
-        self, z: Data, sigma: Sigma, eps: Data, condition: Condition = None
-    ) -> tuple[PerSample, PerSample]:
-        """Update theta: the matching loss of fresh samples. The caller keeps psi `frozen` until after the gradient."""
-        return self.matching_loss(self.generator(z, condition), sigma, eps, condition)
-
-    def matching_loss(
-        self, x_0: Data, sigma: Sigma, eps: Data, condition: Condition = None
-    ) -> tuple[PerSample, PerSample]:
-        """w(sigma) times the objective, and ‖y‖₂, the honest signal of convergence (detached)."""
+    def generator_loss(self, networks: Networks, batch: Batch) -> Loss:
+        """Update theta: w(sigma) times the objective of fresh samples; ‖y‖₂ is the honest signal of convergence."""
+        z, sigma, eps, condition, *_ = batch
+        x_0 = networks["generator"](z, condition)
         x_t = diffuse(x_0, sigma, eps)  # gradients flow through x_t …
-        r_psi = residual(self.online, x_t, sigma, condition)  # … and through both networks' inputs
-        r_q = residual(self.teacher, x_t, sigma, condition)
+        r_psi = residual(networks["online"], x_t, sigma, condition)  # … and through both networks' inputs
+        r_q = residual(networks["teacher"], x_t, sigma, condition)
         y = r_psi - r_q  # d_psi - d_q
         error = r_psi + like(sigma, eps) * eps  # d_psi - x_0
         weight = self.generator_weighting(sigma, (error - y).detach())  # d_q - x_0
-        return weight * self.objective(x_0, y, error), y.detach().flatten(1).norm(dim=1)
+        loss = weight * self.objective(x_0, y, error)
+        return Loss(loss, {"y_norm": y.detach().flatten(1).norm(dim=1)}, x_0 if self.share_samples else None)
 
 
 def denoising_loss(
@@ -64,9 +153,10 @@ def denoising_loss(
 
 
 @contextmanager
-def frozen(module: nn.Module) -> Generates[None]:
-    """Within the block no parameter of `module` that was trainable collects a gradient; its inputs still do."""
-    trainable = [p for p in module.parameters() if p.requires_grad]
+def frozen(*modules: Any) -> Generates[None]:
+    """Within the block no parameter that was trainable collects a gradient; the modules' inputs still do."""
+    parameters = (p for module in modules if isinstance(module, nn.Module) for p in module.parameters())
+    trainable = [p for p in parameters if p.requires_grad]
     for p in trainable:
         p.requires_grad_(False)
     try:

@@ -54,6 +54,11 @@ def residual(denoiser: Denoiser, x_t: Data, sigma: Sigma, condition: Condition =
     return difference
 
 
+def calls(denoiser: object) -> int:
+    """How many evaluations of a network one call of `denoiser` takes: its own `nfe` if it says so, as guidance does."""
+    return getattr(denoiser, "nfe", 1)
+
+
 def score(denoiser: Denoiser, x_t: Data, sigma: Sigma, condition: Condition = None) -> Data:
     """s(x_t) = (d(x_t, sigma) - x_t) / sigma² [B.3], the score of the law of x_t."""
     return residual(denoiser, x_t, sigma, condition) / like(sigma, x_t) ** 2

@@ -2,18 +2,31 @@
 
 Each row is a frozen dataclass with `value(y)`, the number d(y) a sample, and `gradient(y)`, the vector d'(y) that
 enters the loss -d'(y)·(d_psi - x_0). All rows read `y = d_psi - d_q` of shape `[batch, …]`, flattened a sample, and
-satisfy d(y) >= 0, d(0) = 0 and d'(0) = 0. A new distance is one more dataclass here and one more name in `Distance`.
+satisfy d(y) >= 0, d(0) = 0 and d'(0) = 0. A distance of your own is one such dataclass anywhere: docs/extending.md.
 """
 
 import math
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from simdistill.method.shapes import Data, PerSample, dot, like
 from simdistill.support.checks import require
+
+
+@runtime_checkable
+class Distance(Protocol):
+    """A distance d(y) of the score difference, and its gradient d'(y)."""
+
+    def value(self, y: Data) -> PerSample:
+        """d(y), shape `[batch]`."""
+        ...
+
+    def gradient(self, y: Data) -> Data:
+        """d'(y), the shape of `y`."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -142,7 +155,8 @@ class PseudoHuber:
         return y / like(torch.sqrt(dot(y, y) + self.c**2), y)
 
 
-Distance: TypeAlias = SquaredL2 | PoweredL2 | Exponential | L1 | Huber | PseudoHuber
+DISTANCES = (SquaredL2, PoweredL2, Exponential, L1, Huber, PseudoHuber)
+"""Those that settings can name without their module."""
 
 _LARGEST_EXPONENT = 30.0
 

@@ -1,39 +1,48 @@
-"""Averages of a network's weights over its training: how much of the past each keeps, by images seen."""
+"""Exponential moving averages (EMA) of a network's weights: how much of the past each keeps, by images seen."""
 
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeAlias
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from simdistill.support.checks import require
 
 
-@dataclass(frozen=True)
-class HalfLife:
-    """An exponential average whose memory halves every `images` images, shorter at the start; 0 keeps no average.
+@runtime_checkable
+class Averaging(Protocol):
+    """How an average of weights follows the network that is trained."""
 
-    After n images the half-life is min(images, ramp_up n), as in EDM (Karras et al. 2022), so that the random start is
-    forgotten soon. Until it reaches `images`, this is a power-function average of exponent ln 2 / ramp_up - 1.
+    def decay(self, batch: int, images: int) -> float:
+        """The share of the average that stays at a step on `batch` images, the last of `images` so far."""
+        ...
+
+
+@dataclass(frozen=True)
+class EMA:
+    """An EMA whose memory halves every `half_life` images, sooner at the start; 0 keeps no average.
+
+    After n images the half-life is min(half_life, ramp_up n), as in EDM (Karras et al. 2022), so that the random start
+    is forgotten soon. Until it reaches `half_life`, this is a power-function EMA of exponent ln 2 / ramp_up - 1.
     """
 
-    images: float = 500_000.0
+    half_life: float = 500_000.0
     ramp_up: float = 0.05
 
     def __post_init__(self) -> None:
-        require(0 <= self.images < math.inf, "images", self.images, "finite and at least 0 (0 keeps no average)")
+        require(0 <= self.half_life < math.inf, "half_life", self.half_life, "finite and at least 0 (0 for no EMA)")
         require(self.ramp_up > 0, "ramp_up", self.ramp_up, "positive")
 
-    def keep(self, batch: int, images: int) -> float:
-        """The share of the average that stays at a step on `batch` images, the last of `images` so far."""
-        half_life = min(self.images, self.ramp_up * images)
+    def decay(self, batch: int, images: int) -> float:
+        """0.5^(batch / half-life), the share of the average that stays."""
+        half_life = min(self.half_life, self.ramp_up * images)
         return 0.5 ** (batch / half_life) if half_life > 0 else 0.0
 
 
 @dataclass(frozen=True)
-class PowerFunction:
-    """An average with weights ∝ n^exponent over the images n seen so far (Karras et al. 2024, EDM2).
+class PowerEMA:
+    """A power-function EMA: weights ∝ n^exponent over the images n seen so far (Karras et al. 2024, EDM2).
 
     Its width grows with the training: `std` is the standard deviation of the weights' times as a share of the
     training so far, std² = (exponent + 1) / ((exponent + 2)² (exponent + 3)). It has no start to forget.
@@ -50,10 +59,10 @@ class PowerFunction:
         k = self.std**-2
         return float(np.roots([1, 7, 16 - k, 12 - k]).real.max())
 
-    def keep(self, batch: int, images: int) -> float:
-        """(1 - batch/images)^(exponent + 1)."""
+    def decay(self, batch: int, images: int) -> float:
+        """(1 - batch/images)^(exponent + 1), the share of the average that stays."""
         return (1 - batch / images) ** (self.exponent + 1)
 
 
-Average: TypeAlias = HalfLife | PowerFunction
-"""The averages that a recipe, a configuration file or the command line can name."""
+AVERAGINGS = (EMA, PowerEMA)
+"""Those that settings can name without their module."""

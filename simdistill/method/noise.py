@@ -6,7 +6,7 @@ stratified) in one place, `sample`, and any law can be truncated to the range th
 
 import math
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -21,7 +21,7 @@ def diffuse(x_0: Data, sigma: Sigma, eps: Data) -> Data:
 
 
 @runtime_checkable
-class NoiseLaw(Protocol):
+class NoiseDistribution(Protocol):
     """A distribution of noise levels sigma > 0."""
 
     def quantile(self, u: PerSample) -> Sigma:
@@ -33,19 +33,19 @@ class NoiseLaw(Protocol):
         ...
 
 
-def sample(law: NoiseLaw, n: int, rng: torch.Generator) -> Sigma:
-    """`n` independent noise levels of `law`, float32 `[n]` on the CPU, so that a seed draws alike for all devices."""
-    return law.quantile(_uniform(n, rng)).to(torch.float32)
+def sample(distribution: NoiseDistribution, n: int, rng: torch.Generator) -> Sigma:
+    """`n` independent noise levels of `distribution`, float32 `[n]`, on the CPU: alike for all devices."""
+    return distribution.quantile(_uniform(n, rng)).to(torch.float32)
 
 
-def stratified(law: NoiseLaw, n: int, rng: torch.Generator) -> Sigma:
-    """`n` noise levels, one from each n-th of `law` in ascending order: u_i = (i + U_i)/n, U_i ~ Unif(0, 1).
+def stratified(distribution: NoiseDistribution, n: int, rng: torch.Generator) -> Sigma:
+    """`n` noise levels, one from each n-th of `distribution` in ascending order: u_i = (i + U_i)/n, U_i ~ Unif(0, 1).
 
-    Each row by itself, taken at random, has the law `law`, so that a batch's mean keeps its expectation; its variance
-    loses all that the noise level's own n-th contributes, and never grows (Cochran 1977, stratified sampling).
+    A row taken at random follows `distribution`, so that a batch's mean keeps its expectation; its variance loses all
+    that the noise level's own n-th contributes, and never grows (Cochran 1977, stratified sampling).
     """
     u = (torch.arange(n, dtype=torch.float64) + _uniform(n, rng)) / n
-    return law.quantile(u).to(torch.float32)
+    return distribution.quantile(u).to(torch.float32)
 
 
 @dataclass(frozen=True)
@@ -141,9 +141,9 @@ class DiscreteVP:
 
 @dataclass(frozen=True)
 class Clamped:
-    """`law` with levels outside [low, high] moved to the nearer end, as B.3 does: the ends carry the tails' mass."""
+    """`distribution` with levels outside [low, high] moved to the nearer end, as in B.3: the ends carry the tails."""
 
-    law: "Law"
+    distribution: NoiseDistribution
     low: float
     high: float
 
@@ -151,48 +151,48 @@ class Clamped:
         require(0 < self.low < self.high, "low", self.low, "above 0 and below high")
 
     def quantile(self, u: PerSample) -> Sigma:
-        """The quantile of `law`, clamped."""
-        return self.law.quantile(u).clamp(self.low, self.high)
+        """The quantile of `distribution`, clamped."""
+        return self.distribution.quantile(u).clamp(self.low, self.high)
 
     def cdf(self, sigma: Sigma) -> PerSample:
-        """0 below `low`, that of `law` in between, 1 from `high` on."""
-        inside = torch.where(sigma < self.low, 0.0, self.law.cdf(sigma))
+        """0 below `low`, that of `distribution` in between, 1 from `high` on."""
+        inside = torch.where(sigma < self.low, 0.0, self.distribution.cdf(sigma))
         return torch.where(sigma >= self.high, 1.0, inside)
 
 
 @dataclass(frozen=True)
 class Truncated:
-    """`law` given that the level lies in (low, high]: nothing is asked of a teacher outside its range.
+    """`distribution` given that the level lies in (low, high]: nothing is asked of a teacher outside its range.
 
     The paper is silent on the tails of [B.9], of which 13.9 % lie below EDM's smallest level 0.002.
     """
 
-    law: "Law"
+    distribution: NoiseDistribution
     low: float
     high: float
 
     def __post_init__(self) -> None:
         require(0 < self.low < self.high, "low", self.low, "above 0 and below high")
         below, upto = self._ends()
-        require(upto > below, "high", self.high, f"such that {self.law} has levels in ({self.low}, high]")
+        require(upto > below, "high", self.high, f"such that {self.distribution} has levels in ({self.low}, high]")
 
     def quantile(self, u: PerSample) -> Sigma:
-        """Q(F(low) + u (F(high) - F(low))) with Q and F those of `law`."""
+        """Q(F(low) + u (F(high) - F(low))) with Q and F those of `distribution`."""
         below, upto = self._ends()
-        return self.law.quantile(below + u * (upto - below)).clamp(self.low, self.high)
+        return self.distribution.quantile(below + u * (upto - below)).clamp(self.low, self.high)
 
     def cdf(self, sigma: Sigma) -> PerSample:
         """(F(sigma) - F(low)) / (F(high) - F(low)), within [0, 1]."""
         below, upto = self._ends()
-        return ((self.law.cdf(sigma) - below) / (upto - below)).clamp(0, 1)
+        return ((self.distribution.cdf(sigma) - below) / (upto - below)).clamp(0, 1)
 
     def _ends(self) -> tuple[float, float]:
-        below, upto = self.law.cdf(torch.tensor([self.low, self.high], dtype=torch.float64)).tolist()
+        below, upto = self.distribution.cdf(torch.tensor([self.low, self.high], dtype=torch.float64)).tolist()
         return below, upto
 
 
-Law: TypeAlias = LogNormal | Karras | DiscreteVP | Clamped | Truncated
-"""The laws that a recipe, a configuration file or the command line can name."""
+DISTRIBUTIONS = (LogNormal, Karras, DiscreteVP, Clamped, Truncated)
+"""Those that settings can name without their module."""
 
 
 def _uniform(n: int, rng: torch.Generator) -> PerSample:

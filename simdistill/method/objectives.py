@@ -2,16 +2,25 @@
 
 Gradients flow through x_0 and through both differences, by way of x_t; only the parameters behind d_psi and d_q are
 frozen. The differences come as arguments, not as d_psi and d_q, because subtracting two denoised images loses
-float32's digits at small noise (see `denoisers`). A new method is one more dataclass here and one more name in
-`Objective`.
+float32's digits at small noise (see `denoisers`). An objective of your own is one such dataclass anywhere:
+docs/extending.md.
 """
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Protocol, runtime_checkable
 
 from simdistill.method.distances import Distance, PseudoHuber
 from simdistill.method.shapes import Data, PerSample, dot
 from simdistill.support.checks import require
+
+
+@runtime_checkable
+class Objective(Protocol):
+    """What the generator minimises."""
+
+    def __call__(self, x_0: Data, y: Data, error: Data) -> PerSample:
+        """The loss a sample, shape `[batch]`; `y` = d_psi - d_q, `error` = d_psi - x_0, both of the shape of `x_0`."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -63,4 +72,5 @@ class DiffInstruct:
         return dot(y.detach(), x_0)
 
 
-Objective: TypeAlias = ScoreImplicitMatching | ScoreIdentity | DiffInstruct
+OBJECTIVES = (ScoreImplicitMatching, ScoreIdentity, DiffInstruct)
+"""Those that settings can name without their module."""

@@ -14,16 +14,16 @@ from torch.nn.functional import pad
 class Text:
     """A batch of encoded prompts, one row each; it is indexed, split and moved between devices as a tensor is.
 
-    `states` are what the encoder says of each token, `mask` tells which tokens the prompt has and which only fill the
-    row, `pooled` is the one vector a prompt that some networks want besides.
+    `prompt_embeds` are the encoder's last states, `attention_mask` is false for the tokens that only fill a row,
+    `pooled` is the one vector a prompt that some networks want besides.
     """
 
-    states: Float[Tensor, "batch tokens width"]
-    mask: Bool[Tensor, "batch tokens"]
+    prompt_embeds: Float[Tensor, "batch tokens width"]
+    attention_mask: Bool[Tensor, "batch tokens"]
     pooled: Float[Tensor, "batch pooled"] | None = None
 
     def __len__(self) -> int:
-        return len(self.states)
+        return len(self.prompt_embeds)
 
     def __getitem__(self, rows: slice | Tensor) -> "Text":
         return self._each(lambda column: column[rows])
@@ -35,7 +35,7 @@ class Text:
     def half(self) -> "Text":
         """The same in half precision."""
         pooled = None if self.pooled is None else self.pooled.half()
-        return Text(self.states.half(), self.mask, pooled)
+        return Text(self.prompt_embeds.half(), self.attention_mask, pooled)
 
     def pin_memory(self) -> "Text":
         """A copy from which a GPU fetches without waiting."""
@@ -45,24 +45,29 @@ class Text:
         """`n` parts as equal as can be."""
         pooled = [None] * n if self.pooled is None else self.pooled.tensor_split(n)
         return [
-            Text(*part) for part in zip(self.states.tensor_split(n), self.mask.tensor_split(n), pooled, strict=True)
+            Text(*part)
+            for part in zip(
+                self.prompt_embeds.tensor_split(n), self.attention_mask.tensor_split(n), pooled, strict=True
+            )
         ]
 
     def replaced(self, rows: Bool[Tensor, " batch"], by: "Text") -> "Text":
         """The same with the only row of `by` in each place where `rows` is true; the shorter of both is filled up."""
-        tokens = max(self.mask.shape[1], by.mask.shape[1])
+        tokens = max(self.attention_mask.shape[1], by.attention_mask.shape[1])
         text, by = self.filled(tokens), by.filled(tokens)
 
         def choose(new: Tensor, old: Tensor) -> Tensor:
             return torch.where(rows.reshape(-1, *[1] * (old.ndim - 1)), new, old)
 
         pooled = None if text.pooled is None or by.pooled is None else choose(by.pooled, text.pooled)
-        return Text(choose(by.states, text.states), choose(by.mask, text.mask), pooled)
+        return Text(
+            choose(by.prompt_embeds, text.prompt_embeds), choose(by.attention_mask, text.attention_mask), pooled
+        )
 
     def filled(self, tokens: int) -> "Text":
         """The same with rows of so many tokens: those that are added no prompt has."""
-        more = tokens - self.mask.shape[1]
-        return Text(pad(self.states, (0, 0, 0, more)), pad(self.mask, (0, more)), self.pooled)
+        more = tokens - self.attention_mask.shape[1]
+        return Text(pad(self.prompt_embeds, (0, 0, 0, more)), pad(self.attention_mask, (0, more)), self.pooled)
 
     def expand(self, n: int) -> "Text":
         """Its only row, `n` times, without copies."""
@@ -72,11 +77,18 @@ class Text:
     def cat(parts: Sequence["Text"]) -> "Text":
         """The rows of all `parts`, which are of one form."""
         pooled = [part.pooled for part in parts if part.pooled is not None]
-        states, mask = torch.cat([part.states for part in parts]), torch.cat([part.mask for part in parts])
+        states, mask = (
+            torch.cat([part.prompt_embeds for part in parts]),
+            torch.cat([part.attention_mask for part in parts]),
+        )
         return Text(states, mask, torch.cat(pooled) if pooled else None)
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> "Text":
-        return Text(change(self.states), change(self.mask), None if self.pooled is None else change(self.pooled))
+        return Text(
+            change(self.prompt_embeds),
+            change(self.attention_mask),
+            None if self.pooled is None else change(self.pooled),
+        )
 
 
 @runtime_checkable

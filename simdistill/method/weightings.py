@@ -1,13 +1,22 @@
 """Weights w(sigma) of the two losses, both in denoiser space; a function of the noise level and of a detached error."""
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Protocol, runtime_checkable
 
 import torch
 
 from simdistill.method.noise import DiscreteVP
 from simdistill.method.shapes import Data, PerSample, Sigma
 from simdistill.support.checks import require
+
+
+@runtime_checkable
+class Weighting(Protocol):
+    """A weight of a loss, by noise level and error."""
+
+    def __call__(self, sigma: Sigma, error: Data) -> PerSample:
+        """w(sigma), shape `[batch]`; no gradient flows through `error`, a denoiser's output minus x_0."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -65,4 +74,5 @@ class VPScore:
         return self.times.steps * beta * (1 + sigma**2) / sigma**4
 
 
-Weighting: TypeAlias = Uniform | EDM | InverseError | VPScore
+WEIGHTINGS = (Uniform, EDM, InverseError, VPScore)
+"""Those that settings can name without their module."""

@@ -56,8 +56,8 @@ class PixArt(nn.Module):
         """The network's raw output, the shape of `x`; `noise_labels` is c_noise."""
         return self.transformer(
             x,
-            encoder_hidden_states=text.states,
-            encoder_attention_mask=text.mask,
+            encoder_hidden_states=text.prompt_embeds,
+            encoder_attention_mask=text.attention_mask,
             timestep=TIMES * noise_labels,
             added_cond_kwargs={"resolution": None, "aspect_ratio": None},
             return_dict=False,

@@ -14,7 +14,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFor
 from simdistill.runs.progress import Record
 
 LEVELS = [f"level-{k}" for k in range(32)]
-COLOURS = ["muted", "line", "teacher", "student", "floor", "precision", "recall", *LEVELS]
+COLOURS = ["muted", "line", "teacher", "student", "real", "precision", "recall", *LEVELS]
 INK = {name: f"#fe00{k:02x}" for k, name in enumerate(COLOURS)}
 """Stand-ins for the colours that the page defines, for light and for dark: matplotlib takes no names but its own."""
 
@@ -29,8 +29,8 @@ def learning_curve(milestones: Sequence[Record], figures: Record, colour: str) -
     axes.plot(seconds, [f["mean"] for f in frechet], color=INK[colour], marker="o", markersize=3.5)
     if figures:
         axes.axhline(figures["teacher"]["frechet"]["mean"], color=INK["teacher"], linestyle="--")
-    if figures.get("floor"):
-        axes.axhline(figures["floor"]["frechet"], color=INK["floor"], linestyle=":")
+    if figures.get("real"):
+        axes.axhline(figures["real"]["frechet"], color=INK["real"], linestyle=":")
     return _svg(figure, axes, "learning")
 
 
@@ -67,14 +67,16 @@ def bands(lines: Sequence[Band], label: str, salt: str, log: bool = False, level
     return _svg(figure, axes, salt)
 
 
-def profile(profiles: Sequence[Record], levels: Sequence[str]) -> str:
-    """‖y‖ over the iterations, a line for every noise level."""
-    figure, axes = _chart("iteration", log=True)
+def profile(lines: Sequence[Record], metric: str, levels: Sequence[str]) -> str:
+    """A metric by noise level over the iterations, a line for every level; logarithmic if all are positive."""
+    found = [(line["iteration"], line["levels"][metric]) for line in lines if metric in line.get("levels", {})]
+    positive = all(value > 0 for _, values in found for value in values.values())
+    figure, axes = _chart("iteration", log=positive)
     for level, colour in zip(levels, LEVELS, strict=False):
-        known = [record for record in profiles if level in record["y"]]
-        x, y = [record["iteration"] for record in known], [record["y"][level] for record in known]
+        known = [(iteration, values[level]) for iteration, values in found if level in values]
+        x, y = [iteration for iteration, _ in known], [value for _, value in known]
         axes.plot(x, y, color=INK[colour], marker="o" if len(x) < 20 else "", markersize=3.5)
-    return _svg(figure, axes, "profile")
+    return _svg(figure, axes, f"profile {metric}")
 
 
 def curve(points: Sequence[tuple[int, float]], colour: str, salt: str, from_zero: bool = False) -> str:

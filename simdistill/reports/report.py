@@ -19,19 +19,16 @@ from simdistill.evaluation.extractors import of_inception
 from simdistill.evaluation.statistics import KEPT
 from simdistill.reports import charts
 from simdistill.runs.folder import RunFolder
-from simdistill.runs.progress import Progress, Record, State, duration, log_lines, short
+from simdistill.runs.progress import Progress, Record, State, duration, log_lines, losses_of, short, titled
 from simdistill.support.files import write_atomically
 
 Contents: TypeAlias = Mapping[str, Any]
 Item = TypeVar("Item")
 
-TITLES = {"teacher": "Teacher", "student": "Student", "undistilled": "Undistilled start", "floor": "Held-out samples"}
+TITLES = {"teacher": "Teacher", "student": "Student", "undistilled": "Undistilled start", "real": "Held-out samples"}
 SHARES = ("precision", "recall", "density", "coverage")
-READINGS = (
-    ("loss", "Denoising loss", "precision"),
-    ("generator_loss", "Generator's loss", "student"),
-    ("images_per_second", "Training speed, images per second", "floor"),
-)
+SPEED = "images_per_second"
+COLOURS = ("precision", "student", "teacher", "recall")  # of the losses, in turn
 FILM = 8  # pictures over time
 POINTS = 400  # of a curve: more than can be told apart
 
@@ -55,7 +52,11 @@ def write_report(run: RunFolder) -> None:
 
 def page(filling: Contents, live: Live | None = None) -> str:
     """The HTML of what `contents` gave: a report, or with `live` a page that renews itself from where it came from."""
-    return templates().get_template("report.html.jinja").render(**filling, live=live, duration=duration, short=short)
+    return (
+        templates()
+        .get_template("report.html.jinja")
+        .render(**filling, live=live, duration=duration, short=short, titled=titled)
+    )
 
 
 def contents(run: RunFolder) -> Contents:
@@ -63,13 +64,13 @@ def contents(run: RunFolder) -> Contents:
 
     The records of the metrics may be in any order, and hold more than the page knows of.
     """
-    config, records = run.configuration(), sorted(run.records(), key=lambda record: record["iteration"])
+    config, records = run.configuration(), sorted(run.read_metrics(), key=lambda record: record["iteration"])
     film = [(int(file.stem), embedded(file)) for file in _film(run)]  # now: drawing takes time, and the run goes on
     figures: Record = json.loads(run.evaluation.read_text()) if run.evaluation.exists() else {}
     milestones = [record for record in records if "quality" in record]
     lines = _evenly(log_lines(records), POINTS)
-    profiles = [line for line in lines if line.get("y")]
-    levels = sorted({level for line in profiles for level in line["y"]}, key=float)
+    profiles = [line["levels"] for line in lines if line.get("levels")]
+    levels = sorted({level for line in profiles for metric in line.values() for level in metric}, key=float)
     who = "teacher" if config.get("verb") == "pretrain" else "student"
     last: Record = milestones[-1]["quality"] if milestones else {}
     told = [name for name in ("features", "reference") if name in last]  # by older runs nothing
@@ -100,7 +101,7 @@ def contents(run: RunFolder) -> Contents:
         "curves": _curves(lines),
         "levels": levels,
         "level_colours": {mode: charts.level_colours(len(levels), mode) for mode in ("light", "dark")},
-        "profile": charts.profile(profiles, levels) if profiles else "",
+        "profiles": _profiles(lines, levels),
         "film": film,
     }
 
@@ -111,14 +112,23 @@ def _distance(figures: Record) -> str:
 
 
 def _curves(lines: Sequence[Record]) -> list[tuple[str, str, str]]:
-    """(title, last value, chart) of each of the `READINGS` that there are."""
+    """(title, last value, chart) of each loss that there is, and of the speed."""
     drawn: list[tuple[str, str, str]] = []
-    for name, title, colour in READINGS:
+    losses = list(dict.fromkeys(name for line in lines for name in losses_of(line)))
+    colours = [*(COLOURS[k % len(COLOURS)] for k in range(len(losses))), "real"]
+    for name, colour in zip([*losses, SPEED], colours, strict=True):
         points = [(line["iteration"], line[name]) for line in lines if name in line]
         if points:
-            picture = charts.curve(points, colour, name, from_zero=name == "images_per_second")
+            title = "Training speed, images per second" if name == SPEED else titled(name)
+            picture = charts.curve(points, colour, name, from_zero=name == SPEED)
             drawn.append((title, short(points[-1][1]), picture))
     return drawn
+
+
+def _profiles(lines: Sequence[Record], levels: Sequence[str]) -> dict[str, str]:
+    """A chart of each metric by noise level, by the metric's name."""
+    metrics = dict.fromkeys(metric for line in lines for metric in line.get("levels", {}))
+    return {metric: charts.profile(lines, metric, levels) for metric in metrics}
 
 
 def _evenly(items: Sequence[Item], most: int) -> Sequence[Item]:
@@ -144,7 +154,7 @@ def _outcome(figures: Record) -> str:
     teacher, student, speedup = figures["teacher"], figures["student"], figures["speedup"]
     written = {name: " ± ".join(cell) for name, cell in _column(figures, "frechet").items()}
     text = (
-        f"One network evaluation instead of {teacher['evaluations']}: {speedup:,.{0 if speedup >= 10 else 1}f}× the "
+        f"One network evaluation instead of {teacher['nfe']}: {speedup:,.{0 if speedup >= 10 else 1}f}× the "
         f"images per second, {_distance(figures)} {written['student']} where the teacher has {written['teacher']}."
     )
     t, s = teacher["frechet"], student["frechet"]
@@ -156,8 +166,8 @@ def _outcome(figures: Record) -> str:
 
 
 def _titles(figures: Record) -> dict[str, str]:
-    """What the samples are called, in the order of the tables: the student's other averages follow it."""
-    others = {name: f"Student, {average}" for name, average in figures.get("averages", {}).items()}
+    """What the samples are called, in the order of the tables: the student's other EMAs follow it."""
+    others = {name: f"Student, {average}" for name, average in figures.get("ema", {}).items()}
     first = {name: TITLES[name] for name in ("teacher", "student")}
     return {**first, **others, **TITLES}
 

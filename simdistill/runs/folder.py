@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from simdistill.config.former import FORMER_METRICS, FORMER_SETTINGS, present
 from simdistill.config.settings import read_toml, to_toml
 from simdistill.support.files import write_atomically
 
@@ -37,8 +38,8 @@ class RunFolder:
         """Safetensors: the averaged network, of the generator (of a distillation) or of the teacher (pretraining)."""
         return self.path / "generator.safetensors"
 
-    def average(self, k: int) -> Path:
-        """Safetensors: the k-th of the generator's averages; the first, 0, is `network`."""
+    def ema(self, k: int) -> Path:
+        """Safetensors: the k-th of the generator's EMAs; the first, 0, is `network`."""
         return self.network if k == 0 else self.path / f"generator-{k}.safetensors"
 
     @property
@@ -112,15 +113,15 @@ class RunFolder:
         return run
 
     def configuration(self) -> dict[str, Any]:
-        """The values of `config`."""
-        return read_toml(self.config)
+        """The values of `config`, by their present names."""
+        return present(read_toml(self.config), FORMER_SETTINGS)
 
-    def record(self, values: Mapping[str, Any]) -> None:
+    def log_metrics(self, values: Mapping[str, Any]) -> None:
         """Append one line to the metrics."""
         with self.metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(values) + "\n")
 
-    def records(self) -> list[dict[str, Any]]:
+    def read_metrics(self) -> list[dict[str, Any]]:
         """All whole lines of the metrics; what follows a damaged one is left out."""
         if not self.metrics.exists():
             return []
@@ -132,14 +133,22 @@ class RunFolder:
                 break
             if not isinstance(record, dict) or "iteration" not in record:
                 break
-            found.append(record)
+            found.append(_present(record))
         return found
 
     def forget_after(self, iteration: int) -> list[dict[str, Any]]:
         """Drop the metrics of iterations that a resumed run will do again; returns those that are left."""
-        kept = [record for record in self.records() if record["iteration"] <= iteration]
+        kept = [record for record in self.read_metrics() if record["iteration"] <= iteration]
         write_atomically(self.metrics, "".join(json.dumps(record) + "\n" for record in kept).encode())
         return kept
+
+
+def _present(record: dict[str, Any]) -> dict[str, Any]:
+    """A record of a distillation by version 0.1 under its present names; others as they are."""
+    if "generator_loss" not in record or "loss" not in record:
+        return record
+    levels = {"levels": {"y_norm": record.pop("y")}} if "y" in record else {}
+    return present(record, FORMER_METRICS) | levels
 
 
 def damaged(path: Path, why: str) -> ValueError:

@@ -25,7 +25,7 @@ WANDB_LAST_UPLOAD = 300.0  # seconds that the end of a run may wait for the netw
 class Log(Protocol):
     """A service that is told what happens in a run."""
 
-    def record(self, values: Mapping[str, Any]) -> None:
+    def log_metrics(self, values: Mapping[str, Any]) -> None:
         """Send the numbers of one metrics record; one with a "rollback" voids what came after its iteration."""
         ...
 
@@ -77,7 +77,7 @@ class TensorBoardLog:
         self._run, self._create = run, SummaryWriter
         self._writer: SummaryWriter | None = None
 
-    def record(self, values: Mapping[str, Any]) -> None:
+    def log_metrics(self, values: Mapping[str, Any]) -> None:
         """Write the numbers; after a rollback, have readers drop what came after it."""
         iteration = values["iteration"]
         writer = self._from(iteration + 1) if "rollback" in values else self._at(iteration)
@@ -98,7 +98,7 @@ class TensorBoardLog:
     def _at(self, iteration: int) -> Any:
         # Not opened earlier: only by the first record are the metrics of a resumed run cut to what it keeps.
         if self._writer is None:
-            kept = [record["iteration"] for record in self._run.records() if record["iteration"] < iteration]
+            kept = [record["iteration"] for record in self._run.read_metrics() if record["iteration"] < iteration]
             first = max(kept, default=-1) + 1
             self._from(first).add_text("config", f"```toml\n{self._run.config.read_text(encoding='utf-8')}```", first)
         return self._writer
@@ -130,7 +130,7 @@ class WandbLog:
         self._run.define_metric("iteration")
         self._run.define_metric("*", step_metric="iteration")
 
-    def record(self, values: Mapping[str, Any]) -> None:
+    def log_metrics(self, values: Mapping[str, Any]) -> None:
         """Send the numbers."""
         self._run.log({"iteration": values["iteration"], **_series(values)})
 
@@ -154,7 +154,7 @@ class TrackioLog:
         with contextlib.redirect_stdout(sys.stderr):  # what it says is no result
             self._run = trackio.init(PROJECT, name=name, resume="allow", embed=False, config=run.configuration())
 
-    def record(self, values: Mapping[str, Any]) -> None:
+    def log_metrics(self, values: Mapping[str, Any]) -> None:
         """Send the numbers."""
         self._run.log(_series(values), step=values["iteration"])
 
@@ -183,8 +183,8 @@ class _Steady:
         self._name, self._log = name, log
         self._lock, self._reported = threading.Lock(), False
 
-    def record(self, values: Mapping[str, Any]) -> None:
-        self._try(self._log.record, values)
+    def log_metrics(self, values: Mapping[str, Any]) -> None:
+        self._try(self._log.log_metrics, values)
 
     def picture(self, name: str, iteration: int, path: Path) -> None:
         self._try(self._log.picture, name, iteration, path)

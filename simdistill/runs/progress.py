@@ -37,7 +37,7 @@ class Progress:
             seconds=max((record["seconds"] for record in records), default=0.0),
             pace=iterations / seconds if seconds > 0 else None,
             line_seconds=seconds / max(len(recent), 1),
-            losses={name: lines[-1][name] for name in ("loss", "generator_loss") if lines and name in lines[-1]},
+            losses=losses_of(lines[-1]) if lines else {},
         )
 
     @property
@@ -66,9 +66,19 @@ class Progress:
         return "evaluating" if self.trained else "running"
 
 
+def losses_of(record: Record) -> dict[str, float]:
+    """The losses in a record, by name: "online_loss", "generator_loss", …, of a teacher in training "loss"."""
+    return {name: value for name, value in record.items() if name == "loss" or name.endswith("_loss")}
+
+
+def titled(name: str) -> str:
+    """A metric's name as a title: "online_loss" is "Online loss"."""
+    return name.replace("_", " ").capitalize()
+
+
 def log_lines(records: Sequence[Record]) -> list[Record]:
-    """The records of losses and the like, by iteration; milestones and roll-backs left out."""
-    return sorted((record for record in records if "loss" in record), key=_place)
+    """The records of losses and the like, by iteration; milestones and rollbacks left out."""
+    return sorted((record for record in records if losses_of(record)), key=_place)
 
 
 def _steps(records: Sequence[Record]) -> list[tuple[int, float]]:
@@ -76,9 +86,9 @@ def _steps(records: Sequence[Record]) -> list[tuple[int, float]]:
 
     What a roll-back made vain is in none of them.
     """
-    ends = sorted((record for record in records if "loss" in record or "rollback" in record), key=_place)
+    ends = sorted((record for record in records if losses_of(record) or "rollback" in record), key=_place)
     places = pairwise([(0, 0.0), *map(_place, ends)])
-    return [(b[0] - a[0], b[1] - a[1]) for end, (a, b) in zip(ends, places, strict=True) if "loss" in end]
+    return [(b[0] - a[0], b[1] - a[1]) for end, (a, b) in zip(ends, places, strict=True) if losses_of(end)]
 
 
 def _place(record: Record) -> tuple[int, float]:

@@ -15,13 +15,13 @@ from simdistill.config.recipes import RECIPES
 from simdistill.data.images import SUFFIXES, numbered_pictures, pixels_of
 from simdistill.data.listings import CAPTIONS, listed_captions
 from simdistill.data.prompts import BUNDLED, FILE_NAME, read_named_prompts, read_prompts
-from simdistill.evaluation.quality import draw, teacher_sampler
+from simdistill.evaluation.sampling import draw, student_sampler, teacher_sampler
 from simdistill.study.folder import Draft
 from simdistill.study.pictures import read_picture
 from simdistill.support.checks import require
 from simdistill.teachers.encoders import encoded, load_encoder
 from simdistill.teachers.teacher import Teacher
-from simdistill.workflows.measuring import Device, is_shipped, lesson_of, load_generator, quiet
+from simdistill.workflows.models import Device, is_shipped, load_generator, teacher_and_recipe
 
 Player: TypeAlias = Literal["student", "teacher"]
 
@@ -113,7 +113,7 @@ def draft_pairs(a: Source, b: Source, wanted: Wanted) -> list[Draft]:
         wanted = replace(wanted, prompts=Path(bundled))
     texts, pictures = wanted.texts, {source: _drawn(source, wanted) for source in (a, b) if source.draws}
     if texts is None:
-        texts = [f"class {label}" for label in range(lesson_of(first.place, wanted.teacher)[0].classes)]
+        texts = [f"class {label}" for label in range(teacher_and_recipe(first.place, wanted.teacher)[0].classes)]
     texts = texts * wanted.each
     for source in (a, b):
         if not source.draws:
@@ -185,7 +185,7 @@ def _clashing(names: Sequence[str]) -> list[str]:
 
 def _drawn(source: Source, wanted: Wanted) -> list[Image.Image]:
     """What a model draws, picture k from the seed `seed` + k, for the k-th prompt or class, which come in turn."""
-    (teacher, recipe), texts = lesson_of(source.place, wanted.teacher), wanted.texts
+    (teacher, recipe), texts = teacher_and_recipe(source.place, wanted.teacher), wanted.texts
     if teacher.text is None:
         require(teacher.classes > 0, source.place, "unconditional", "a model that takes prompts or class labels")
         count = teacher.classes if texts is None else len(texts)
@@ -196,19 +196,19 @@ def _drawn(source: Source, wanted: Wanted) -> list[Image.Image]:
             f"{teacher.classes}, one for each class of {source.place}",
         )
     else:
-        encoder = load_encoder(teacher.encoder, wanted.device, tokens=teacher.text.tokens)
+        encoder = load_encoder(teacher.asked.encoder, wanted.device, tokens=teacher.text.tokens)
         require(texts is not None, "--prompts", "", f"given: {source.place} draws from prompts")
-        teacher = replace(teacher, prompts=encoded(encoder, texts or []), null=encoder.empty())
+        teacher = teacher.with_prompts(encoded(encoder, texts or []), encoder.empty())
         count = len(texts or [])
     teacher = teacher.prepared(replace(recipe, prompts=""))
     teacher.check(wanted.device)
     if source.player == "teacher":
         sampler = teacher_sampler(teacher)
     else:
-        sampler = quiet(load_generator(source.place, teacher)[0].to(wanted.device), teacher)
+        sampler = student_sampler(load_generator(source.place, teacher)[0].to(wanted.device), teacher)
     seeds = range(wanted.seed, wanted.seed + count * wanted.each)
     rows = torch.tensor([*chain(*[range(count)] * wanted.each)])
-    pictures = teacher.pictured(draw(sampler, seeds, teacher.shape, rows, wanted.device), wanted.device)
+    pictures = teacher.decoded(draw(sampler, seeds, teacher.shape, rows, wanted.device), wanted.device)
     require(pictures.ndim == 4 and pictures.shape[1] in (1, 3), source.place, "no pictures", "a model of pictures")
     pixels = pixels_of(pictures).expand(-1, 3, -1, -1).permute(0, 2, 3, 1).contiguous().numpy()
     return [Image.fromarray(one) for one in pixels]

@@ -1,7 +1,16 @@
 """One way to say that a setting is wrong: its name, the value found, and the remedy."""
 
+import difflib
+from collections.abc import Iterable
+
 
 def require(holds: bool, name: str, value: object, remedy: str) -> None:
     """Raise `ValueError("name = value: must be remedy")` unless `holds`; the command line prints it as one line."""
     if not holds:
         raise ValueError(f"{name} = {value!r}: must be {remedy}")
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """What follows "unknown name": the known one that it is like, or all of them."""
+    close = difflib.get_close_matches(name, list(known), 1)
+    return f"; did you mean {close[0]}?" if close else f"; known: {', '.join(known)}"

@@ -1,5 +1,6 @@
-"""Files that are either whole or not there."""
+"""Files that are either whole or not there, and what tells one from another."""
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Generator
@@ -29,3 +30,13 @@ def replacing(path: Path) -> Generator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def digest(*paths: Path) -> str:
+    """The SHA-256 of the files' bytes, one file after the other, in hexadecimal digits; `OSError` if one is missing."""
+    sha256 = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while block := file.read(2**20):
+                sha256.update(block)
+    return sha256.hexdigest()

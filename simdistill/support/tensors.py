@@ -1,18 +1,40 @@
-"""Files of weights that somebody else published: read as tensors, and put into networks whole or not at all."""
+"""Files of tensors: read without running anything in them, and put into networks whole or not at all."""
 
-import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from simdistill.support.checks import require
+from simdistill.support.files import digest
 
 Network = TypeVar("Network", bound=nn.Module)
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """All tensors and the metadata of a safetensors file; `ValueError` if it is missing or damaged."""
+    return _read_safetensors(path, tensors=True)
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """The metadata of a safetensors file, without its tensors; `ValueError` if it is missing or damaged."""
+    return _read_safetensors(path, tensors=False)[1]
+
+
+def _read_safetensors(path: Path, tensors: bool) -> tuple[dict[str, Tensor], dict[str, str]]:
+    _check_there(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            names: Sequence[str] = file.keys() if tensors else ()
+            return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        what = f"{type(error).__name__}: {error}".splitlines()[0]
+        remedy = "download it again, or repeat the run that wrote it"
+        raise ValueError(f"{path}: not a sound safetensors file ({what}); {remedy}") from error
 
 
 def read_content(path: Path) -> Any:
@@ -21,11 +43,10 @@ def read_content(path: Path) -> Any:
     Nothing is executed: torch's restricted unpickler refuses everything else. Raises `ValueError` if the file is
     missing, damaged, or asks for more.
     """
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file")
+    if path.suffix == ".safetensors":
+        return read_tensors(path)[0]
+    _check_there(path)
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load promises no kinds, and advises to run what is in the file
         asked = re.search(r"GLOBAL ([\w.]+)", str(error))
@@ -44,27 +65,54 @@ def read_state(path: Path) -> dict[str, Tensor]:
     return state
 
 
-def fill(network: Network, state: Mapping[str, Tensor], path: Path, whose: str) -> Network:
-    """`network` with exactly the tensors of `state`, read from `path`, in eval mode and frozen.
+def check_names(found: Collection[str], wanted: Collection[str], where: Path | str, whose: str) -> None:
+    """Raise `ValueError` unless the tensors `found` in `where` are those `wanted`, of the network `whose`, by name."""
+    odd = {"missing": {*wanted} - {*found}, "unknown": {*found} - {*wanted}}
+    said = [
+        f"{len(names)} {'tensor is' if len(names) == 1 else 'tensors are'} {what}, as {min(names)}"
+        for what, names in odd.items()
+        if names
+    ]
+    if said:
+        raise ValueError(f"{where}: {'; '.join(said)}: must be those of {whose}")
 
-    Raises `ValueError` unless they are those of the network, which is `whose`, in name and shape.
+
+def check_tensors(
+    found: Mapping[str, Tensor], wanted: Mapping[str, Sequence[int]], where: Path | str, whose: str
+) -> None:
+    """Raise `ValueError` unless the tensors `found` in `where` have the names and the shapes of those `wanted`."""
+    check_names(found.keys(), wanted.keys(), where, whose)
+    for name, shape in wanted.items():
+        own = [*found[name].shape]
+        require(own == [*shape], f"{where}: shape of {name}", own, f"{[*shape]}, as {whose} has it")
+
+
+def fill(
+    network: Network,
+    state: Mapping[str, Tensor],
+    where: Path | str,
+    whose: str,
+    left_out: Collection[str] = (),
+) -> Network:
+    """`network` with exactly the tensors of `state`, read from `where`, in eval mode and frozen.
+
+    Those of the network that are `left_out` stay as they are. A network on the meta device takes the tensors
+    themselves. Raises `ValueError`, and changes nothing, unless names and shapes are those of the network, which is
+    `whose`.
     """
-    expected = network.state_dict()
-    for what, names in (("missing", expected.keys() - state), ("unknown", state.keys() - expected)):
-        if names:
-            raise ValueError(f"{path}: {len(names)} tensors are {what}, as {min(names)}: must be those of {whose}")
-    for name, tensor in expected.items():
-        found, wanted = list(state[name].shape), list(tensor.shape)
-        require(found == wanted, f"{path}: shape of {name}", found, f"{wanted}, as {whose} has it")
-    network.load_state_dict(state)
+    own = network.state_dict()
+    check_names({*state, *left_out}, own.keys(), where, whose)
+    check_tensors(state, {name: t.shape for name, t in own.items() if name not in left_out}, where, whose)
+    without_memory = any(tensor.is_meta for tensor in own.values())
+    network.load_state_dict(state, strict=False, assign=without_memory)  # strict: it was checked
     return network.eval().requires_grad_(False)
 
 
 def fingerprint(paths: Iterable[Path]) -> str:
     """The first eight hexadecimal digits of the files' SHA-256, as PyTorch puts them into the names of its files."""
-    digest = hashlib.sha256()
-    for path in paths:
-        with path.open("rb") as file:
-            while block := file.read(2**20):
-                digest.update(block)
-    return digest.hexdigest()[:8]
+    return digest(*paths)[:8]
+
+
+def _check_there(path: Path) -> None:
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file")

@@ -5,37 +5,38 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from simdistill.method.shapes import Data, Pictures
-from simdistill.support.checks import require
 from simdistill.teachers.diffusers_files import class_of, load_model, read_json
+from simdistill.teachers.families import Family, Latents, autoencoders
+from simdistill.teachers.families.latents import Shape, Size
 
-KINDS = {"vae": "AutoencoderKL", "vqvae": "VQModel"}  # by their place in a pipeline's folder
 VALUES = 8 * 4 * 64 * 64  # of the latents that it is called with: of eight pictures of 512 pixels a side
 
 
 class Autoencoder:
-    """The autoencoder in `folder`, of one of diffusers' classes `kinds`, loaded when it is first asked.
+    """The autoencoder in `folder`, of a class that `latents` or any family knows, loaded when it is first asked.
 
     Raises `ValueError` if the folder's configuration is of another.
     """
 
-    def __init__(self, folder: Path, *kinds: str) -> None:
+    def __init__(self, folder: Path, latents: Latents | None = None) -> None:
         self.folder, self._config = folder, read_json(folder / "config.json")
-        self._kind = class_of(self._config, folder, kinds or tuple(KINDS.values()))
+        known = autoencoders() if latents is None else {latents.autoencoder: latents}
+        self._latents = known[class_of(self._config, folder, tuple(known))]
 
-    @property
-    def enlarges(self) -> int:
-        """A picture's side over its latents'."""
-        return 2 ** (len(self._config.get("block_out_channels", [0])) - 1)
+    def size(self, shape: Shape) -> Size:
+        """That of a picture, without its channels, by the shape of its latents."""
+        return self._latents.size(self._config, shape)
 
     @torch.no_grad()
     def __call__(self, latents: Data) -> Pictures:
         """Pictures in [-1, 1] of latents `[batch, …]`, where the latents are."""
-        autoencoder, shift = self._model(latents), self._config.get("shift_factor") or 0.0
-        encoded = latents / autoencoder.config.scaling_factor + shift
-        return torch.cat([autoencoder.decode(part, return_dict=False)[0] for part in encoded.split(_few(latents))])
+        autoencoder = self._model(latents)
+        scale, shift = self._scaling(autoencoder, latents)
+        codes = latents / scale + shift
+        return torch.cat([self._latents.decode(autoencoder, part) for part in codes.split(_few(latents))])
 
     @torch.no_grad()
     def latents(self, pictures: Pictures) -> Data:
@@ -43,24 +44,37 @@ class Autoencoder:
 
         Raises `ValueError` for a VQModel: the latents of its pipelines are none that it gives.
         """
-        known = self._kind == "AutoencoderKL"
-        require(known, f"{self.folder}: its class", self._kind, "AutoencoderKL: it is to give latents")
-        autoencoder, shift = self._model(pictures), self._config.get("shift_factor") or 0.0
-        parts = [autoencoder.encode(part).latent_dist.mode() for part in pictures.split(_few(pictures))]
-        return (torch.cat(parts) - shift) * autoencoder.config.scaling_factor
+        encode, kind = self._latents.encode, self._latents.autoencoder
+        if encode is None:
+            known = " or ".join(name for name, latents in autoencoders().items() if latents.encode)
+            raise ValueError(f"{self.folder}: its class = {kind!r}: must be {known}: it is to give latents")
+        autoencoder = self._model(pictures)
+        codes = torch.cat([encode(autoencoder, part) for part in pictures.split(_few(pictures))])
+        scale, shift = self._scaling(autoencoder, codes)
+        return (codes - shift) * scale
+
+    def _scaling(self, autoencoder: Any, beside: Data) -> tuple[float | Tensor, float | Tensor]:
+        """Scale and shift; those of each channel as `[channels, 1, …]`, to broadcast over `beside`."""
+        scale, shift = (
+            value.to(beside).reshape(-1, *[1] * (beside.ndim - 2)) if isinstance(value, Tensor) else value
+            for value in self._latents.scaling(autoencoder)
+        )
+        return scale, shift
 
     def _model(self, beside: Data) -> Any:
         return self._autoencoder.to(beside.device)
 
     @cached_property
     def _autoencoder(self) -> nn.Module:
-        return load_model(self._kind, self.folder)
+        return load_model(self._latents.autoencoder, self.folder)
 
 
-def autoencoder_in(pipeline: Path) -> Autoencoder | None:
-    """That of a latent pipeline's folder, None if it has none."""
-    found = [part for part in KINDS if (pipeline / part / "config.json").is_file()]
-    return Autoencoder(pipeline / found[0], KINDS[found[0]]) if found else None
+def autoencoder_in(pipeline: Path, family: Family) -> Autoencoder | None:
+    """That of a latent pipeline's folder, as the family of its network has it; None if it has none."""
+    for latents in family.latents:
+        if (pipeline / latents.part / "config.json").is_file():
+            return Autoencoder(pipeline / latents.part, latents)
+    return None
 
 
 def _few(samples: Data) -> int:

@@ -1,7 +1,7 @@
 """diffusers' files: configurations and weights, read by its own classes from local folders; nothing is executed."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,6 @@ from torch import nn
 
 from simdistill.support.checks import require
 from simdistill.support.libraries import library, short
-
-UNUSED = {"PixArtTransformer2DModel": ("caption_projection.y_embedding",)}
-"""Weights in published folders that the class has no place for: PixArt's is what a dropped caption was in training."""
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -33,11 +30,11 @@ def class_of(config: Mapping[str, Any], folder: Path, known: tuple[str, ...]) ->
     return str(name)
 
 
-def load_model(kind: str, folder: Path) -> nn.Module:
+def load_model(kind: str, folder: Path, unused: Collection[str] = ()) -> nn.Module:
     """diffusers' class `kind` with exactly the weights in `folder`, float32, frozen; safetensors before .bin.
 
-    A .bin is read by torch's restricted unpickler, which builds tensors and refuses everything else. Raises
-    `ValueError` for files that are missing, damaged, or of another network.
+    Weights that are named `unused` may be there, too. A .bin is read by torch's restricted unpickler, which builds
+    tensors and refuses everything else. Raises `ValueError` for files that are missing, damaged, or of another network.
     """
     with library() as diffusers:
         try:
@@ -51,6 +48,6 @@ def load_model(kind: str, folder: Path) -> nn.Module:
         except Exception as error:  # whatever diffusers raises
             raise ValueError(f"{folder}: cannot be read as a {kind} ({short(error)})") from error
     found = {what: report[f"{what}_keys"] for what in ("missing", "unexpected", "mismatched")}
-    odd = [f"{name} {what}" for what, names in found.items() for name in names if name not in UNUSED.get(kind, ())]
+    odd = [f"{name} {what}" for what, names in found.items() for name in names if name not in unused]
     require(not odd, f"{folder}: weights", odd[:3], f"those of a {kind} of its config.json, no more and no less")
     return model.eval().requires_grad_(False)

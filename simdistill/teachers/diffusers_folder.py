@@ -3,18 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from simdistill.config.recipes import Levels
-from simdistill.support.checks import require
 from simdistill.teachers.autoencoders import autoencoder_in
 from simdistill.teachers.diffusers_files import class_of, load_model, read_json
-from simdistill.teachers.diffusers_networks import KINDS, Config, DiffusersNetwork, Kind, Size
-from simdistill.teachers.diffusers_process import read_process
-
-FORMERLY = {"ada_norm_zero": "DiTTransformer2DModel", "ada_norm_single": "PixArtTransformer2DModel"}
-"""What diffusers before 0.29 called Transformer2DModel, as PixArt's published folders still do, by its kind of norm."""
+from simdistill.teachers.families import FAMILIES, DiffusersNetwork, Family
+from simdistill.teachers.families.latents import Config
 
 
 def read_folder(folder: Path, levels: Levels = "scheduler") -> tuple[nn.Module, dict[str, Any]]:
@@ -23,27 +18,37 @@ def read_folder(folder: Path, levels: Levels = "scheduler") -> tuple[nn.Module, 
     The folder is a pipeline's (with unet/ or transformer/, scheduler/ and perhaps vae/), or that of the network itself
     with the scheduler's configuration in it or beside it. `levels` are its scheduler's or the paper's [B.13].
 
-    Raises `ValueError` with the remedy if something is missing, damaged, or not of a known kind, and if diffusers is
+    Raises `ValueError` with the remedy if something is missing, damaged, or of no known family, and if diffusers is
     not installed.
     """
-    inside = [folder / part for part in ("unet", "transformer") if (folder / part / "config.json").is_file()]
-    network = inside[0] if inside else folder
-    if not (network / "config.json").is_file():
-        raise ValueError(
-            f"teacher = '{folder}': no unet/config.json, transformer/config.json or config.json in it: "
-            "must be a folder that diffusers' save_pretrained wrote"
-        )
-    config = read_json(network / "config.json")
-    name = _class(config, network)
-    kind = KINDS[name]
-    shape = _shape(config, kind, network)
+    network = _network(folder)
+    path, config = network / "config.json", read_json(network / "config.json")
+    family = _family(config, network)
+    try:
+        shape, given = family.shape(config), family.condition(config)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
     root, scheduler = _scheduler(folder)
-    adapter, sigma_min, sigma_max = read_process(scheduler, kind.flows, levels)
-    decode = autoencoder_in(root)
-    size: Size = (shape[1] * decode.enlarges, shape[2] * decode.enlarges) if decode else (shape[1], shape[2])
+    adapter, sigma_min, sigma_max = family.process(scheduler, levels)
+    decode = autoencoder_in(root, family)
+    size = decode.size(shape) if decode else shape[1:]
     facts = {"shape": shape, "decode": decode, "sigma_min": sigma_min, "sigma_max": sigma_max}
-    facts |= _condition(config, name, network)
-    return adapter(DiffusersNetwork(load_model(name, network), kind, size)), facts
+    facts |= {"text": given.text, "classes": given.classes, "unconditional": given.unconditional}
+    model = load_model(family.network, network, family.unused)
+    return adapter(DiffusersNetwork(model, family, size)), facts
+
+
+def _network(folder: Path) -> Path:
+    """Where the network is: in a part of the folder, or in the folder itself."""
+    parts = dict.fromkeys(family.part for family in FAMILIES.values())
+    for place in (*(folder / part for part in parts), folder):
+        if (place / "config.json").is_file():
+            return place
+    looked_for = ", ".join(f"{part}/config.json" for part in parts)
+    raise ValueError(
+        f"teacher = '{folder}': no {looked_for} or config.json in it: must be a folder that diffusers' "
+        "save_pretrained wrote"
+    )
 
 
 def _scheduler(folder: Path) -> tuple[Path, Path]:
@@ -55,39 +60,10 @@ def _scheduler(folder: Path) -> tuple[Path, Path]:
     raise ValueError(f"teacher = '{folder}': no scheduler/scheduler_config.json in it or beside it: copy it there")
 
 
-def _class(config: Config, folder: Path) -> str:
-    """The class of a network's configuration, by its present name."""
-    if config.get("_class_name") == "Transformer2DModel" and config.get("norm_type") in FORMERLY:
-        return FORMERLY[config["norm_type"]]
-    return class_of(config, folder, tuple(KINDS))
-
-
-def _shape(config: Config, kind: Kind, folder: Path) -> tuple[int, int, int]:
-    """`(channels, height, width)` of one sample."""
-    path, size, channels = folder / "config.json", config.get("sample_size", kind.side), config.get("in_channels")
-    returned = config.get("out_channels")
-    sides: Any = [size, size] if isinstance(size, int) else size
-    sound = isinstance(sides, list) and len(sides) == 2 and all(isinstance(side, int) for side in sides)
-    require(sound, f"{path}: sample_size", size, "the height and width of the samples, as 32 or [32, 32]")
-    require(isinstance(channels, int), f"{path}: in_channels", channels, "the channels of the samples")
-    fits = returned in (None, channels, 2 * int(channels or 0))
-    require(
-        fits, f"{path}: out_channels", returned, f"{channels} as in_channels, or twice that with a learned variance"
-    )
-    return (int(channels or 0) // kind.packed, int(sides[0]), int(sides[1]))
-
-
-def _condition(config: Config, name: str, folder: Path) -> dict[str, Any]:
-    """The text that the network takes, or the number of its class labels.
-
-    A DiT also has a null label, the last of its embeddings, which stands for no condition.
-    """
-    text = KINDS[name].text(config)
-    if text is not None:
-        return {"text": text}
-    if name == "DiTTransformer2DModel":
-        classes = int(config.get("num_embeds_ada_norm") or 0)
-        return {"classes": classes, "null": torch.tensor([classes])}
-    embedded = config.get("class_embed_type")
-    require(embedded is None, f"{folder / 'config.json'}: class_embed_type", embedded, "null: labels are integers")
-    return {"classes": int(config.get("num_class_embeds") or 0)}
+def _family(config: Config, folder: Path) -> Family:
+    """The family of a network's configuration, whatever its class was called when the folder was written."""
+    if config.get("_class_name") == "Transformer2DModel":
+        for family in FAMILIES.values():
+            if family.formerly and family.formerly == config.get("norm_type"):
+                return family
+    return FAMILIES[class_of(config, folder, tuple(FAMILIES))]

@@ -36,18 +36,13 @@ HIGHEST = 160.0  # of DDPM's betas 157: above it a state is noise to within a pe
 LINEAR = {"beta_schedule": "linear", "beta_start": 0.0001, "beta_end": 0.02, "num_train_timesteps": 1000}
 
 
-def read_process(path: Path, flows: bool = False, levels: Levels = "scheduler") -> Process:
-    """The process of the scheduler's configuration in `path`, for a network that `flows` or not.
+def scheduled(path: Path, levels: Levels = "scheduler") -> Process:
+    """The variance-preserving process of the scheduler's configuration in `path`.
 
     `levels` are the scheduler's own, or for those that began as PixArt's linear betas the paper's [B.13]. Raises
     `ValueError` for a scheduler of another kind, or betas that are none.
     """
-    config = read_json(path)
-    scheduler, known = config.get("_class_name"), (FLOW_SCHEDULER,) if flows else SCHEDULERS
-    require(scheduler in known, f"{path}: _class_name", scheduler, f"one of {', '.join(known)}")
-    if flows:
-        require(levels == "scheduler", "teacher-levels", levels, '"scheduler": a rectified flow has no table')
-        return FlowPrediction, 1 / (int(config.get("num_train_timesteps", 1000)) - 1), HIGHEST
+    config = _read(path, SCHEDULERS)
     prediction = config.get("prediction_type", "epsilon")
     require(prediction in PREDICTIONS, f"{path}: prediction_type", prediction, f"one of {', '.join(PREDICTIONS)}")
     if levels == "paper":
@@ -60,6 +55,17 @@ def read_process(path: Path, flows: bool = False, levels: Levels = "scheduler") 
     return lambda network: adapter(network, time), float(sampled[0]), float(sampled[-1])
 
 
+def rectified_flow(path: Path, levels: Levels = "scheduler") -> Process:
+    """The rectified flow of the scheduler's configuration in `path`, for a network that predicts its velocity.
+
+    The network is called at times in (0, 1). Raises `ValueError` for a scheduler of another kind, and for `levels` of
+    the paper's: a flow has no table of them.
+    """
+    config = _read(path, (FLOW_SCHEDULER,))
+    require(levels == "scheduler", "teacher-levels", levels, '"scheduler": a rectified flow has no table')
+    return FlowPrediction, 1 / (int(config.get("num_train_timesteps", 1000)) - 1), HIGHEST
+
+
 def paper_levels() -> Tensor:
     """The paper's levels by time 0 … 999 [B.13], float64: from 0.0100 to 156.6, where PixArt's own end at 157.4.
 
@@ -67,6 +73,13 @@ def paper_levels() -> Tensor:
     bound C_1 = 0.001 on 1 - beta_j never binds.) A linear schedule of 1,000 betas ends at 0.02, this just before.
     """
     return _from_betas(0.0001 + 0.0199 * torch.arange(1000, dtype=torch.float64) / 1000)
+
+
+def _read(path: Path, known: tuple[str, ...]) -> dict[str, Any]:
+    config = read_json(path)
+    scheduler = config.get("_class_name")
+    require(scheduler in known, f"{path}: _class_name", scheduler, f"one of {', '.join(known)}")
+    return config
 
 
 def _levels(config: dict[str, Any], path: Path) -> Tensor:

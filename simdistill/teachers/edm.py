@@ -13,6 +13,7 @@ from torch import nn
 from simdistill.method.denoisers import Preconditioned
 from simdistill.method.preconditioning import IDDPMScaling, Scaling
 from simdistill.support.checks import require
+from simdistill.support.tensors import check_names, fill
 from simdistill.teachers.edm_settings import NETWORKS, PRECONDITIONINGS, SCALARS, build, plain, plain_settings
 from simdistill.teachers.pickled_tensors import TENSOR_NAMES, read_tensor
 from simdistill.teachers.pickles import Call, read_pickle
@@ -129,12 +130,9 @@ def _tensors(attributes: dict[str, Any]) -> dict[str, Any]:
 
 def _fill(network: nn.Module, tensors: dict[str, Any]) -> None:
     """Give a network on the meta device its tensors."""
-    expected = network.state_dict()
-    for name in expected.keys() ^ tensors.keys():
-        what = "lacks" if name in expected else "has beyond its network"
-        raise ValueError(f"{what} the tensor {name!r}: its settings and its tensors disagree; download it again")
-    state = {name: read_tensor(name, tensors[name], [*t.shape]) for name, t in expected.items()}
-    network.load_state_dict(state, assign=True)
+    expected, whose = network.state_dict(), "the network of its settings"
+    check_names(tensors.keys(), expected.keys(), "ema", whose)
+    fill(network, {name: read_tensor(name, tensors[name], [*t.shape]) for name, t in expected.items()}, "ema", whose)
 
 
 def _check_levels(scaling: Scaling, tensors: dict[str, Any]) -> None:

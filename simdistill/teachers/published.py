@@ -10,12 +10,10 @@ from torch import nn
 from simdistill.method.denoisers import Preconditioned
 from simdistill.networks.unet import DhariwalUNet, SongUNet
 from simdistill.support.libraries import library
-from simdistill.teachers.diffusers_networks import KINDS, DiffusersNetwork
 from simdistill.teachers.diffusers_process import paper_levels
+from simdistill.teachers.families import DiffusersNetwork, pixart
 from simdistill.teachers.prediction_types import EpsilonPrediction, NearestTime
 from simdistill.teachers.teacher import Teacher
-
-PIXART = "PixArtTransformer2DModel"
 
 
 def _edm(
@@ -30,9 +28,9 @@ def _edm(
 def _pixart(size: int, name: str) -> Teacher:
     """PixArt-α's XL/2 (Chen et al. 2023) for latents of `size` a side, with the paper's levels [B.13]."""
     with library() as diffusers, torch.device("meta"):
-        model = getattr(diffusers, PIXART)(sample_size=size, caption_channels=4096)  # the rest are its defaults
-    levels, text = paper_levels(), KINDS[PIXART].text(model.config)
-    denoiser = EpsilonPrediction(DiffusersNetwork(model, KINDS[PIXART]), NearestTime(levels))
+        model = diffusers.PixArtTransformer2DModel(sample_size=size, caption_channels=4096)  # the rest are its defaults
+    levels, text = paper_levels(), pixart.FAMILY.condition(model.config).text
+    denoiser = EpsilonPrediction(DiffusersNetwork(model, pixart.FAMILY), NearestTime(levels))
     return Teacher(denoiser, (4, size, size), 0, float(levels[0]), float(levels[-1]), name, text=text)
 
 

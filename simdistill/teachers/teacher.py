@@ -1,32 +1,47 @@
-"""What distillation needs to know of a teacher, and the ways of naming one."""
+"""What distillation needs to know of a teacher."""
 
-import importlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from simdistill.config.recipes import Levels, Recipe
-from simdistill.data.densities import DENSITIES
+from simdistill.config.recipes import Recipe
 from simdistill.data.embeddings import Embeddings
 from simdistill.method.denoisers import Denoiser, residual
 from simdistill.method.guidance import Guided
 from simdistill.method.shapes import Condition, Data, Pictures, Rows
 from simdistill.method.text import Prompts, Text, TextInput
 from simdistill.support.checks import require
-from simdistill.teachers.autoencoders import Autoencoder
-from simdistill.teachers.diffusers_folder import read_folder
-from simdistill.teachers.edm import read_edm
 from simdistill.teachers.encoders import digest_of
-from simdistill.teachers.weights import read_network
 
 SMALL = 1_000_000  # parameters below which a second thread does not pay
-SHIPPED = ("digits", "fashion-mnist", "faces")
-"""The trained teachers that come with the package; `simdistill/weights/README.md` tells how they were made."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a teacher is asked with, beside class labels: a list of encoded `prompts`, and who encodes them.
+
+    `unconditional`, one row, is the unconditional embedding, which guidance needs: a DiT's null label, the encoded
+    empty prompt. `encoder` names a text encoder, as `load_encoder` does.
+    """
+
+    prompts: Prompts | None = None
+    unconditional: Tensor | Text | None = None
+    encoder: str = ""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What samples are judged by: the statistics of the data set `data` ("digits"), or else the teacher's own samples.
+
+    `decode` turns samples that are latents into pictures in [-1, 1], of which all features but the samples themselves
+    are taken.
+    """
+
+    data: str | None = None
+    decode: Callable[[Data], Pictures] | None = None
 
 
 @dataclass(frozen=True)
@@ -34,12 +49,9 @@ class Teacher:
     """A frozen denoiser and its facts: all that distillation is given, for there is no data.
 
     `shape` is that of one sample. `classes` > 0 means that the condition is an integer label 0 … classes - 1, `text`
-    that it is encoded text of that form, a row of `prompts`; `encoder` names what encodes it, as `load_encoder` does.
-    `null`, one row, stands for no condition, which guidance needs. [`sigma_min`, `sigma_max`] is the range that the
-    denoiser was trained on; the reference sampler stays inside it. `data` names the data set whose statistics judge the
-    student ("digits"); without one it is judged against the teacher's own samples. `decode` turns samples that are
-    latents into pictures in [-1, 1], which all features but the samples themselves are taken of. Raises `ValueError`
-    for a range, a shape or a number of classes that cannot be.
+    that it is encoded text of that form. [`sigma_min`, `sigma_max`] is the range that the denoiser was trained on; the
+    reference sampler stays inside it. What it is `asked` with and `judged` by stands apart. Raises `ValueError` for a
+    range, a shape or a number of classes that cannot be.
     """
 
     denoiser: Denoiser
@@ -48,12 +60,9 @@ class Teacher:
     sigma_min: float = 0.002
     sigma_max: float = 80.0
     name: str = "teacher"
-    data: str | None = None
-    decode: Callable[[Data], Pictures] | None = None
     text: TextInput | None = None
-    prompts: Prompts | None = None
-    null: Tensor | Text | None = None
-    encoder: str = ""
+    asked: Asked = Asked()
+    judged: Judged = Judged()
 
     def __post_init__(self) -> None:
         listed = isinstance(self.shape, (tuple, list))  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -75,14 +84,14 @@ class Teacher:
     def guide(self, denoiser: Denoiser, scale: float, interval: tuple[float, float]) -> Denoiser:
         """`denoiser`, of the teacher's kind, with classifier-free guidance (see `Guided`); as it is for a scale of 1.
 
-        Raises `ValueError` if nothing stands for no condition.
+        Raises `ValueError` if it has no unconditional embedding.
         """
         if scale == 1:
             return denoiser
-        if self.null is None:
-            why = "knows nothing that stands for no condition, as a DiT's null label or the empty prompt does"
+        if self.asked.unconditional is None:
+            why = "has no unconditional embedding, as a DiT's null label or the empty prompt"
             raise ValueError(f"guidance = {scale}: must be 1: teacher {self.name!r} {why}")
-        return Guided(denoiser, self.null, scale, interval)
+        return Guided(denoiser, self.asked.unconditional, scale, interval)
 
     def prepared(self, recipe: Recipe) -> "Teacher":
         """The teacher with the recipe's prompts, if it takes text, and its guidance, in place of any that it has.
@@ -94,28 +103,34 @@ class Teacher:
             teacher = self
         elif recipe.prompts:
             prompts = self._encoded(recipe.prompts, "prompts", self.text)
-            teacher = replace(self, prompts=prompts, null=prompts.empty)
+            teacher = self.with_prompts(prompts, prompts.empty)
         else:
             what = "prompts encoded by `simdistill encode`"
-            require(self.prompts is not None, "prompts", recipe.prompts, f"given for {self.name!r}: {what}")
+            require(self.asked.prompts is not None, "prompts", recipe.prompts, f"given for {self.name!r}: {what}")
             teacher = self
         guided = teacher.guide(self.unguided, recipe.teacher_guidance, recipe.guidance_interval)
         return replace(teacher, denoiser=guided)
 
-    def judged(self, recipe: Recipe) -> "Teacher":
+    def with_prompts(self, prompts: Prompts, unconditional: Text | None = None) -> "Teacher":
+        """The teacher asked with other prompts, and another encoded empty prompt, if one is given."""
+        row = self.asked.unconditional if unconditional is None else unconditional
+        return replace(self, asked=replace(self.asked, prompts=prompts, unconditional=row))
+
+    def held_out(self, recipe: Recipe) -> "Teacher":
         """The teacher with the recipe's held-out prompts, if there are any, to be measured; `ValueError` as above."""
         if not recipe.held_out_prompts or self.text is None:
             return self
-        return replace(self, prompts=self._encoded(recipe.held_out_prompts, "held_out_prompts", self.text))
+        return self.with_prompts(self._encoded(recipe.held_out_prompts, "held_out_prompts", self.text))
 
     def _encoded(self, folder: str, option: str, text: TextInput) -> Embeddings:
         """The prompts in a folder of `simdistill encode`; `ValueError` if they are those of another encoder."""
         prompts = Embeddings(Path(folder), option)
-        what, remedy = f"{option} = '{folder}'", f"encode them anew with --encoder {self.encoder or 'of this teacher'}"
+        what, encoder = f"{option} = '{folder}'", self.asked.encoder or "of this teacher"
+        remedy = f"encode them anew with --encoder {encoder}"
         for name in ("width", "pooled"):
             found, wanted = getattr(prompts.encoding.text, name), getattr(text, name)
             require(found == wanted, f"{what}: {name} of the text", found, f"{wanted}; {remedy}")
-        own = digest_of(self.encoder)
+        own = digest_of(self.asked.encoder)
         mine = own in (None, prompts.encoding.encoder)
         require(mine, f"{what}: encoder", prompts.encoding.name, f"the teacher's, whose weights are others; {remedy}")
         return prompts
@@ -123,13 +138,13 @@ class Teacher:
     @property
     def conditions(self) -> int:
         """How many conditions there are to draw from: classes, or prompts; 0 without either."""
-        return self.classes if self.prompts is None else len(self.prompts)
+        return self.classes if self.asked.prompts is None else len(self.asked.prompts)
 
     def condition(self, rows: Rows, device: torch.device | str = "cpu") -> Condition:
         """What the denoiser is given for those rows: themselves if they are labels, or the prompts on `device`."""
-        if rows is None or self.prompts is None:
+        if rows is None or self.asked.prompts is None:
             return rows
-        return self.prompts[rows.cpu()].to(device)
+        return self.asked.prompts[rows.cpu()].to(device)
 
     @property
     def trainable(self) -> nn.Module | None:
@@ -137,17 +152,17 @@ class Teacher:
         module = self.unguided if isinstance(self.unguided, nn.Module) else None
         return module if module is not None and any(True for _ in module.parameters()) else None
 
-    def pictured(self, samples: Data, device: torch.device | str = "cpu") -> Pictures:
+    def decoded(self, samples: Data, device: torch.device | str = "cpu") -> Pictures:
         """`samples` as they are, or if they are latents the pictures that they stand for, decoded on `device`."""
-        return samples if self.decode is None else self.decode(samples.to(device)).cpu()
+        return samples if self.judged.decode is None else self.judged.decode(samples.to(device)).cpu()
 
     def check(self, device: torch.device | str = "cpu") -> None:
-        """Put the denoiser on `device`, in eval mode and frozen, and call it once.
+        """Put the denoiser on `device`, in eval mode, and call it once.
 
         Raises `ValueError` unless it takes its shape and returns it, float32, finite, and open to gradients.
         """
         if isinstance(self.denoiser, nn.Module):  # eval: without dropout
-            self.denoiser.to(device).eval().requires_grad_(False)
+            self.denoiser.to(device).eval()
         x_t = torch.zeros(2, *self.shape, device=device, requires_grad=True)
         sigma = torch.tensor([0.5, 1.0], device=device)
         condition = self.blank(2, device)
@@ -178,77 +193,3 @@ class Teacher:
         if self.text is not None:
             return f"prompts of {self.text.tokens} tokens"
         return "labels of shape [2]" if self.classes else "no labels"
-
-
-def load_teacher(name: str, levels: Levels = "scheduler") -> Teacher:
-    """The teacher of that name: one of `SHIPPED` or `DENSITIES` (exact), a file, a folder or module:function.
-
-    A file is a .safetensors of this package or a .pkl of EDM's, a folder one of diffusers' (see `read_folder`, which is
-    told whose `levels`); nothing in them is executed. `package.module:function` is imported and called without
-    arguments; it returns a `Teacher`. Raises `ValueError` with the remedy if there is no such teacher, or if what is
-    named gives something else.
-    """
-    if name in SHIPPED:
-        with as_file(files("simdistill") / "weights" / f"{name}-teacher.safetensors") as path:
-            return replace(_from_file(path), name=name)
-    if name in DENSITIES:
-        mixture = DENSITIES[name]()
-        return Teacher(mixture, mixture.shape, name=name)
-    if _is_file(name):
-        return _from_file(Path(name))
-    if Path(name).is_dir():
-        return _from_folder(Path(name), levels)
-    others = 'a .safetensors or .pkl file, a diffusers folder, or "package.module:function"'
-    known = ", ".join((*SHIPPED, *DENSITIES, others))
-    require(":" in name, "teacher", name, known)
-    return _from_function(name)
-
-
-def _is_file(name: str) -> bool:
-    """Whether a teacher's name is that of a file."""
-    return name.endswith((".safetensors", ".pkl"))
-
-
-def is_code(name: str) -> bool:
-    """Whether a teacher's name is package.module:function, which only the user may have run."""
-    return ":" in name and not _is_file(name) and not Path(name).is_dir()
-
-
-def _from_file(path: Path) -> Teacher:
-    denoiser, facts = (read_edm(path), {}) if path.suffix == ".pkl" else read_network(path)
-    return Teacher(
-        denoiser,
-        denoiser.shape,
-        denoiser.classes,
-        denoiser.sigma_min,
-        denoiser.sigma_max,
-        name=str(path.resolve()),
-        data=facts.get("data"),
-        decode=Autoencoder(Path(facts["autoencoder"])) if "autoencoder" in facts else None,
-        text=denoiser.text,
-        encoder=facts.get("encoder", ""),
-    )
-
-
-def _from_folder(path: Path, levels: Levels) -> Teacher:
-    denoiser, facts = read_folder(path, levels)
-    name = str(path.resolve())
-    encoder = name if (path / "model_index.json").is_file() else ""  # else it is the network's own folder
-    return Teacher(denoiser, name=name, encoder=encoder, **facts)
-
-
-def _from_function(name: str) -> Teacher:
-    module, _, function = name.partition(":")
-    try:
-        found: Any = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"teacher = {name!r}: {error}; is the module on PYTHONPATH?") from error
-    try:
-        teacher = found()
-    except Exception as error:  # whatever the user's own code raises
-        raise ValueError(f"teacher = {name!r}: calling it failed ({type(error).__name__}: {error})") from error
-    if not isinstance(teacher, Teacher):
-        raise ValueError(  # noqa: TRY004  (what the user named is wrong)
-            f"teacher = {name!r}: must return a simdistill.teachers.teacher.Teacher, not {type(teacher).__name__}"
-        )
-    return replace(teacher, name=name)

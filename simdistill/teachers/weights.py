@@ -5,11 +5,11 @@ Reading executes nothing: the header is JSON that names one of `NETWORKS` and it
 
 import dataclasses
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
@@ -19,7 +19,9 @@ from simdistill.networks.mlp import MLP
 from simdistill.networks.patched import PatchedUNet
 from simdistill.networks.pixart import PixArt
 from simdistill.networks.unet import DhariwalUNet, SongUNet
+from simdistill.support.checks import require
 from simdistill.support.files import write_atomically
+from simdistill.support.tensors import fill, read_metadata, read_tensors
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -29,50 +31,73 @@ SCALINGS: tuple[type, ...] = get_args(Scaling)
 """The preconditionings that a header can describe."""
 
 
-def write_network(path: Path, denoiser: nn.Module, **facts: object) -> None:
+@dataclasses.dataclass(frozen=True)
+class _Header:
+    """What a file says of itself; `left_out` are the tensors of its network that it does not hold."""
+
+    denoiser: dict[str, Any] | None
+    facts: dict[str, Any]
+    left_out: frozenset[str]
+
+
+def write_network(path: Path, denoiser: nn.Module, left_out: Collection[str] = (), **facts: object) -> None:
     """Store a denoiser's weights and `facts` (JSON values) about them, atomically.
 
     A `Preconditioned` network of `NETWORKS` is described in the header and can be read back as it is; of any other
-    module only the weights are stored, and reading needs a module to put them `into`.
+    module only the weights are stored, and reading needs a module to put them `into`. So does a partial file, without
+    the tensors that are `left_out`; the header names them. Raises `ValueError` for names that the module does not have.
     """
-    header = {"format": 1, "denoiser": _describe(denoiser), "facts": facts}
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in denoiser.state_dict().items()}
-    write_atomically(path, save(state, {"simdistill": json.dumps(header)}))
+    state = denoiser.state_dict()
+    unknown = sorted({*left_out} - state.keys())
+    require(not unknown, "left_out", unknown[:3], "names of the network's own tensors")
+    header: dict[str, Any] = {"format": 1, "denoiser": _describe(denoiser), "facts": facts}
+    if left_out:
+        header |= {"partial": True, "left_out": sorted(left_out)}
+    stored = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items() if name not in left_out}
+    write_atomically(path, save(stored, {"simdistill": json.dumps(header)}))
+
+
+def is_partial(path: Path) -> bool:
+    """Whether the file holds only a part of its network; `ValueError` if it is missing, damaged, or not one of ours."""
+    return bool(_header(read_metadata(path), path).left_out)
 
 
 def read_network(path: Path) -> tuple[Preconditioned, dict[str, Any]]:
     """The denoiser stored in `path`, in eval mode and frozen, and the facts stored with it.
 
-    Raises `ValueError` if the file is missing, damaged, not one of ours, or holds only the weights of another network.
+    Raises `ValueError` if the file is missing, damaged, not one of ours, partial, or holds only the weights of another
+    network.
     """
-    state, header = _read(path)
+    state, metadata = read_tensors(path)
+    header = _header(metadata, path)
+    if header.left_out:
+        remedy = "give the teacher that it was distilled from (--teacher)"
+        raise ValueError(f"{path}: holds only what was trained of its network: {remedy}")
     try:
-        denoiser = _build(header["denoiser"])
+        denoiser = _build(header.denoiser)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: does not describe a network of this version ({_first_line(error)})") from error
-    return _fill(denoiser, state, path), header["facts"]
+    return fill(denoiser, state, path, "the network that its header describes"), header.facts
 
 
 def read_into(denoiser: Module, path: Path) -> tuple[Module, dict[str, Any]]:
     """`denoiser` with the weights stored in `path`, in eval mode and frozen, and the facts stored with them.
 
-    Raises `ValueError` if the file is missing, damaged, not one of ours, or does not fit.
+    What a partial file leaves out stays as `denoiser` has it. Raises `ValueError` if the file is missing, damaged, not
+    one of ours, or does not fit.
     """
-    state, header = _read(path)
-    return _fill(denoiser, state, path), header["facts"]
+    state, metadata = read_tensors(path)
+    header = _header(metadata, path)
+    return fill(denoiser, state, path, f"the {type(denoiser).__name__} given", header.left_out), header.facts
 
 
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """All tensors and the metadata of a safetensors file; `ValueError` if it is missing or damaged."""
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file")
+def _header(metadata: dict[str, str], path: Path) -> _Header:
     try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise ValueError(
-            f"{path}: not a sound safetensors file ({_first_line(error)}); delete it and resume or repeat the run"
-        ) from error
+        header = json.loads(metadata["simdistill"])
+        left_out = frozenset(str(name) for name in (header["left_out"] if header.get("partial") else ()))
+        return _Header(header["denoiser"], dict(header["facts"]), left_out)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: has no header of simdistill's ({_first_line(error)})") from error
 
 
 def _describe(denoiser: nn.Module) -> dict[str, Any] | None:
@@ -90,15 +115,6 @@ def _describe(denoiser: nn.Module) -> dict[str, Any] | None:
     }
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    state, metadata = read_tensors(path)
-    try:
-        header = json.loads(metadata["simdistill"])
-        return state, {"denoiser": header["denoiser"], "facts": dict(header["facts"])}
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: has no header of simdistill's ({_first_line(error)})") from error
-
-
 def _build(about: dict[str, Any] | None) -> Preconditioned:
     if about is None:
         raise ValueError("only weights, of a network of your own: name its teacher again with --teacher")
@@ -114,14 +130,6 @@ def _scaling(about: dict[str, Any]) -> Scaling:
         return EDMScaling(about["sigma_data"])
     arguments = dict(about["scaling"])
     return {c.__name__: c for c in SCALINGS}[arguments.pop("name")](**arguments)
-
-
-def _fill(denoiser: Module, state: dict[str, Tensor], path: Path) -> Module:
-    try:
-        denoiser.load_state_dict(state)
-    except RuntimeError as error:
-        raise ValueError(f"{path}: the weights do not fit the network ({_first_line(error)})") from error
-    return denoiser.eval().requires_grad_(False)
 
 
 def _first_line(error: Exception) -> str:

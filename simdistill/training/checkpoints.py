@@ -1,6 +1,5 @@
 """Checkpoints: written whole or not at all, checked before they are trusted, several kept."""
 
-import hashlib
 import json
 import sys
 from collections.abc import Mapping
@@ -12,8 +11,8 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from simdistill.support.files import replacing, write_atomically
-from simdistill.teachers.weights import read_tensors
+from simdistill.support.files import digest, replacing, write_atomically
+from simdistill.support.tensors import read_tensors
 
 KEPT = 3
 
@@ -33,11 +32,11 @@ def write_checkpoint(folder: Path, iteration: int, state: Mapping[str, Tensor], 
         with replacing(path) as temporary:
             tensors = {name: tensor.contiguous() for name, tensor in state.items()}
             save_file(tensors, temporary, {"simdistill": json.dumps(facts)})
-            digest = _digest(temporary)
+            sha256 = digest(temporary)
             _digest_file(path).unlink(missing_ok=True)  # of a checkpoint that is replaced, after a roll-back
     except SafetensorError as error:  # how it reports a full disk
         raise OSError(f"{path}: could not be written ({error})") from error
-    write_atomically(_digest_file(path), f"{digest}  {path.name}\n".encode())
+    write_atomically(_digest_file(path), f"{sha256}  {path.name}\n".encode())
     found = checkpoints(folder)
     here = found.index(path)
     for other in found[:here] + found[here + KEPT :]:  # newer ones are damaged, or of a course that was given up
@@ -74,7 +73,7 @@ def all_finite(state: Mapping[str, Tensor]) -> bool:
 
 def _is_sound(path: Path) -> bool:
     try:
-        return _digest_file(path).read_text(encoding="utf-8").split()[0] == _digest(path)
+        return _digest_file(path).read_text(encoding="utf-8").split()[0] == digest(path)
     except (OSError, IndexError, UnicodeDecodeError):
         return False
 
@@ -90,11 +89,3 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def _digest_file(path: Path) -> Path:
     return path.with_suffix(".sha256")
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()

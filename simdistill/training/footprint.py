@@ -15,13 +15,13 @@ from simdistill.config.recipes import Recipe
 from simdistill.method.noise import LogNormal
 from simdistill.method.text import BlankPrompts
 from simdistill.teachers.teacher import Teacher
-from simdistill.training.memory_tracker import WORKING, Ledger, hollow, without_data
+from simdistill.training.memory_tracker import WORKING, MemoryTracker, hollow, without_data
 from simdistill.training.sharding import blocks
+from simdistill.training.trained import trained_parameters
 from simdistill.training.trainer import DistillationTrainer
-from simdistill.training.update import Update
+from simdistill.training.update import Step
 
-NETWORKS = ("teacher", "online", "generator", "averages")
-STAYING = (*NETWORKS, "optimizers")
+EMAS, OPTIMIZERS, GRADIENTS = "EMA", "optimizers", "gradients"
 PARTS = 2  # from the second part of a batch on, all are alike
 
 
@@ -50,6 +50,7 @@ class _Peak:
 
     fullest: dict[str, float]
     busiest: dict[str, float]
+    trained: float  # bytes of all parameters that are trained
     flops: float
     convolving: float
 
@@ -72,10 +73,10 @@ def footprints(
     module = start if start is not None else teacher.trainable
     if module is None:
         raise ValueError(f"teacher = {teacher.name!r}: has no weights to start from; give a network as `start`")
-    fewest = max(processes) * recipe.accumulation
+    fewest = max(processes) * recipe.gradient_accumulation
     if recipe.batch < fewest:
-        raise ValueError(f"batch = {recipe.batch}: must be at least processes × accumulation = {fewest}")
-    sizes = {n: -(-recipe.batch // (n * recipe.accumulation)) for n in processes}
+        raise ValueError(f"batch = {recipe.batch}: must be at least processes × gradient_accumulation = {fewest}")
+    sizes = {n: -(-recipe.batch // (n * recipe.gradient_accumulation)) for n in processes}
     peaks = {size: _peak(teacher, recipe, module, size, gpu) for size in {min(sizes.values()), max(sizes.values())}}
     return {
         n: Footprint(
@@ -90,76 +91,75 @@ def footprints(
 
 def forward(teacher: Teacher, module: nn.Module, batch: int) -> tuple[int, int]:
     """Bytes that a forward pass of `module` on `batch` samples takes beside its weights, and its operations."""
-    with without_data(gpu=True) as ledger:
+    with without_data(gpu=True) as tracker:
         network = hollow(module)
         x, sigma = torch.zeros(batch, *teacher.shape), torch.ones(batch)
         condition = teacher.blank(batch)
-        ledger.book([*network.parameters(), *network.buffers()], "weights")
-        ledger.restart()
+        tracker.assign([*network.parameters(), *network.buffers()], "weights")
+        tracker.restart()
         with torch.no_grad():
             network(x, sigma, condition)
-        return ledger.peak[WORKING], ledger.flops
+        return tracker.peak[WORKING], tracker.flops
 
 
 def _peak(teacher: Teacher, recipe: Recipe, module: nn.Module, micro_batch: int, gpu: bool) -> _Peak:
     """Of an iteration in parts of `micro_batch`: of two, to which the others add their draws and samples."""
-    parts = min(recipe.accumulation, PARTS)
+    parts = min(recipe.gradient_accumulation, PARTS)
     simulated = replace(
         recipe,
         batch=parts * micro_batch,
-        accumulation=parts,
-        generator_noise=LogNormal(0.0, 1.0),  # which levels makes no difference
-        online_noise=LogNormal(0.0, 1.0),
+        gradient_accumulation=parts,
         precision="fp32" if recipe.precision == "fp32" else "bf16",
         compile=False,
     )
-    with without_data(gpu) as ledger:
-        trainer = _trainer(teacher, simulated, module, ledger)
-        ledger.restart()
+    with without_data(gpu) as tracker:
+        trainer = _trainer(teacher, simulated, module, tracker)
+        tracker.restart()
         trainer.step()
-        moments, operations = (ledger.peak, ledger.busiest), (ledger.flops, ledger.convolving)
-    images = (
-        2 * (1 + recipe.online_steps) + 2 * recipe.share_samples
-    )  # z and eps of each update; x_0, in parts and whole
+        moments, operations = (tracker.peak, tracker.busiest), (tracker.flops, tracker.convolving)
+        owners = ("teacher", *trainer.networks, EMAS, OPTIMIZERS, GRADIENTS, WORKING)
+        trained = float(sum(_bytes(trained_parameters(network)) for network in trainer.networks.values()))
+    # z and eps of each update; x_0, in parts and whole
+    images = sum(2 * (update.times or 1) + 2 * update.reuses_samples for update in trainer.updates)
     sample = torch.Size(teacher.shape).numel() * torch.float32.itemsize
-    more = {WORKING: (recipe.accumulation - parts) * micro_batch * images * sample}
-    fullest, busiest = (
-        {c: float(held[c] + more.get(c, 0)) for c in (*STAYING, "gradients", WORKING)} for held in moments
-    )
-    return _Peak(fullest, busiest, *(n / simulated.batch for n in operations))
+    more = {WORKING: (recipe.gradient_accumulation - parts) * micro_batch * images * sample}
+    fullest, busiest = ({c: float(held[c] + more.get(c, 0)) for c in owners} for held in moments)
+    return _Peak(fullest, busiest, trained, *(n / simulated.batch for n in operations))
 
 
-def _trainer(teacher: Teacher, recipe: Recipe, module: nn.Module, ledger: Ledger) -> DistillationTrainer:
-    """The trainer as it is after a step, with what it holds on the ledger."""
+def _trainer(teacher: Teacher, recipe: Recipe, module: nn.Module, tracker: MemoryTracker) -> DistillationTrainer:
+    """The trainer as it is after a step, with what it holds assigned to the networks' names, EMA and optimizers."""
     own = teacher.trainable
     denoiser = hollow(own) if own is not None else teacher.denoiser
     if teacher.text is not None:
-        teacher = replace(teacher, prompts=BlankPrompts(teacher.text), null=teacher.text.blank(1))
+        teacher = teacher.with_prompts(BlankPrompts(teacher.text), teacher.text.blank(1))
     teacher = replace(teacher, denoiser=denoiser)
     trainer = DistillationTrainer(teacher, recipe, None if module is own else hollow(module))
-    averages = [ema.module for ema in trainer.averages]
-    for name, held in zip(NETWORKS, ([denoiser], [trainer.online], [trainer.generator], averages), strict=True):
-        for network in (one for one in held if isinstance(one, nn.Module)):
-            ledger.book([*network.parameters(), *network.buffers()], name)
-    for update in (trainer.update_online, trainer.update_generator):
-        _make_state(update)
-        ledger.book((t for state in update.optimizer.state.values() for t in state.values()), "optimizers")
-        for p in update.network.parameters():
-            p.register_post_accumulate_grad_hook(partial(_book_gradient, ledger))
+    # which levels makes no difference, and not every distribution can be drawn from without data
+    trainer.updates = tuple(replace(update, noise=LogNormal(0.0, 1.0)) for update in trainer.updates)
+    for name, network in {"teacher": denoiser, **trainer.networks}.items():
+        if isinstance(network, nn.Module):
+            tracker.assign([*network.parameters(), *network.buffers()], name)
+    tracker.assign((tensor for ema in trainer.ema for tensor in ema.tensors.values()), EMAS)
+    for step in trainer.steps.values():
+        _make_state(step)
+        tracker.assign((t for state in step.optimizer.state.values() for t in state.values()), OPTIMIZERS)
+        for p in trained_parameters(step.network):
+            p.register_post_accumulate_grad_hook(partial(_assign_gradient, tracker))
     return trainer
 
 
-def _make_state(update: Update) -> None:
+def _make_state(step: Step) -> None:
     """Let the optimizer make its state, as the first step does."""
-    for p in update.network.parameters():
+    for p in trained_parameters(step.network):
         p.grad = torch.empty_like(p)
-    update.optimizer.step()
-    update.optimizer.zero_grad(set_to_none=True)
+    step.optimizer.step()
+    step.optimizer.zero_grad(set_to_none=True)
 
 
-def _book_gradient(ledger: Ledger, p: Tensor) -> None:
+def _assign_gradient(tracker: MemoryTracker, p: Tensor) -> None:
     if p.grad is not None:
-        ledger.book([p.grad], "gradients")
+        tracker.assign([p.grad], GRADIENTS)
 
 
 def _between(peaks: dict[int, _Peak], size: int) -> _Peak:
@@ -171,18 +171,17 @@ def _between(peaks: dict[int, _Peak], size: int) -> _Peak:
         return {name: (1 - share) * a[name] + share * b[name] for name in a}
 
     a, b = peaks[low], peaks[high]
-    return _Peak(mixed(a.fullest, b.fullest), mixed(a.busiest, b.busiest), b.flops, b.convolving)
+    return replace(b, fullest=mixed(a.fullest, b.fullest), busiest=mixed(a.busiest, b.busiest))
 
 
 def _over_processes(peak: _Peak, module: nn.Module, recipe: Recipe, processes: int) -> dict[str, int]:
     """The memory of a process alone as that of one among several: replicated, or sharded block by block."""
-    whole = _bytes(module.parameters())
     if processes == 1:
         memory = peak.fullest
-    elif not recipe.shard:  # DistributedDataParallel keeps the gradients of both networks for good
-        memory = peak.busiest | {"gradients": 2 * whole}
+    elif not recipe.shard:  # DistributedDataParallel keeps the gradients of all networks for good
+        memory = peak.busiest | {GRADIENTS: peak.trained}
     else:
-        share = sum(_shard(p, processes) for p in module.parameters()) / whole
+        share = sum(_shard(p, processes) for p in module.parameters()) / _bytes(module.parameters())
         split = (
             {c: size if c == WORKING else share * size for c, size in m.items()} for m in (peak.fullest, peak.busiest)
         )

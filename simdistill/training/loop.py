@@ -18,7 +18,7 @@ from simdistill.training.progress import Bar, Stopwatch, stop_requests
 LOG_EVERY = 50  # iterations between two lines of the metrics, and between two looks for divergence
 LOG_SECONDS = 30.0  # … or less, where an iteration takes long
 MILESTONES = 16  # evenly spaced, and one at the start
-SETBACKS = 3  # roll-backs before a training is given up
+ROLLBACKS = 3  # roll-backs before a training is given up
 
 Measuring: TypeAlias = Callable[[], tuple[dict[str, Any], str]]
 """Returns values for the metrics, and a short text for the progress bar; called in a thread of its own."""
@@ -29,7 +29,7 @@ class Trainer(Protocol):
     """What the loop needs of a training. In several processes all do the same calls in the same order."""
 
     iteration: int
-    setbacks: int  # how often it was rolled back; every time its rates are halved
+    rollbacks: int  # how often it was rolled back; every time its rates are halved
 
     @property
     def iterations(self) -> int:
@@ -45,7 +45,7 @@ class Trainer(Protocol):
         """Do one iteration."""
         ...
 
-    def readings(self) -> dict[str, Any]:
+    def metrics(self) -> dict[str, Any]:
         """Means since the last reading, JSON values; of which the numbers must be finite."""
         ...
 
@@ -99,13 +99,13 @@ class Loop:
         """Go on from the newest sound checkpoint, if there is one, to the last iteration.
 
         Raises `Interrupted` after Ctrl-C, SIGTERM or SIGUSR1, with everything saved; `OSError` where the disk takes no
-        checkpoint, with those before intact; `Diverged` after `SETBACKS` roll-backs.
+        checkpoint, with those before intact; `Diverged` after `ROLLBACKS` roll-backs.
         """
         trainer, vote = self.trainer, Vote(self.processes)
         seconds = self._resume()
         self._watch = Stopwatch(seconds or 0.0)
-        self._bar = Bar(trainer.iteration, trainer.iterations, self.processes.leads)
-        if self.processes.leads:
+        self._bar = Bar(trainer.iteration, trainer.iterations, self.processes.is_main)
+        if self.processes.is_main:
             self.run.stopped.unlink(missing_ok=True)
         with closing(self._bar), ThreadPoolExecutor(1) as self._thread, stop_requests() as stop:
             if seconds is None:
@@ -143,14 +143,14 @@ class Loop:
 
     def _log(self) -> bool:
         """A line of the metrics; False if it tells of trouble, and the training was rolled back."""
-        readings, seconds = self.trainer.readings(), self._watch.seconds
-        wrong = trouble(readings, self._history)
+        metrics, seconds = self.trainer.metrics(), self._watch.seconds
+        wrong = trouble(metrics, self._history)
         if wrong is not None:
             self._roll_back(wrong)
             return False
         speed = (self.trainer.images - self._logged[0]) / max(seconds - self._logged[1], 1e-3)
         self._logged = (self.trainer.images, seconds)
-        self._record({"iteration": self.trainer.iteration, "seconds": seconds, "images_per_second": speed, **readings})
+        self._record({"iteration": self.trainer.iteration, "seconds": seconds, "images_per_second": speed, **metrics})
         self._bar.advance(self.trainer.iteration, speed)
         self._collect()
         return True
@@ -159,7 +159,7 @@ class Loop:
         """Start to measure the network of this moment, once the one before is done."""
         self._collect(wait=True)
         measuring = self._at_milestone()
-        if self.processes.leads:
+        if self.processes.is_main:
             self._measuring.append((self.trainer.iteration, self._watch.seconds, self._thread.submit(measuring)))
 
     def _measured(self, iteration: int) -> bool:
@@ -172,7 +172,7 @@ class Loop:
         The first process decides, which measures.
         """
         patience = 10 if self._measuring and not self._measuring[-1][2].done() else 1
-        return self.processes.leads and age > patience * self._checkpoint_seconds
+        return self.processes.is_main and age > patience * self._checkpoint_seconds
 
     def _collect(self, wait: bool = False) -> None:
         """Record what has been measured."""
@@ -186,10 +186,10 @@ class Loop:
         """A checkpoint, and what is usable; with weights that are not finite a roll-back instead."""
         self._collect(wait=True)  # what a resumed run would not measure again
         trainer, state, seconds = self.trainer, self.trainer.state(), self._watch.seconds
-        if not self.processes.lead(lambda: all_finite(state)):
+        if not self.processes.on_main(lambda: all_finite(state)):
             return self._roll_back("a weight is not finite")
         self._keep()  # first: a run that ends between the two is resumed, and keeps again
-        self.processes.lead(
+        self.processes.on_main(
             lambda: write_checkpoint(self.run.checkpoints, trainer.iteration, state, {"seconds": seconds})
         )
         return None
@@ -197,7 +197,7 @@ class Loop:
     def _resume(self) -> float | None:
         """Bring the trainer to the newest sound checkpoint; returns the seconds trained until then, None for none."""
         # one process chooses: others may see the folder of a network file system as it was a minute ago
-        path = self.processes.lead(lambda: newest_checkpoint(self.run.checkpoints))
+        path = self.processes.on_main(lambda: newest_checkpoint(self.run.checkpoints))
         found = None if path is None else read_checkpoint(path)
         if found is not None:
             try:
@@ -205,40 +205,40 @@ class Loop:
             except (KeyError, ValueError) as error:
                 raise ValueError(f"{self.run.checkpoints}: do not fit this run's configuration ({error})") from error
         iteration = self.trainer.iteration if found is not None else -1
-        self._history = self.processes.lead(lambda: self.run.forget_after(iteration))
+        self._history = self.processes.on_main(lambda: self.run.forget_after(iteration))
         seconds = float(found[1]["seconds"]) if found is not None else None
         self._logged = (self.trainer.images, seconds or 0.0)
         return seconds
 
     def _roll_back(self, wrong: str) -> None:
-        """Go back to the newest checkpoint and on with half the rates; `Diverged` after `SETBACKS` times."""
-        trainer, at, setbacks = self.trainer, self.trainer.iteration, self.trainer.setbacks + 1
+        """Go back to the newest checkpoint and on with half the rates; `Diverged` after `ROLLBACKS` times."""
+        trainer, at, rollbacks = self.trainer, self.trainer.iteration, self.trainer.rollbacks + 1
         for *_, future in self._measuring:
             future.exception()  # of a network that is given up
         self._measuring.clear()
-        if setbacks > SETBACKS:
+        if rollbacks > ROLLBACKS:
             raise Diverged(
-                f"{wrong} at iteration {at}, after {SETBACKS} roll-backs to half the rates each; start again with "
+                f"{wrong} at iteration {at}, after {ROLLBACKS} roll-backs to half the rates each; start again with "
                 f"lower learning rates; {self.run.checkpoints} holds the last good state"
             )
         self._resume()
         self._logged = (trainer.images, self._watch.seconds)
-        trainer.setbacks = setbacks
-        rate = 0.5**setbacks
+        trainer.rollbacks = rollbacks
+        rate = 0.5**rollbacks
         self._record({"iteration": trainer.iteration, "seconds": self._watch.seconds, "rollback": wrong, "rate": rate})
         self._bar.say(f"{wrong} at iteration {at}: back to iteration {trainer.iteration}, with {rate:g} of the rates")
         self._save()
 
     def _record(self, values: dict[str, Any]) -> None:
         self._history.append(values)
-        if self.processes.leads:
-            self.run.record(values)
+        if self.processes.is_main:
+            self.run.log_metrics(values)
             for log in self.logs:
-                log.record(values)
+                log.log_metrics(values)
 
     def _stop(self, signals: Sequence[str]) -> None:
         by = signals[0] if signals else "SIGTERM"  # that another process received
-        if self.processes.leads:
+        if self.processes.is_main:
             self.run.stopped.touch()
         raise Interrupted(
             f"stopped by {by} at iteration {self.trainer.iteration}, with everything saved; "

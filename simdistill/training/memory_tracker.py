@@ -1,7 +1,7 @@
-"""Tensors without data, and a ledger of what they would take and cost.
+"""Tensors without data, and a tracker of what they would take and cost.
 
 Under torch's FakeTensorMode tensors have shapes, types and lifetimes; operations do everything but the arithmetic. The
-ledger follows every storage from the operation that makes it to the moment when nobody holds it any more.
+tracker follows every storage from the operation that makes it to the moment when nobody holds it any more.
 """
 
 import copy
@@ -42,7 +42,7 @@ CONVOLUTIONS = {kernel for kernel in FORMULAS if "convolution" in str(kernel)}
 """Those among them that reach the smaller share of a GPU's peak."""
 
 
-class Ledger(TorchDispatchMode):
+class MemoryTracker(TorchDispatchMode):
     """Bytes `held` by owner: at this moment, at the `peak` since `restart`, and when most was at work (`busiest`).
 
     Counts floating-point operations since `restart` as well, and those of convolutions among them: by the formulas of
@@ -58,11 +58,11 @@ class Ledger(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Do the operation, and take down what it makes and costs."""
+        """Do the operation, and note what it makes and costs."""
         made = func(*args, **(kwargs or {}))
         for one in made if isinstance(made, (tuple, list)) else (made,):
             if isinstance(one, Tensor):
-                self._take_down(one.untyped_storage())
+                self._note(one.untyped_storage())
         if func.overloadpacket in FORMULAS:
             flops = FORMULAS[func.overloadpacket](*args, **(kwargs or {}), out_val=made)
             self.flops += flops
@@ -79,38 +79,38 @@ class Ledger(TorchDispatchMode):
         self.peak, self.busiest = self.held.copy(), self.held.copy()
         self.flops, self.convolving = 0, 0
 
-    def book(self, tensors: Iterable[Tensor], owner: str) -> None:
+    def assign(self, tensors: Iterable[Tensor], owner: str) -> None:
         """Let `owner` hold the storages of `tensors`."""
         for storage in (tensor.untyped_storage() for tensor in tensors):
-            self._take_down(storage)
+            self._note(storage)
             self.held[self._owners[id(storage)]] -= storage.nbytes()
             self.held[owner] += storage.nbytes()
             self._owners[id(storage)] = owner
 
-    def _take_down(self, storage: torch.UntypedStorage) -> None:
+    def _note(self, storage: torch.UntypedStorage) -> None:
         if id(storage) in self._owners:
             return
         self._owners[id(storage)] = WORKING
         self.held[WORKING] += storage.nbytes()
-        weakref.finalize(storage, self._strike_out, id(storage), storage.nbytes())
+        weakref.finalize(storage, self._forget, id(storage), storage.nbytes())
 
-    def _strike_out(self, key: int, size: int) -> None:
+    def _forget(self, key: int, size: int) -> None:
         self.held[self._owners.pop(key)] -= size
 
 
 @contextmanager
-def without_data(gpu: bool) -> Generator[Ledger]:
-    """Within the block tensors are made without data, and the ledger is kept; `gpu` follows autocast on CUDA."""
+def without_data(gpu: bool) -> Generator[MemoryTracker]:
+    """Within the block tensors are made without data, and the tracker is kept; `gpu` follows autocast on CUDA."""
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # a kernel without a formula
     try:
         with ExitStack() as modes:
             modes.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
             modes.enter_context(_Copying())
-            ledger = modes.enter_context(Ledger())
+            tracker = modes.enter_context(MemoryTracker())
             if gpu:
                 modes.enter_context(_autocast_of_cuda())
-            yield ledger
+            yield tracker
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
 

@@ -1,6 +1,5 @@
 """Training a teacher by EDM's denoising loss (Karras et al. 2022): on images, or on samples of an exact teacher."""
 
-import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,14 +13,14 @@ from simdistill.data.embeddings import Embeddings
 from simdistill.data.images import ImageSet
 from simdistill.method.algorithm import denoising_loss
 from simdistill.method.denoisers import Preconditioned
-from simdistill.method.ema import HalfLife
+from simdistill.method.ema import EMA
 from simdistill.method.noise import sample
 from simdistill.method.shapes import Condition, Data, Sigma
 from simdistill.method.weightings import EDM
 from simdistill.support.checks import require
 from simdistill.teachers.weights import read_into
 from simdistill.training import augmentation
-from simdistill.training.ema import EMA
+from simdistill.training.ema import AveragedWeights, averaged
 from simdistill.training.pretraining import Pretraining
 from simdistill.training.randomness import stream
 from simdistill.training.state import Parts, restore, state_of
@@ -70,8 +69,8 @@ class PretrainingTrainer:
             denoiser, _ = read_into(denoiser, Path(settings.start))
         self.denoiser = denoiser.requires_grad_().to(device).train()
         self.optimizer = torch.optim.Adam(self.denoiser.parameters(), lr=settings.lr, fused=True)
-        self.ema = EMA(copy.deepcopy(self.denoiser), HalfLife(settings.ema_half_life))
-        self.iteration, self.setbacks = 0, 0
+        self.ema = AveragedWeights(self.denoiser, EMA(settings.ema_half_life))
+        self.iteration, self.rollbacks = 0, 0
         self._losses = torch.zeros(2, device=device)
 
     def step(self) -> None:
@@ -106,8 +105,8 @@ class PretrainingTrainer:
 
     @property
     def average(self) -> Preconditioned:
-        """The averaged denoiser, in eval mode."""
-        return self.ema.module
+        """A copy of the denoiser with its EMA, in eval mode and frozen."""
+        return averaged(self.denoiser, self.ema)
 
     @property
     def iterations(self) -> int:
@@ -119,7 +118,7 @@ class PretrainingTrainer:
         """Images seen so far."""
         return self.iteration * self.settings.batch
 
-    def readings(self) -> dict[str, Any]:
+    def metrics(self) -> dict[str, Any]:
         """The mean loss since the last reading."""
         mean = float(self._losses[0] / self._losses[1])
         self._losses.zero_()
@@ -127,21 +126,21 @@ class PretrainingTrainer:
 
     def state(self) -> dict[str, Tensor]:
         """Everything that later iterations depend on, as named tensors."""
-        return {**state_of(self._parts()), "position": torch.tensor([self.iteration, self.setbacks])}
+        return {**state_of(self._parts()), "position": torch.tensor([self.iteration, self.rollbacks])}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Go on from what `state` returned; `ValueError` if it is of another network."""
         restore(self._parts(), state)
-        self.iteration, self.setbacks = state["position"].tolist()
+        self.iteration, self.rollbacks = state["position"].tolist()
 
     def _parts(self) -> Parts:
-        return {"denoiser": self.denoiser, "average": self.ema.module, "optimizer": self.optimizer}
+        return {"denoiser": self.denoiser, "ema": self.ema.tensors, "optimizer": self.optimizer}
 
     def _rate(self) -> float:
         done = self.iteration / self.iterations
         rise = min(1.0, (done + 1 / self.iterations) / self.settings.warmup) if self.settings.warmup else 1.0
         fall = 0.5 * (1 + float(torch.cos(torch.tensor(torch.pi * done)))) if self.settings.decay == "cosine" else 1.0
-        return 0.5**self.setbacks * rise * fall
+        return 0.5**self.rollbacks * rise * fall
 
 
 def _captions(data: ImageSet, prompts: Embeddings) -> Tensor:

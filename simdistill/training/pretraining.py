@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from simdistill.method.denoisers import Preconditioned
-from simdistill.method.noise import Law, LogNormal
+from simdistill.method.noise import LogNormal, NoiseDistribution
 from simdistill.method.preconditioning import EDMScaling
 from simdistill.method.text import TextInput
 from simdistill.networks.mlp import MLP
@@ -57,7 +57,7 @@ class Pretraining:
     centre: Literal["none", "mean", "picture"] = "none"
     """What is taken off before the network: the mean of all values, or the mean picture, which pays for pictures that
     are much alike; sigma_data is the spread around it."""
-    noise: Law = LogNormal(-1.2, 1.2)  # noqa: RUF009  (frozen)
+    noise: NoiseDistribution = LogNormal(-1.2, 1.2)  # noqa: RUF009  (frozen)
     """Noise levels of the training [B.5]."""
     lr: float = 2e-3
     """Adam's rate, at its highest."""

@@ -17,38 +17,38 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Processes:
-    """How many processes train together, and which of them this is; the first leads: it alone writes and prints."""
+    """How many processes train together, and which of them this is; the first is the main one: it writes and prints."""
 
     rank: int = 0
-    count: int = 1
+    world_size: int = 1
     talk: Callable[[], dist.ProcessGroup | None] = lambda: None
     """The group for messages between CPUs, apart from gradients; it is not held here, so that it ends with `joined`."""
 
     @property
-    def leads(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this is the process that writes files and shows progress."""
         return self.rank == 0
 
     def shards(self, asked: bool) -> bool:
         """Whether networks are sharded, if that is `asked`: a process alone holds them whole."""
-        return asked and self.count > 1
+        return asked and self.world_size > 1
 
     def rows(self, batch: int) -> slice:
         """The rows of a shared batch that are for this process: parts as equal as can be, in order of rank."""
-        return slice(batch * self.rank // self.count, batch * (self.rank + 1) // self.count)
+        return slice(batch * self.rank // self.world_size, batch * (self.rank + 1) // self.world_size)
 
-    def add_up(self, tensor: Tensor) -> Tensor:
+    def all_reduce(self, tensor: Tensor) -> Tensor:
         """The sum of `tensor` over the processes, in place."""
-        if self.count > 1:
+        if self.world_size > 1:
             dist.all_reduce(tensor)
         return tensor
 
-    def lead(self, action: Callable[[], Result]) -> Result:
+    def on_main(self, action: Callable[[], Result]) -> Result:
         """Let the first process do `action`, and hand its result, or its error, to all; they wait for it."""
-        if self.count == 1:
+        if self.world_size == 1:
             return action()
         message: list[Any] = [None, None]  # the result, or what went wrong
-        if self.leads:
+        if self.is_main:
             try:
                 message[0] = action()
             except Exception as error:
@@ -75,7 +75,7 @@ class Vote:
 
     def __call__(self, *flags: bool) -> tuple[bool, ...]:
         """Raise `flags`; returns those that any process raised in the call before."""
-        if self._processes.count == 1:
+        if self._processes.world_size == 1:
             return flags
         answer = self.close() or [False] * len(flags)
         raised = torch.tensor(flags, dtype=torch.int32)

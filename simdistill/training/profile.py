@@ -1,16 +1,17 @@
-"""Running means of losses, gradient norms and ‖y‖ by noise level, kept on the device until they are read."""
+"""Running means of losses, gradient norms and other metrics by noise level, kept on the device until they are read."""
 
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from simdistill.method.algorithm import Loss
 from simdistill.method.shapes import PerSample, Sigma
 from simdistill.training.processes import ALONE, Processes
 
 
 class NoiseProfile:
-    """Means since the last reading, over all `processes`; ‖y‖₂ also in `levels` bins of ln sigma, in range.
+    """Means since the last reading, over all `processes`; a loss's metrics also in `levels` bins of ln sigma, in range.
 
     ‖y‖, the length of the difference of the two denoisers, is what tells how far the generator is from the teacher;
     the generator's loss itself says nothing.
@@ -28,35 +29,41 @@ class NoiseProfile:
         self.edges, self._processes = (sigma_min * log_edges.exp()).to(device), processes
         self.clear()
 
-    def add_online(self, loss: PerSample, gradient_norm: Tensor) -> None:
-        """Count an online update."""
-        self._add("loss", loss.sum(), len(loss))
-        self._add("gradient_norm", gradient_norm, 1)
-
-    def add_generator(self, sigma: Sigma, loss: PerSample, y: PerSample, gradient_norm: Tensor) -> None:
-        """Count a generator update."""
-        self._add("generator_loss", loss.sum(), len(loss))
-        self._add("generator_gradient_norm", gradient_norm, 1)
-        self._add("y_norm", y.sum(), len(y))
-        level = torch.bucketize(sigma, self.edges[1:-1])  # levels beyond the range count in the outer bins
-        self.y[0].index_add_(0, level, y)
-        self.y[1].index_add_(0, level, torch.ones_like(y))
+    def add(self, name: str, sigma: Sigma, loss: Loss, gradient_norm: Tensor) -> None:
+        """Count an update of the network `name`."""
+        self._add(f"{name}_loss", loss.value.sum(), len(loss.value))
+        self._add(f"{name}_gradient_norm", gradient_norm, 1)
+        for metric, values in loss.metrics.items():
+            self._add(metric, values.sum(), len(values))
+            self._add_levels(metric, sigma, values)
 
     def read(self) -> dict[str, Any]:
-        """The means since the last reading, and start anew; `y` maps the geometric middle of a bin to its mean ‖y‖."""
-        sums = torch.cat([torch.stack(list(self.sums.values())), self.y.T])
-        totals, counts = self._processes.add_up(sums).T.tolist()
+        """The means since the last call, and start anew; in `levels` those of metrics by a bin's geometric middle."""
+        rows = [*self.sums.values(), *(pair for bins in self.bins.values() for pair in bins.T)]
+        totals, counts = self._processes.all_reduce(torch.stack(rows)).T.tolist()
         means = {name: t / n for name, t, n in zip(self.sums, totals, counts, strict=False)}
-        middles = (self.edges[1:] * self.edges[:-1]).sqrt().tolist()
-        levels = zip(middles, totals[len(means) :], counts[len(means) :], strict=True)
+        middles = [f"{middle:.3g}" for middle in (self.edges[1:] * self.edges[:-1]).sqrt().tolist()]
+        levels: dict[str, dict[str, float]] = {}
+        for k, metric in enumerate(self.bins):
+            at = len(means) + k * len(middles)
+            own = zip(middles, totals[at : at + len(middles)], counts[at : at + len(middles)], strict=True)
+            levels[metric] = {middle: t / n for middle, t, n in own if n}
         self.clear()
-        return {**means, "y": {f"{middle:.3g}": t / n for middle, t, n in levels if n}}
+        return {**means, "levels": levels}
 
     def clear(self) -> None:
         """Forget everything counted."""
         self.sums: dict[str, Tensor] = {}
-        self.y = torch.zeros(2, len(self.edges) - 1, device=self.edges.device)
+        self.bins: dict[str, Tensor] = {}
 
     def _add(self, name: str, total: Tensor, count: int) -> None:
         pair = torch.stack([total, total.new_full((), count)])  # new_tensor would wait for a GPU
         self.sums[name] = self.sums[name] + pair if name in self.sums else pair
+
+    def _add_levels(self, metric: str, sigma: Sigma, values: PerSample) -> None:
+        if metric not in self.bins:
+            self.bins[metric] = torch.zeros(2, len(self.edges) - 1, device=self.edges.device)
+        values = values.float()
+        level = torch.bucketize(sigma, self.edges[1:-1])  # levels beyond the range count in the outer bins
+        self.bins[metric][0].index_add_(0, level, values)
+        self.bins[metric][1].index_add_(0, level, torch.ones_like(values))

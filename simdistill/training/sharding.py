@@ -48,12 +48,12 @@ def shard(module: nn.Module, count: int, device: torch.device) -> None:
         register_fsdp_forward_method(module, "residual")
 
 
-def local(tensor: Tensor) -> Tensor:
+def own_part(tensor: Tensor) -> Tensor:
     """The part of `tensor` that this process holds: all of it, unless it is sharded."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
-def whole(tensor: Tensor) -> Tensor:
+def gathered(tensor: Tensor) -> Tensor:
     """All of a tensor that may be sharded; every process must ask."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 

@@ -6,9 +6,11 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
-from simdistill.training.sharding import local, shard_like, whole
+from simdistill.training.sharding import gathered, own_part, shard_like
+from simdistill.training.trained import put_into, trained_tensors
 
-Parts: TypeAlias = Mapping[str, nn.Module | torch.optim.Optimizer]
+Parts: TypeAlias = Mapping[str, nn.Module | torch.optim.Optimizer | Mapping[str, Tensor]]
+"""Networks, of which what is trained is kept; optimizers; tensors by name."""
 
 
 def state_of(parts: Parts, keep: bool = True) -> dict[str, Tensor]:
@@ -19,7 +21,7 @@ def state_of(parts: Parts, keep: bool = True) -> dict[str, Tensor]:
     tensors = {f"{part}.{name}": t for part, thing in parts.items() for name, t in _tensors(thing).items()}
     state: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
-        everything = whole(tensor.detach())  # one after the other: a device need not hold them all
+        everything = gathered(tensor.detach())  # one after the other: a device need not hold them all
         if keep:
             state[name] = everything.to("cpu", copy=True).contiguous()
     return state
@@ -31,32 +33,23 @@ def restore(parts: Parts, state: Mapping[str, Tensor]) -> None:
     for part, thing in parts.items():
         known = [name for name in state if name.startswith(f"{part}.")]
         stored = {name[len(part) + 1 :]: state[name] for name in known}
-        if isinstance(thing, nn.Module):
-            _fill(thing, stored, part)
-        else:
+        if isinstance(thing, torch.optim.Optimizer):
             _restore_optimizer(thing, stored)
+        else:
+            put_into(_tensors(thing), stored, part)
 
 
-def _tensors(thing: nn.Module | torch.optim.Optimizer) -> dict[str, Tensor]:
+def _tensors(thing: nn.Module | torch.optim.Optimizer | Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     if isinstance(thing, nn.Module):
-        return thing.state_dict()
+        return trained_tensors(thing)
+    if not isinstance(thing, torch.optim.Optimizer):
+        return thing
     # hyper-parameters belong to the recipe
     return {
         f"{index}.{name}": tensor
         for index, p in enumerate(_parameters(thing))
         for name, tensor in thing.state.get(p, {}).items()
     }
-
-
-def _fill(module: nn.Module, stored: Mapping[str, Tensor], part: str) -> None:
-    targets = module.state_dict()
-    if targets.keys() != stored.keys():
-        odd = sorted(targets.keys() ^ stored.keys())
-        raise ValueError(f"{part} has other tensors: {', '.join(odd[:3])}{' …' if odd[3:] else ''}")
-    for name, target in targets.items():
-        if target.shape != stored[name].shape:
-            raise ValueError(f"{part}.{name} has shape {list(stored[name].shape)}, not {list(target.shape)}")
-        local(target).copy_(local(shard_like(stored[name], target)))
 
 
 def _restore_optimizer(optimizer: torch.optim.Optimizer, stored: Mapping[str, Tensor]) -> None:
@@ -69,7 +62,7 @@ def _restore_optimizer(optimizer: torch.optim.Optimizer, stored: Mapping[str, Te
             optimizer.state[p][name] = tensor.to(p.device, copy=True)  # the number of steps
         else:
             kept = torch.zeros_like(p)  # in the layout of p, which the fused kernels take for granted
-            local(kept).copy_(local(shard_like(tensor, p)))
+            own_part(kept).copy_(own_part(shard_like(tensor, p)))
             optimizer.state[p][name] = kept
 
 

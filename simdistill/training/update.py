@@ -1,4 +1,4 @@
-"""An optimizer step of one network: its loss over a batch in parts, in any precision, on any number of devices."""
+"""An optimizer step of one network: its loss over micro-batches, in any precision, on any number of devices."""
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -11,9 +11,11 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import get_total_norm
 
 from simdistill.config.recipes import Recipe
+from simdistill.method.algorithm import Batch, Loss
 from simdistill.training.adam import AdamWithoutMomentum
 from simdistill.training.processes import Processes
-from simdistill.training.sharding import whole
+from simdistill.training.sharding import gathered
+from simdistill.training.trained import trained_parameters
 
 Returned = TypeVar("Returned")
 
@@ -33,55 +35,52 @@ def _prepared(function: Callable[..., Returned], recipe: Recipe, device: torch.d
     return in_precision
 
 
-class Update:
-    """Gradients of `loss` for `network`, averaged over the whole batch, and Adam's step along them.
+class Step:
+    """Gradients of `loss` for what is trained of `network`, averaged over the whole batch, and Adam's step along them.
 
-    `loss(*part)` returns one number a sample, or a tuple of that and more. A batch comes in parts, whose gradients add
-    up (so that a part's activations fit into memory), from every process, whose gradients are averaged. Networks
-    compute in `recipe.precision` by autocast; parameters, gradients' sums and optimizer stay in float32.
+    A batch comes in micro-batches, whose gradients add up (so that the activations of one fit into memory), from every
+    process, whose gradients are averaged. Networks compute in `recipe.precision` by autocast; parameters, gradients'
+    sums and optimizer stay in float32.
     """
 
     def __init__(
         self,
         network: nn.Module,
-        loss: Callable[..., Any],
+        loss: Callable[[Batch], Loss],
         recipe: Recipe,
         processes: Processes,
         device: torch.device,
     ) -> None:
         self.network, self._processes = network, processes
-        self.optimizer = _adam(network, recipe.betas)
+        self.optimizer = _adam(trained_parameters(network), recipe.betas)
         self._scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "fp16")
-        self._loss: Callable[..., Any] = _prepared(loss, recipe, device)
+        self._loss: Callable[[Batch], Loss] = _prepared(loss, recipe, device)
 
-    def __call__(
-        self, parts: Sequence[Sequence[Any]], batch: int, lr: float
-    ) -> tuple[list[tuple[Tensor, ...]], Tensor]:
-        """A step on `parts`, our share of `batch` samples in all; what the loss returned for each, and ‖gradient‖.
+    def __call__(self, parts: Sequence[Batch], batch: int, lr: float) -> tuple[Loss, Tensor]:
+        """A step on `parts`, our share of `batch` samples in all; what the loss returned, detached, and ‖gradient‖.
 
         The norm is that of the whole batch's gradient, for all processes alike.
         """
-        replicated = self._processes.count > 1 and not isinstance(self.network, FSDPModule)
+        replicated = self._processes.world_size > 1 and not isinstance(self.network, FSDPModule)
         if replicated and not isinstance(self._loss, DistributedDataParallel):
             self._loss = self._averaged(parts[0])
-        returned: list[tuple[Tensor, ...]] = []
+        returned: list[Loss] = []
         for k, part in enumerate(parts):
             with self._averaging(k == len(parts) - 1):
-                output = self._loss(*part)
-                output = output if isinstance(output, tuple) else (output,)
-                # processes are averaged, so that a sample counts count/batch in its own
-                self._scaler.scale(output[0].sum() * (self._processes.count / batch)).backward()
-            returned.append(tuple(o.detach() for o in output))
+                loss = self._loss(part)
+                # processes are averaged, so that a sample counts world_size/batch in its own
+                self._scaler.scale(loss.value.sum() * (self._processes.world_size / batch)).backward()
+            returned.append(_detached(loss))
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self._scaler.unscale_(self.optimizer)
-        norm = whole(get_total_norm([p.grad for p in self.network.parameters() if p.grad is not None]))
+        norm = gathered(get_total_norm([p.grad for p in self.network.parameters() if p.grad is not None]))
         self._scaler.step(self.optimizer)
         self._scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         if self._scaler.is_enabled():  # it leaves out a step whose gradient overflowed: no sign of divergence
             norm = torch.where(norm.isfinite(), norm, 0.0)
-        return returned, norm
+        return _joined(returned), norm
 
     @property
     def scale(self) -> tuple[float, float]:
@@ -95,14 +94,12 @@ class Update:
             fixed = self._scaler.state_dict()
             self._scaler.load_state_dict({**fixed, "scale": state[0], "_growth_tracker": int(state[1])})
 
-    def _averaged(self, part: Sequence[Any]) -> DistributedDataParallel:
+    def _averaged(self, part: Batch) -> DistributedDataParallel:
         """The loss with its gradients averaged over the processes; of parameters without a part in it none waits."""
-        parameters = list(self.network.parameters())
-        output = self._loss(*part)
-        loss: Tensor = (output[0] if isinstance(output, tuple) else output).sum()
-        gradients: Any = torch.autograd.grad(loss, parameters, allow_unused=True)
+        parameters = trained_parameters(self.network)
+        gradients: Any = torch.autograd.grad(self._loss(part).value.sum(), parameters, allow_unused=True)
         trained = [p for p, gradient in zip(parameters, gradients, strict=True) if gradient is not None]
-        return DistributedDataParallel(_Loss(trained, self._loss), gradient_as_bucket_view=True)
+        return DistributedDataParallel(_LossModule(trained, self._loss), gradient_as_bucket_view=True)
 
     @contextmanager
     def _averaging(self, last: bool) -> Generator[None]:
@@ -114,22 +111,33 @@ class Update:
             yield
 
 
-class _Loss(nn.Module):
+class _LossModule(nn.Module):
     """A loss as a module with the parameters that it trains: what DistributedDataParallel takes.
 
     The network's buffers are left out: they never change, so that processes need not exchange them.
     """
 
-    def __init__(self, trained: Sequence[nn.Parameter], loss: Callable[..., Any]) -> None:
+    def __init__(self, trained: Sequence[nn.Parameter], loss: Callable[[Batch], Loss]) -> None:
         super().__init__()
         self.trained, self.loss = nn.ParameterList(trained), loss
 
-    def forward(self, *part: Any) -> Any:
-        return self.loss(*part)
+    def forward(self, part: Batch) -> Loss:
+        return self.loss(part)
 
 
-def _adam(network: nn.Module, betas: tuple[float, float]) -> torch.optim.Optimizer:
+def _detached(loss: Loss) -> Loss:
+    metrics = {name: value.detach() for name, value in loss.metrics.items()}
+    return Loss(loss.value.detach(), metrics, None if loss.x_0 is None else loss.x_0.detach())
+
+
+def _joined(parts: Sequence[Loss]) -> Loss:
+    metrics = {name: torch.cat([part.metrics[name] for part in parts]) for name in parts[0].metrics}
+    samples = [part.x_0 for part in parts if part.x_0 is not None]
+    return Loss(torch.cat([part.value for part in parts]), metrics, torch.cat(samples) if samples else None)
+
+
+def _adam(parameters: Sequence[nn.Parameter], betas: tuple[float, float]) -> torch.optim.Optimizer:
     beta_1, beta_2 = betas
     if beta_1 == 0:
-        return AdamWithoutMomentum(network.parameters(), lr=0.0, beta_2=beta_2)
-    return torch.optim.Adam(network.parameters(), lr=0.0, betas=betas, fused=True)
+        return AdamWithoutMomentum(parameters, lr=0.0, beta_2=beta_2)
+    return torch.optim.Adam(parameters, lr=0.0, betas=betas, fused=True)

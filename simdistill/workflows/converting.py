@@ -1,7 +1,6 @@
 """From published files to this package's: a teacher, a generator; and from any set of images to EDM's zip."""
 
 import dataclasses
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,11 @@ from simdistill.data.packing import write_zip
 from simdistill.runs.folder import RunFolder
 from simdistill.support.bar import progress_bar
 from simdistill.support.checks import require
+from simdistill.support.files import digest
 from simdistill.teachers.edm import read_edm
-from simdistill.teachers.pixart import read_pixart
+from simdistill.teachers.families.pixart_checkpoint import read_pixart
+from simdistill.teachers.loading import load_teacher
 from simdistill.teachers.prediction_types import EpsilonPrediction
-from simdistill.teachers.teacher import load_teacher
 from simdistill.teachers.weights import read_network, write_network
 
 PUBLISHED_SIGMA = 2.5
@@ -38,7 +38,7 @@ def convert_teacher(source: Path, out: Path, overwrite: bool = False, half: bool
     require(out.suffix == ".safetensors", "out", str(out), "a .safetensors file")
     _check_new(out, overwrite)
     denoiser, facts = (read_edm(source), {}) if source.suffix == ".pkl" else read_network(source)
-    about = {"source": source.name, "sha256": _digest(source)}
+    about = {"source": source.name, "sha256": digest(source)}
     if half:
         _round_to_half(denoiser)
     write_network(out, denoiser, **facts | about)
@@ -76,7 +76,7 @@ def convert_generator(
     fits = isinstance(denoiser, EpsilonPrediction) and name == "PixArtTransformer2DModel"
     require(fits, f"teacher = '{teacher}': network", name, "PixArtTransformer2DModel, a predictor of noise")
     read_pixart(source, model)
-    about = {"source": source.name, "sha256": _digest(source)}
+    about = {"source": source.name, "sha256": digest(source)}
     if half:
         _round_to_half(denoiser)
     asked = {"verb": "convert", "teacher": known.name, "teacher_levels": "paper", "sigma_init": PUBLISHED_SIGMA}
@@ -118,11 +118,3 @@ def convert_images(source: str, out: Path, overwrite: bool = False) -> dict[str,
 
 def _check_new(out: Path, overwrite: bool) -> None:
     require(overwrite or not out.exists(), "out", str(out), "a new file; give another, or --overwrite it")
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()

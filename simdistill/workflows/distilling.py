@@ -11,12 +11,14 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
+from simdistill.config.expressions import expression
 from simdistill.config.recipes import Recipe
 from simdistill.config.settings import to_mapping
 from simdistill.data.images import array_set
 from simdistill.evaluation.extractors import SHIPPED
-from simdistill.evaluation.quality import FEWEST_SAMPLES, balanced_labels, draw, reference_for, teacher_sampler
+from simdistill.evaluation.quality import FEWEST_SAMPLES, reference_for
 from simdistill.evaluation.reference import Reference, check_reference
+from simdistill.evaluation.sampling import balanced_labels, draw, student_sampler, teacher_sampler
 from simdistill.method.generator import Generator
 from simdistill.reports.report import write_report
 from simdistill.runs.folder import RunFolder
@@ -30,22 +32,14 @@ from simdistill.training.pretrainer import PretrainingTrainer
 from simdistill.training.pretraining import Pretraining
 from simdistill.training.processes import Processes, joined
 from simdistill.training.trainer import DistillationTrainer
-from simdistill.workflows.measuring import (
-    MILESTONE_SEEDS,
-    Device,
-    evaluate_run,
-    milestone,
-    quiet,
-    recipe_of,
-    starting_network,
-    teacher_of,
-)
+from simdistill.workflows.evaluating import MILESTONE_SEEDS, evaluate_run, milestone
+from simdistill.workflows.models import Device, recipe_of, starting_network, teacher_of
 
-IMITATION = Pretraining(width=128, iterations=3000, ema_half_life=50_000)
-IMITATION_OCTAVES = 5  # of Fourier features, for samples of at most …
+PROXY = Pretraining(width=128, iterations=3000, ema_half_life=50_000)
+PROXY_OCTAVES = 5  # of Fourier features, for samples of at most …
 FEW = 4  # … so many coordinates: with more of them the features' number would drown the data; docs/gallery.md
-IMITATION_SAMPLES = 20_000
-IMITATION_SEED = 3 * 2**30  # far from the seeds that are evaluated, and from the reference's
+PROXY_SAMPLES = 20_000
+PROXY_SEED = 3 * 2**30  # far from the seeds that are evaluated, and from the reference's
 
 
 @dataclass(frozen=True)
@@ -55,7 +49,7 @@ class Measurements:
     milestones: int = MILESTONES
     """Moments of the training, besides its start."""
     seeds: int = MILESTONE_SEEDS
-    """Evaluation seeds at each; with none nothing is measured or pictured there."""
+    """Evaluation seeds at each; with none nothing is measured or decoded there."""
     samples: int = 2000
     """Of student, teacher and start for each evaluation seed at the end; 0 to leave that to `simdistill evaluate`."""
     observe: Callable[[DistillationTrainer], None] | None = None
@@ -89,15 +83,15 @@ def distill(
     """
     check_logs(log)
     teacher = teacher.prepared(recipe)
-    teacher.judged(recipe)  # what is wrong with its prompts is told before anything is written
+    teacher.held_out(recipe)  # what is wrong with its prompts is told before anything is written
     with joined(device) as (processes, device):
         teacher.check("cpu" if processes.shards(recipe.shard) else device)
-        check_reference(recipe.reference, recipe.features, teacher.shape, teacher.decode)
+        check_reference(recipe.reference, recipe.features, teacher.shape, teacher.judged.decode)
         named = ("prompts", "held_out_prompts", "reference", "features")
-        files = {name: whole(getattr(recipe, name)) for name in named}
+        files = {name: resolved(getattr(recipe, name)) for name in named}
         recipe = replace(recipe, **files)
         asked = {"verb": "distill", **to_mapping(replace(recipe, teacher=teacher.name))}
-        run = processes.lead(lambda: RunFolder.create(Path(out), asked, overwrite))
+        run = processes.on_main(lambda: RunFolder.create(Path(out), asked, overwrite))
         return _distill(run, teacher, recipe, device, processes, log, measured)
 
 
@@ -136,22 +130,25 @@ def _distill(
     measured: Measurements,
 ) -> Generator:
     if teacher.trainable is None:
-        processes.lead(lambda: None if run.start.exists() else imitate(teacher, run.start, device))
+        processes.on_main(lambda: None if run.start.exists() else fit_proxy(teacher, run.start, device))
     _allow_tensor_cores()
     trainer = DistillationTrainer(teacher, recipe, starting_network(run, teacher), device, processes)
-    judged = teacher.judged(recipe)
-    reference = _reference(judged, recipe, device) if processes.leads and measured.seeds else None
-    logs = open_logs(log, run) if processes.leads else []
+    judged = teacher.held_out(recipe)
+    reference = _reference(judged, recipe, device) if processes.is_main and measured.seeds else None
+    logs = open_logs(log, run) if processes.is_main else []
 
     def keep() -> None:
-        if processes.leads:
+        if processes.is_main:
             run.evaluation.unlink(missing_ok=True)  # of weights that are being replaced
-        facts = {"sigma_init": recipe.sigma_init, "shape": teacher.shape, "classes": teacher.classes}
-        facts |= {"text": True, "encoder": teacher.encoder} if teacher.text is not None else {}
-        facts |= {"autoencoder": str(teacher.decode.folder)} if isinstance(teacher.decode, Autoencoder) else {}
-        for k, average in enumerate(recipe.averages):
+        facts = {"levels": trainer.student.levels, "shape": teacher.shape, "classes": teacher.classes}
+        facts |= {"text": True, "encoder": teacher.asked.encoder} if teacher.text is not None else {}
+        decode = teacher.judged.decode
+        facts |= {"autoencoder": str(decode.folder)} if isinstance(decode, Autoencoder) else {}
+        left_out = {name.removeprefix("denoiser.") for name in trainer.frozen_names}
+        for k, averaging in enumerate(recipe.ema):
             denoiser = trainer.snapshot(k).denoiser
-            processes.lead(partial(write_network, run.average(k), denoiser, average=repr(average), **facts))
+            facts["ema"] = expression(averaging)
+            processes.on_main(partial(write_network, run.ema(k), denoiser, **({"left_out": left_out} if left_out else {}), **facts))
 
     def at_milestone() -> Measuring:
         student, iteration = trainer.snapshot(), trainer.iteration
@@ -162,7 +159,7 @@ def _distill(
             if not measured.seeds:
                 return {}, ""
             assert reference is not None  # only the first process measures
-            sampler = quiet(student, judged)
+            sampler = student_sampler(student, judged)
             found = milestone(run, iteration, sampler, judged, reference, device, measured.seeds)
             for service in logs:
                 if run.picture(f"{iteration:08d}").exists():
@@ -175,14 +172,14 @@ def _distill(
         minutes, milestones = recipe.checkpoint_minutes, measured.milestones
         Loop(trainer, run, at_milestone, keep, processes, minutes, milestones, logs).train()
     except (Interrupted, Diverged):
-        if processes.leads:
+        if processes.is_main:
             write_report(run)
         raise
     finally:
         for service in logs:
             service.close()
     student = trainer.snapshot(for_all=True)
-    if processes.leads:
+    if processes.is_main:
         if measured.samples:
             evaluate_run(run.path, teacher, measured.samples, device=device)
         else:
@@ -202,7 +199,7 @@ def _reference(teacher: Teacher, recipe: Recipe, device: torch.device) -> Refere
     return reference
 
 
-def whole(name: str) -> str:
+def resolved(name: str) -> str:
     """The path of a file or folder that is there from wherever the run is resumed; other names as they are."""
     return str(Path(name).resolve()) if name and Path(name).exists() and name not in SHIPPED else name
 
@@ -218,17 +215,17 @@ def _allow_tensor_cores() -> None:
         torch.backends.cudnn.benchmark = True
 
 
-def imitation(shape: tuple[int, ...]) -> Pretraining:
+def proxy_settings(shape: tuple[int, ...]) -> Pretraining:
     """How the network that imitates a teacher of such samples is built and fitted."""
-    return replace(IMITATION, octaves=IMITATION_OCTAVES) if math.prod(shape) <= FEW else IMITATION
+    return replace(PROXY, octaves=PROXY_OCTAVES) if math.prod(shape) <= FEW else PROXY
 
 
-def imitate(teacher: Teacher, path: Path, device: Device) -> None:
+def fit_proxy(teacher: Teacher, path: Path, device: Device) -> None:
     """Fit a small network to samples of `teacher`, from its denoiser alone, and store it in `path`."""
-    seeds = range(IMITATION_SEED, IMITATION_SEED + IMITATION_SAMPLES)
+    seeds = range(PROXY_SEED, PROXY_SEED + PROXY_SAMPLES)
     labels = balanced_labels(len(seeds), teacher.conditions)
     samples = draw(teacher_sampler(teacher), seeds, teacher.shape, labels, device)
-    settings = imitation(teacher.shape)
+    settings = proxy_settings(teacher.shape)
     trainer = PretrainingTrainer(array_set("the teacher's samples", samples, labels), settings, device)
     what = "fitting a network to the teacher"
     for _ in track(range(trainer.iterations), what, console=Console(stderr=True), transient=True):

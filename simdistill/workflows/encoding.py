@@ -16,7 +16,7 @@ from simdistill.support.bar import progress_bar
 from simdistill.support.checks import require
 from simdistill.teachers.encoders import TextEncoder, digest_of, load_encoder
 from simdistill.training.processes import ALONE, Processes
-from simdistill.workflows.measuring import Device
+from simdistill.workflows.models import Device
 
 PART = 2**30  # bytes of a part, before what only fills rows is left out
 MOST = 4096  # prompts of a part
@@ -61,18 +61,18 @@ def encode(
     form, name = loaded.text, str(Path(encoder).resolve()) if Path(encoder).exists() else encoder
     most = max(1, min(MOST, PART // (2 * form.tokens * form.width)))
     encoding = Encoding(name, digest_of(encoder) or "", form, loaded.trimmed, len(texts), digest, most)
-    processes.lead(lambda: begin(out, encoding, texts))
+    processes.on_main(lambda: begin(out, encoding, texts))
     parts = {part_of(out, k): rows for k, rows in enumerate(encoding.parts)}
     # one process looks for all: another might begin to write meanwhile
-    missing = processes.lead(lambda: [path for path in parts if not path.exists()])
-    processes.lead(lambda: _announce(texts, loaded, encoding, len(missing), out))
-    mine = missing[processes.rank :: processes.count]
-    with progress_bar("encoding", sum(len(parts[path]) for path in mine), processes.leads) as advance:
+    missing = processes.on_main(lambda: [path for path in parts if not path.exists()])
+    processes.on_main(lambda: _announce(texts, loaded, encoding, len(missing), out))
+    mine = missing[processes.rank :: processes.world_size]
+    with progress_bar("encoding", sum(len(parts[path]) for path in mine), processes.is_main) as advance:
         for path in mine:
             rows = parts[path]
             _encode(texts[rows.start : rows.stop], loaded, encoding, path, batch, advance)
-    processes.lead(lambda: write_part(out / EMPTY, loaded.empty().half(), [0], encoding))
-    processes.add_up(torch.zeros(1))  # when all have written theirs
+    processes.on_main(lambda: write_part(out / EMPTY, loaded.empty().half(), [0], encoding))
+    processes.all_reduce(torch.zeros(1))  # when all have written theirs
     done = Embeddings(out)
     return Encoded(len(texts), done.longer_than(loaded.limit), loaded.limit, done.size)
 
@@ -91,7 +91,7 @@ def _encode(
         found.append(encoder([texts[k] for k in order[start : start + batch]]).half())
         advance(len(found[-1]))
     text = Text.cat(found)[torch.tensor(order).argsort()]
-    finite = bool(text.states.isfinite().all())
+    finite = bool(text.prompt_embeds.isfinite().all())
     require(finite, "the encoder's states", "too large", "below 65504, to be stored in 16 bits")
     write_part(path, text, encoder.tokens(texts), encoding)
 

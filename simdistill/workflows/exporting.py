@@ -19,7 +19,7 @@ from simdistill.support.checks import require
 from simdistill.support.files import replacing
 from simdistill.teachers.teacher import Teacher
 from simdistill.workflows.formats import FORMATS, Sampler
-from simdistill.workflows.measuring import load_generator
+from simdistill.workflows.models import load_generator
 
 TOLERANCE = 1e-4
 BATCHES = (1, 3, 65)
@@ -36,7 +36,7 @@ class Exported:
 
 
 def export(
-    out: str | Path, to: str, path: Path | None = None, teacher: Teacher | None = None, average: int = 0
+    out: str | Path, to: str, path: Path | None = None, teacher: Teacher | None = None, ema: int = 0
 ) -> Exported:
     """Write the generator `out` (see `load_generator`) as a file that maps standard normal z, and labels, to samples.
 
@@ -49,7 +49,7 @@ def export(
     """
     require(to in FORMATS, "--to", to, f"one of {', '.join(FORMATS)}")
     form = FORMATS[to]
-    generator, facts = load_generator(out, teacher, average)
+    generator, facts = load_generator(out, teacher, ema)
     what = "diffusers, for a text-to-image generator, whose teacher must be a pipeline's folder"
     require(not facts.get("text"), "--to", to, what)
     shape, classes = tuple(facts["shape"]), int(facts["classes"])

@@ -18,8 +18,9 @@ from simdistill.method.denoisers import Preconditioned
 from simdistill.method.generator import Generator
 from simdistill.method.shapes import Data, Rows
 from simdistill.support.checks import require
-from simdistill.teachers.diffusers_networks import DiffusersNetwork
-from simdistill.teachers.weights import NETWORKS, read_tensors
+from simdistill.support.tensors import read_tensors
+from simdistill.teachers.families import DiffusersNetwork
+from simdistill.teachers.weights import NETWORKS
 
 About: TypeAlias = dict[str, Any]
 Sampler: TypeAlias = Callable[[Data, Rows], Data]

@@ -15,19 +15,17 @@ from simdistill.support.checks import require
 from simdistill.support.files import write_atomically
 from simdistill.support.libraries import library
 from simdistill.teachers.diffusers_files import load_model, read_json
-from simdistill.teachers.diffusers_networks import DiffusersNetwork
 from simdistill.teachers.diffusers_process import PREDICTIONS
+from simdistill.teachers.families import DiffusersNetwork, pipelines
 from simdistill.teachers.teacher import Teacher
 from simdistill.workflows.exporting import CHECK_SEED, TOLERANCE, Exported
-from simdistill.workflows.measuring import folder_teacher, load_generator
+from simdistill.workflows.models import folder_teacher, load_generator
 
-PIPELINES = ("PixArtAlphaPipeline", "StableDiffusionPipeline", "StableDiffusionXLPipeline")
-"""Those that scale their starting noise to the scheduler's first level, as the generator's is [B.14]; flows do not."""
 CHECKED = 3  # samples that are compared
 
 
 def export_pipeline(
-    out: str | Path, path: Path | None = None, teacher: Teacher | None = None, average: int = 0
+    out: str | Path, path: Path | None = None, teacher: Teacher | None = None, ema: int = 0
 ) -> Exported:
     """Write the student of the run `out` as the folder of its teacher's pipeline, by default `pipeline` in the run's.
 
@@ -40,34 +38,39 @@ def export_pipeline(
     than 1e-4.
     """
     teacher = teacher or folder_teacher(out)
-    if teacher is None or teacher.text is None:
+    source = Path("" if teacher is None else teacher.asked.encoder)
+    if teacher is None or teacher.text is None or not (source / "model_index.json").is_file():
         why = f"{out} is not one, and no other program has its network: `simdistill sample` and Python draw from it"
         raise ValueError(f"--to = 'diffusers': must be for a run whose teacher is a text-to-image pipeline: {why}")
-    generator, _ = load_generator(out, teacher, average)
-    source, path = Path(teacher.name), path or Path(out) / "pipeline"
-    index = read_json(source / "model_index.json")
-    name = index.get("_class_name")
-    require(name in PIPELINES, "--to diffusers: the teacher's pipeline", name, f"one of {', '.join(PIPELINES)}")
+    generator, _ = load_generator(out, teacher, ema)
+    path, index = path or Path(out) / "pipeline", read_json(source / "model_index.json")
+    name, known = index.get("_class_name"), [name for name, about in pipelines().items() if about.exported]
+    require(name in known, "--to diffusers: the teacher's pipeline", name, f"one of {', '.join(known)}")
     require(not path.exists(), "--out", str(path), "a folder that is not there yet")
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as temporary:
-        folder = Path(temporary) / path.name
-        part = "unet" if "unet" in index else "transformer"
+        folder, part = Path(temporary) / path.name, _network(generator).family.part
         for other in (name for name in index if (source / name).is_dir() and name not in (part, "scheduler")):
             shutil.copytree(source / other, folder / other)
-        _write(generator, folder, part)
+        _write(generator, folder)
         index["scheduler"] = ["diffusers", "EulerDiscreteScheduler"]
         write_atomically(folder / "model_index.json", json.dumps(index, indent=2).encode())
-        difference = _difference(generator, teacher.shape, teacher.text.blank(CHECKED), folder, part)
+        difference = _difference(generator, teacher.shape, teacher.text.blank(CHECKED), folder)
         require(difference <= TOLERANCE, f"{path}: difference from the generator", difference, f"at most {TOLERANCE}")
         folder.rename(path)
     return Exported(path, {"pipeline": name, "num_inference_steps": 1, "guidance_scale": 1.0}, difference)
 
 
-def _write(generator: Generator, folder: Path, part: str) -> None:
+def _network(generator: Generator) -> DiffusersNetwork:
+    adapter: Any = generator.denoiser
+    return adapter.network
+
+
+def _write(generator: Generator, folder: Path) -> None:
     """The student's network and its scheduler: equal betas, as many as lead to its time, whose last level is its."""
     adapter: Any = generator.denoiser
-    model: Any = adapter.network.model
+    network = _network(generator)
+    model: Any = network.model
     sigma = torch.tensor([generator.sigma_init], dtype=torch.float64)
     steps = int(adapter.time(sigma)[0]) + 1
     beta = float(-torch.expm1(-torch.log1p(sigma**2) / steps))  # (1 - beta)^steps = 1 / (1 + sigma²)
@@ -79,21 +82,20 @@ def _write(generator: Generator, folder: Path, part: str) -> None:
             prediction_type=prediction,
             timestep_spacing="trailing",
         ).save_pretrained(folder / "scheduler")
-        model.save_pretrained(folder / part)
+        model.save_pretrained(folder / network.family.part)
 
 
 @torch.no_grad()
-def _difference(generator: Generator, shape: tuple[int, ...], blank: Text, folder: Path, part: str) -> float:
+def _difference(generator: Generator, shape: tuple[int, ...], blank: Text, folder: Path) -> float:
     """The largest between the generator's samples and those of one step of what the folder holds.
 
     For random text of the form of `blank`, a row a sample.
     """
-    adapter: Any = generator.denoiser
     z, rng = noise_from_seeds(range(CHECK_SEED, CHECK_SEED + CHECKED), shape), torch.Generator().manual_seed(0)
     pooled = None if blank.pooled is None else torch.randn(blank.pooled.shape, generator=rng)
-    text = Text(torch.randn(blank.states.shape, generator=rng), blank.mask, pooled)
-    own: DiffusersNetwork = adapter.network
-    network = DiffusersNetwork(load_model(type(own.model).__name__, folder / part), own.kind, own.size)
+    text = Text(torch.randn(blank.prompt_embeds.shape, generator=rng), blank.attention_mask, pooled)
+    own = _network(generator)
+    network = DiffusersNetwork(load_model(own.family.network, folder / own.family.part), own.family, own.size)
     with library() as diffusers:
         scheduler: Any = diffusers.EulerDiscreteScheduler.from_pretrained(folder / "scheduler")
         scheduler.set_timesteps(1)

@@ -9,12 +9,13 @@ from torch import nn
 
 from simdistill.config.recipes import Recipe
 from simdistill.config.settings import to_mapping
-from simdistill.evaluation.quality import batch_for
+from simdistill.evaluation.sampling import batch_for
 from simdistill.support.checks import require
+from simdistill.teachers.loading import load_teacher
 from simdistill.teachers.published import ARCHITECTURES
-from simdistill.teachers.teacher import Teacher, load_teacher
+from simdistill.teachers.teacher import Teacher
 from simdistill.training.footprint import Footprint, footprints, forward
-from simdistill.workflows.distilling import imitation
+from simdistill.workflows.distilling import proxy_settings
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class Outlook:
     seconds_per_iteration: float | None
     """None where the GPU does not have the recipe's precision."""
     hours: float | None
-    accumulation: int | None
+    gradient_accumulation: int | None
     """Parts of a batch with which it would fit; None where no number of them helps."""
 
 
@@ -101,7 +102,7 @@ def plan(name: str, recipe: Recipe, out: Path, gpus: Sequence[str] = (), counts:
         require(count >= 1, "--gpus", count, "at least 1")
     teacher = teacher_of_plan(name, recipe)
     start = starting_kind(teacher)
-    counts = list(counts) or [n for n in COUNTS if n * recipe.accumulation <= recipe.batch] or [1]
+    counts = list(counts) or [n for n in COUNTS if n * recipe.gradient_accumulation <= recipe.batch] or [1]
     needs = footprints(teacher, recipe, start, counts)
     weights = sum(t.numel() * t.element_size() for t in (*start.parameters(), *start.buffers()))
     beside = {"measuring": weights + forward(teacher, start, batch_for(teacher.shape))[0], "reserved": RESERVED}
@@ -130,7 +131,7 @@ def teacher_of_plan(name: str, recipe: Recipe) -> Teacher:
 
 def starting_kind(teacher: Teacher) -> nn.Module:
     """What generator and online network start from: the teacher, or the network that would imitate it."""
-    return teacher.trainable or imitation(teacher.shape).build(teacher.shape, teacher.classes, sigma_data=0.5)
+    return teacher.trainable or proxy_settings(teacher.shape).build(teacher.shape, teacher.classes, sigma_data=0.5)
 
 
 def _outlook(gpu: str, count: int, need: Footprint, memory: dict[str, int], recipe: Recipe) -> Outlook:
@@ -166,9 +167,9 @@ def _accumulation(room: int, need: Footprint, recipe: Recipe, count: int) -> int
 
     A process alone then also holds the gradients of the parts before; of several each holds them in any case.
     """
-    for parts in (n for n in range(recipe.accumulation, recipe.batch // count + 1) if recipe.batch % n == 0):
+    for parts in (n for n in range(recipe.gradient_accumulation, recipe.batch // count + 1) if recipe.batch % n == 0):
         share = -(-recipe.batch // (count * parts)) / need.micro_batch
-        gradients = need.memory["generator"] if count == 1 and parts > recipe.accumulation == 1 else 0
+        gradients = need.memory["generator"] if count == 1 and parts > recipe.gradient_accumulation == 1 else 0
         if gradients + share * need.memory["activations"] <= room:
             return parts
     return None

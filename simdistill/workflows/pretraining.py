@@ -1,6 +1,5 @@
 """Training a teacher on images, and the classifier that the metrics take their features from."""
 
-import copy
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,19 +14,21 @@ from simdistill.data.embeddings import Embeddings
 from simdistill.data.images import ImageSet, array_set, open_images
 from simdistill.evaluation.extractors import load_extractor
 from simdistill.evaluation.features import accuracy, train_classifier, write_classifier
-from simdistill.evaluation.quality import evaluate, evaluations, teacher_sampler
+from simdistill.evaluation.quality import evaluate
 from simdistill.evaluation.reference import Reference, data_reference
+from simdistill.evaluation.sampling import teacher_sampler
 from simdistill.runs.folder import RunFolder
 from simdistill.runs.logs import check_logs, open_logs
 from simdistill.support.bar import progress_bar
 from simdistill.support.checks import require
 from simdistill.teachers.autoencoders import Autoencoder
-from simdistill.teachers.teacher import Teacher
+from simdistill.teachers.teacher import Asked, Judged, Teacher
 from simdistill.teachers.weights import write_network
 from simdistill.training.loop import Loop, Measuring
 from simdistill.training.pretrainer import PretrainingTrainer
 from simdistill.training.pretraining import Pretraining
-from simdistill.workflows.measuring import Device, milestone
+from simdistill.workflows.evaluating import milestone
+from simdistill.workflows.models import Device
 
 FILES = ("data", "prompts", "autoencoder", "start", "features")  # settings that may name some
 ENCODED = 256  # images that are read at a time, to be turned into latents
@@ -111,24 +112,28 @@ def _latents(images: ImageSet, autoencoder: Autoencoder, device: Device) -> Imag
 def _pretrain(
     run: RunFolder, trainer: PretrainingTrainer, reference: Reference, device: Device, log: Sequence[str]
 ) -> dict[str, Any]:
-    average, known = trainer.average, "digits" if trainer.settings.data == "digits" else None
-    teacher = Teacher(average, average.shape, average.classes, average.sigma_min, average.sigma_max, data=known)
+    known = "digits" if trainer.settings.data == "digits" else None
     told: dict[str, str] = {}
     if trainer.prompts is not None:
-        told = {"encoder": trainer.prompts.encoding.name}
-        teacher = replace(teacher, text=average.text, prompts=trainer.prompts, null=trainer.prompts.empty, **told)
+        told["encoder"] = trainer.prompts.encoding.name
     if trainer.settings.autoencoder:
         told["autoencoder"] = str(Path(trainer.settings.autoencoder).resolve())
-        teacher = replace(teacher, decode=Autoencoder(Path(told["autoencoder"])))
-    sampler = teacher_sampler(teacher)
+
+    def teacher() -> Teacher:
+        """The teacher as it is at the moment."""
+        net, prompts = trainer.average, trainer.prompts
+        asked = Asked() if prompts is None else Asked(prompts, prompts.empty, told["encoder"])
+        judged = Judged(known, Autoencoder(Path(told["autoencoder"])) if "autoencoder" in told else None)
+        levels = net.sigma_min, net.sigma_max
+        return Teacher(net, net.shape, net.classes, *levels, text=net.text, asked=asked, judged=judged)
 
     def keep() -> None:
-        write_network(run.network, average, data=known, settings=_named(to_mapping(trainer.settings)), **told)
+        settings = _named(to_mapping(trainer.settings))
+        write_network(run.network, trainer.average, data=known, settings=settings, **told)
 
     def at_milestone() -> Measuring:
-        snapshot = replace(teacher, denoiser=copy.deepcopy(average))
-        sampler, iteration = teacher_sampler(snapshot), trainer.iteration
-        return lambda: milestone(run, iteration, sampler, teacher, reference, device, seeds=1)
+        snapshot, iteration = teacher(), trainer.iteration
+        return lambda: milestone(run, iteration, teacher_sampler(snapshot), snapshot, reference, device, seeds=1)
 
     logs = open_logs(log, run)
     try:
@@ -136,7 +141,8 @@ def _pretrain(
     finally:
         for service in logs:
             service.close()
-    return evaluate({"teacher": (sampler, evaluations(teacher))}, teacher, reference, device=device)["teacher"]
+    trained = teacher()
+    return evaluate({"teacher": teacher_sampler(trained)}, trained, reference, device=device)["teacher"]
 
 
 def _named(settings: dict[str, Any]) -> dict[str, Any]:

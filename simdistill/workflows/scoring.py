@@ -15,7 +15,7 @@ from simdistill.data.embeddings import ABOUT
 from simdistill.data.images import LARGEST_FILE, decoded, numbered_pictures
 from simdistill.data.prompts import read_prompts
 from simdistill.evaluation.preferences import Score, load_scores
-from simdistill.evaluation.quality import Sampler, batch_for, draw, teacher_sampler
+from simdistill.evaluation.sampling import Sampler, batch_for, draw, student_sampler, teacher_sampler
 from simdistill.evaluation.scored import Scored
 from simdistill.method.shapes import PerSample, Pictures
 from simdistill.support.bar import progress_bar
@@ -23,7 +23,7 @@ from simdistill.support.checks import require
 from simdistill.teachers.encoders import digest_of
 from simdistill.teachers.teacher import Teacher
 from simdistill.workflows.encoding import encode
-from simdistill.workflows.measuring import Device, is_shipped, lesson_of, load_generator, quiet
+from simdistill.workflows.models import Device, is_shipped, load_generator, teacher_and_recipe
 
 READ = 16  # pictures of a folder that are scored at a time
 
@@ -109,17 +109,17 @@ def _scores(model: _Model, texts: Sequence[str], scores: Sequence[Score]) -> dic
 
 def _of_run(path: Path, names: Sequence[str], count: int, protocol: Protocol, room: Path) -> list[_Model]:
     """A run's teacher and student, or student alone, for prompts that are encoded in `room` unless they are already."""
-    (teacher, recipe), device = lesson_of(path), protocol.device
+    (teacher, recipe), device = teacher_and_recipe(path), protocol.device
     if teacher.text is None:
         raise ValueError(f"{path}: its teacher = {teacher.name!r}: must be one that takes prompts")
-    own = room / str(digest_of(teacher.encoder))  # runs of one encoder share it
+    own = room / str(digest_of(teacher.asked.encoder))  # runs of one encoder share it
     encoded = protocol.prompts if (protocol.prompts / ABOUT).is_file() else own
     if not (encoded / ABOUT).is_file():
-        encode(protocol.prompts, teacher.encoder, encoded, protocol.column, device, tokens=teacher.text.tokens)
+        encode(protocol.prompts, teacher.asked.encoder, encoded, protocol.column, device, tokens=teacher.text.tokens)
     teacher = teacher.prepared(replace(recipe, prompts=str(encoded)))
     teacher.check(device)
     generator, _ = load_generator(path, teacher)
-    samplers: list[Sampler] = [teacher_sampler(teacher), quiet(generator.to(device), teacher)]
+    samplers: list[Sampler] = [teacher_sampler(teacher), student_sampler(generator.to(device), teacher)]
     seeds = range(protocol.seed, protocol.seed + count)
     pictures = [f"seed {seed}" for seed in seeds]
     return [
@@ -131,7 +131,7 @@ def _of_run(path: Path, names: Sequence[str], count: int, protocol: Protocol, ro
 def _drawn(sampler: Sampler, teacher: Teacher, seeds: range, device: Device, rows: range) -> Pictures:
     """The pictures for those prompts, each from its own seed."""
     samples = draw(sampler, seeds[rows.start : rows.stop], teacher.shape, torch.tensor(rows), device)
-    return teacher.pictured(samples, device)
+    return teacher.decoded(samples, device)
 
 
 def _of_folder(path: Path, count: int) -> _Model:

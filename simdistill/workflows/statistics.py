@@ -10,7 +10,7 @@ from simdistill.evaluation.statistics import KEPT, statistics_of
 from simdistill.evaluation.stored import Stored, read_statistics, write_statistics
 from simdistill.support.bar import progress_bar
 from simdistill.training.processes import ALONE, Processes
-from simdistill.workflows.measuring import Device
+from simdistill.workflows.models import Device
 
 
 def store_statistics(
@@ -26,12 +26,12 @@ def store_statistics(
     """
     out, extractor = Path(out), load_extractor(features, device)
     inputs = _inputs(data, extractor)
-    if processes.lead(lambda: _known(out) == inputs):  # one process decides for all
+    if processes.on_main(lambda: _known(out) == inputs):  # one process decides for all
         return read_statistics(out), False
     images = open_images(data)
     held_out = images.held_out
     total = len(images) + (len(held_out) if held_out else 0)
-    with progress_bar(f"features of {images.name}", len(range(total)[processes.rows(total)]), processes.leads) as bar:
+    with progress_bar(f"features of {images.name}", len(range(total)[processes.rows(total)]), processes.is_main) as bar:
         stored = Stored(
             statistics_of(images, extractor, processes, bar),
             None if held_out is None else statistics_of(held_out, extractor, processes, bar),
@@ -39,7 +39,7 @@ def store_statistics(
             images.name,
             inputs,
         )
-    processes.lead(lambda: write_statistics(out, stored))
+    processes.on_main(lambda: write_statistics(out, stored))
     return stored, True
 
 

@@ -18,10 +18,10 @@ from simdistill.cli import main
 from simdistill.config.recipes import RECIPES
 from simdistill.config.settings import read_toml, to_toml
 from simdistill.evaluation.features import read_classifier
-from simdistill.teachers.teacher import load_teacher
+from simdistill.teachers.loading import load_teacher
 from simdistill.teachers.weights import read_network
 from simdistill.training.trainer import DistillationTrainer
-from simdistill.workflows import measuring
+from simdistill.workflows import sampling
 
 SHORT = ["--iterations", "64", "--evaluation-samples", "500", "--json"]
 
@@ -73,7 +73,7 @@ def test_distill_leaves_everything_a_run_should_hold(run):
     assert figures == json.loads((run / "evaluation.json").read_text())
     for name, evaluations in (("teacher", 35), ("student", 1), ("undistilled", 1)):
         row = figures[name]
-        assert row["evaluations"] == evaluations
+        assert row["nfe"] == evaluations
         assert row["frechet"]["seeds"] == 5
         assert row["frechet"]["mean"] == pytest.approx(np.mean(row["frechet"]["values"]))
         assert row["frechet"]["std"] == pytest.approx(np.std(row["frechet"]["values"], ddof=1))
@@ -91,7 +91,7 @@ def test_the_stored_generator_is_the_trainers_average(run):
         trainer.step()
     stored, facts = read_network(run / "generator.safetensors")
     assert facts == {
-        "average": "HalfLife(images=22000.0, ramp_up=0.05)",
+        "average": "EMA(images=22000.0, ramp_up=0.05)",
         "sigma_init": 2.5,
         "shape": [1, 8, 8],
         "classes": 10,
@@ -101,12 +101,12 @@ def test_the_stored_generator_is_the_trainers_average(run):
 
 
 def test_the_same_seed_and_label_give_the_same_image(run):
-    many = measuring.sample(run, range(100), [3])
-    one = measuring.sample(run, [41], [3])
-    other = measuring.sample(run, [41], [4])
+    many = sampling.sample(run, range(100), [3])
+    one = sampling.sample(run, [41], [3])
+    other = sampling.sample(run, [41], [4])
     torch.testing.assert_close(one[0], many[41], rtol=0, atol=1e-5)
     assert (one - other).abs().max() > 0.1
-    in_turn = measuring.sample(run, [8, 41], [0, 3])  # 41 mod 2 = 1: the second label
+    in_turn = sampling.sample(run, [8, 41], [0, 3])  # 41 mod 2 = 1: the second label
     torch.testing.assert_close(in_turn[1], one[0], rtol=0, atol=1e-5)
 
 
@@ -118,7 +118,7 @@ def test_sample_writes_pictures_and_numbers(run, tmp_path, capsys):
     assert Image.open(tmp_path / "s.png").size == (3 * (216 + 13) - 13,) * 2  # enlarged to 640 pixels at least
     assert main(["sample", str(run), "--seeds", "0-7", "--labels", "3", "--out", str(tmp_path / "s.npy")]) == 0
     numbers = np.load(tmp_path / "s.npy")
-    np.testing.assert_array_equal(numbers, measuring.sample(run, range(8), [3]).numpy())
+    np.testing.assert_array_equal(numbers, sampling.sample(run, range(8), [3]).numpy())
     assert main(["sample", str(run), "--seeds", "2,5", "--labels", "3", "--out", str(tmp_path / "each")]) == 0
     pixels = np.asarray(Image.open(tmp_path / "each" / "000005.png"))
     np.testing.assert_array_equal(pixels, ((numbers[5, 0].clip(-1, 1) + 1) * 127.5).round())
@@ -130,11 +130,11 @@ def test_a_generator_that_was_given_away_draws_what_the_run_draws(run, tmp_path,
     assert main(["sample", "mine.safetensors", "--seeds", "0-7"]) == 0
     assert capsys.readouterr().out == "8 samples in samples.png\n"
     assert Image.open("samples.png").size == (674, 674)
-    assert torch.equal(measuring.sample("mine.safetensors", range(8)), measuring.sample(run, range(8)))
+    assert torch.equal(sampling.sample("mine.safetensors", range(8)), sampling.sample(run, range(8)))
     assert main(["export", "mine.safetensors", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["out"] == "one-step.safetensors"
     for words, message in {
-        ("sample", "mine.safetensors", "--average", "1"): "average = 1: must be 0: mine.safetensors holds one",
+        ("sample", "mine.safetensors", "--ema", "1"): "ema = 1: must be 0: mine.safetensors holds one",
         ("sample", "no.safetensors"): "no.safetensors: no such file",
         ("export", "mine.safetensors", "--out", "mine.safetensors"): "another file: this one may be the run's own",
     }.items():
@@ -144,7 +144,7 @@ def test_a_generator_that_was_given_away_draws_what_the_run_draws(run, tmp_path,
 
 def test_the_shipped_clothes_are_those_that_are_asked_for(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    drawn = measuring.sample("fashion-mnist", range(200))
+    drawn = sampling.sample("fashion-mnist", range(200))
     with as_file(files("simdistill") / "weights" / "fashion-mnist-classifier.safetensors") as path:
         classifier, _ = read_classifier(path)
     right = (classifier(drawn).argmax(1) == torch.arange(200) % 10).double().mean()
@@ -156,7 +156,7 @@ def test_evaluate_prints_only_json(run, capsys):
     figures = json.loads(capsys.readouterr().out)
     assert figures["student"]["samples"] == 200
     assert len(figures["student"]["frechet"]["values"]) == 2
-    assert figures["floor"]["samples"] == 449
+    assert figures["real"]["samples"] == 449
     kept = json.loads((run / "evaluation.json").read_text())
     assert kept["student"]["samples"] == 500  # the better figures stay
 
@@ -173,7 +173,7 @@ def test_the_student_alone_has_the_figures_that_it_has_in_company(run, capsys):
     assert main([*words, "--json"]) == 0
     both = json.loads(capsys.readouterr().out)
     assert alone["student"]["frechet"]["values"] == pytest.approx(both["student"]["frechet"]["values"], rel=1e-6)
-    assert alone["floor"] == both["floor"]
+    assert alone["real"] == both["real"]
 
 
 def test_dry_run_prints_the_settings_and_writes_nothing(tmp_path, capsys, monkeypatch):

@@ -31,7 +31,7 @@ def test_the_demo_reaches_its_quality(tmp_path):
     assert student["precision"] >= 0.80
     assert student["recall"] >= 0.75
     assert undistilled["frechet"]["mean"] > 5
-    assert (teacher["evaluations"], student["evaluations"]) == (35, 1)
+    assert (teacher["nfe"], student["nfe"]) == (35, 1)
     assert (tmp_path / "digits" / "report.html").stat().st_size > 50_000
 
 
@@ -89,7 +89,7 @@ def test_from_a_zip_to_an_exported_generator(tmp_path):
     simdistill("pretrain", "digits", "--data", images, *small, "--out", tmp_path / "teacher")
     teacher, run = tmp_path / "teacher" / "generator.safetensors", tmp_path / "run"
     judged = ["--teacher", teacher, "--reference", reference, "--features", features]
-    laws = ["--generator-noise", "LogNormal(-0.4,1.2)", "--averages", "HalfLife(500)"]
+    laws = ["--generator-noise", "LogNormal(-0.4,1.2)", "--ema", "EMA(500)"]
     budget = [
         "--batch",
         32,

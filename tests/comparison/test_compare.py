@@ -19,7 +19,7 @@ from simdistill.config.recipes import RECIPES
 from simdistill.config.settings import settings_from_mapping, to_mapping, to_toml
 from simdistill.runs.folder import RunFolder
 from simdistill.training.loop import Diverged
-from simdistill.workflows.measuring import recipe_of
+from simdistill.workflows.models import recipe_of
 
 LAWS = {"generator_noise": ["Karras()", "LogNormal(-0.9,1.2)"]}
 
@@ -65,7 +65,7 @@ def test_a_setting_is_given_once(capsys):
     [
         ("table-4", "objective", "DiffInstruct()"),
         ("figure-2", "generator-noise", "Karras()"),
-        ("table-5", "averages", "HalfLife(0)"),  # of two of its variants only
+        ("table-5", "ema", "EMA(0)"),  # of two of its variants only
         ("family", "generator_noise", "Karras()"),
     ],
 )
@@ -128,12 +128,12 @@ def setting(tmp_path):
 def measured(jobs, *distances, samples=100):
     for job, distance in zip(jobs, distances, strict=False):
         frechet = {"mean": distance, "std": 0.01, "seeds": 3, "values": [distance] * 3, "minimum": distance}
-        figures = {"frechet": frechet, "precision": 0.8, "recall": 0.7, "samples": samples, "evaluations": 1}
-        figures |= {"reference": "the <training> images", "features": "digits-0", "floor": None}
+        figures = {"frechet": frechet, "precision": 0.8, "recall": 0.7, "samples": samples, "nfe": 1}
+        figures |= {"reference": "the <training> images", "features": "digits-0", "real": None}
         figures_of(job.run).write_text(json.dumps(figures))
         for iteration in (0, 8000):
             quality = {"frechet": {"mean": distance + 1, "std": 0.1}, "recall": 0.5}
-            job.run.record({"iteration": iteration, "seconds": iteration / 80, "quality": quality})
+            job.run.log_metrics({"iteration": iteration, "seconds": iteration / 80, "quality": quality})
 
 
 def test_every_cell_has_a_run_that_can_be_repeated(setting):

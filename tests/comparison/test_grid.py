@@ -14,7 +14,7 @@ from simdistill.comparison.grid import FIXED, GRIDS, Cell, cells, product, ready
 from simdistill.config.recipes import DMD_TIMES, RECIPES, Recipe
 from simdistill.config.settings import field_types, parse_expression
 from simdistill.method.distances import Distance, PseudoHuber
-from simdistill.method.ema import HalfLife, PowerFunction
+from simdistill.method.ema import EMA, PowerEMA
 from simdistill.method.noise import Karras, LogNormal
 from simdistill.method.objectives import DiffInstruct, Objective, ScoreIdentity, ScoreImplicitMatching
 from simdistill.method.weightings import InverseError, Uniform
@@ -115,7 +115,7 @@ def test_table_5_changes_one_choice_at_a_time():
     grid = ready_made("table-5", RECIPES["digits"])
     assert [settings.get("online_steps") for settings in grid.values()].count(2) == 1
     assert [len(settings) for settings in grid.values()] == [0] + [1] * 6
-    assert set(varied(grid)) == {"online_steps", "objective", "averages"}
+    assert set(varied(grid)) == {"online_steps", "objective", "ema"}
     first, *others = cells(RECIPES["digits"], grid, [0])
     assert first.recipe == RECIPES["digits"]
     assert all(other.recipe != first.recipe for other in others)
@@ -124,15 +124,15 @@ def test_table_5_changes_one_choice_at_a_time():
 @pytest.mark.parametrize(
     ("own", "longer"),
     [
-        (HalfLife(22_000.0), HalfLife(88_000.0)),
-        (HalfLife(500_000.0, ramp_up=0.1), HalfLife(2_000_000.0, ramp_up=0.1)),
-        (HalfLife(0.0), None),
-        (PowerFunction(0.1), None),
+        (EMA(22_000.0), EMA(88_000.0)),
+        (EMA(500_000.0, ramp_up=0.1), EMA(2_000_000.0, ramp_up=0.1)),
+        (EMA(0.0), None),
+        (PowerEMA(0.1), None),
     ],
 )
 def test_table_5_has_four_times_the_recipes_own_half_life(own, longer):
-    recipe = replace(RECIPES["digits"], averages=(own, PowerFunction(0.2)))
-    assert ready_made("table-5", recipe).get("EMA, ×4") == (longer and {"averages": (longer,)})
+    recipe = replace(RECIPES["digits"], ema=(own, PowerEMA(0.2)))
+    assert ready_made("table-5", recipe).get("EMA, ×4") == (longer and {"ema": (longer,)})
 
 
 def test_the_family_has_each_methods_objective_and_published_weight():

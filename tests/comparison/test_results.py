@@ -106,8 +106,8 @@ def comparison(tmp_path):
     failure_of(jobs[1].run).write_text("killed by SIGKILL: it said nothing")
     for iteration, mean in ((0, 4.0), (4000, 0.6)):
         quality = {"frechet": {"mean": mean, "std": 0.2}, "precision": 0.9, "recall": 0.1}
-        jobs[0].run.record({"iteration": iteration, "seconds": iteration / 100, "quality": quality})
-    jobs[0].run.record({"iteration": 8000, "seconds": 81.5, "loss": 1.0})
+        jobs[0].run.log_metrics({"iteration": iteration, "seconds": iteration / 100, "quality": quality})
+    jobs[0].run.log_metrics({"iteration": 8000, "seconds": 81.5, "loss": 1.0})
     return found, jobs
 
 

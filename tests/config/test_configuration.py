@@ -238,9 +238,9 @@ def test_every_wrong_key_is_listed_at_once_and_a_right_one_is_not():
         ({"generator_lr": math.nan}, "generator_lr = nan: must be positive"),
         ({"online_lr": -1.0}, "online_lr = -1.0: must be positive"),
         ({"warmup": -1}, "warmup = -1: must be at least 0"),
-        ({"averages": []}, r'averages = \(\): must be at least one, as "HalfLife\(0\)" for none'),
+        ({"ema": []}, r'ema = \(\): must be at least one, as "EMA\(0\)" for none'),
         ({"betas": (0.0, 1.0)}, r"betas = \(0.0, 1.0\): must be both in \[0, 1\)"),
-        ({"accumulation": 3}, "accumulation = 3: must be a divisor of batch = 256"),
+        ({"gradient_accumulation": 3}, "gradient_accumulation = 3: must be a divisor of batch = 256"),
     ],
 )
 def test_a_recipe_that_cannot_be_names_the_setting_its_value_and_the_remedy(values, message):

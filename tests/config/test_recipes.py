@@ -9,11 +9,11 @@ import torch
 from simdistill.config.recipes import RECIPES, Recipe
 from simdistill.evaluation.extractors import load_extractor
 from simdistill.method.distances import PseudoHuber
-from simdistill.method.ema import HalfLife
+from simdistill.method.ema import EMA
 from simdistill.method.noise import Clamped, DiscreteVP, Karras, LogNormal, Truncated
 from simdistill.method.objectives import DiffInstruct, ScoreIdentity, ScoreImplicitMatching
 from simdistill.method.weightings import EDM, InverseError, Uniform, VPScore
-from simdistill.teachers.teacher import SHIPPED, load_teacher
+from simdistill.teachers.loading import SHIPPED, load_teacher
 
 
 @pytest.mark.parametrize("column", ["cifar10-uncond", "cifar10-cond"])
@@ -26,7 +26,7 @@ def test_table_5(column):
     assert recipe.generator_weighting == Uniform()
     assert isinstance(recipe.objective, ScoreImplicitMatching)
     assert isinstance(recipe.objective.distance, PseudoHuber)
-    assert (recipe.online_steps, recipe.accumulation, recipe.decay, recipe.warmup) == (1, 1, "none", 0)
+    assert (recipe.online_steps, recipe.gradient_accumulation, recipe.decay, recipe.warmup) == (1, 1, "none", 0)
 
 
 @pytest.mark.parametrize(
@@ -36,15 +36,26 @@ def test_table_5(column):
 def test_64_pixels_are_sids_settings_with_sims_loss(name, batch, lr, half_life, million_images):
     recipe = RECIPES[name]
     assert (recipe.batch, recipe.generator_lr, recipe.online_lr) == (batch, lr, lr)
-    assert recipe.averages == (HalfLife(half_life),)
+    assert recipe.ema == (EMA(half_life),)
     assert recipe.precision == "fp16"
-    assert batch // (4 * recipe.accumulation) == (16 if name == "imagenet64-cond" else 32)  # a GPU, of SiD's four
+    assert batch // (4 * recipe.gradient_accumulation) == (
+        16 if name == "imagenet64-cond" else 32
+    )  # a GPU, of SiD's four
     assert recipe.iterations * batch == pytest.approx(million_images * 1e6 / 4, rel=0.02)
     assert recipe.objective == ScoreImplicitMatching(PseudoHuber(0.06))
     assert recipe.objective.distance.c == pytest.approx(0.00054 * (3 * 64 * 64) ** 0.5, rel=0.01)
     assert RECIPES["cifar10-cond"].objective.distance.c == pytest.approx(0.00054 * (3 * 32 * 32) ** 0.5, rel=0.01)
     cifar = RECIPES["cifar10-cond"]
-    changed = {"objective", "batch", "generator_lr", "online_lr", "averages", "iterations", "accumulation", "precision"}
+    changed = {
+        "objective",
+        "batch",
+        "generator_lr",
+        "online_lr",
+        "ema",
+        "iterations",
+        "gradient_accumulation",
+        "precision",
+    }
     assert {f.name for f in fields(recipe) if getattr(recipe, f.name) != getattr(cifar, f.name)} <= changed
 
 
@@ -63,7 +74,7 @@ def test_b_3():
     assert recipe.generator_noise == recipe.online_noise == Clamped(LogNormal(-2.0, 2.0), 0.01, 156.6155)
     assert recipe.generator_weighting == recipe.online_weighting == Uniform()
     assert (recipe.generator_lr, recipe.online_lr, recipe.betas) == (5e-6, 5e-6, (0.0, 0.999))
-    assert (recipe.batch, recipe.accumulation, recipe.sigma_init, recipe.iterations) == (1024, 8, 2.5, 16_000)
+    assert (recipe.batch, recipe.gradient_accumulation, recipe.sigma_init, recipe.iterations) == (1024, 8, 2.5, 16_000)
 
 
 def test_listing_1():
@@ -102,7 +113,7 @@ def test_no_recipe_asks_a_teacher_outside_its_range():
     ("setting", "value"),
     [
         ("batch", 0),
-        ("accumulation", 3),
+        ("gradient_accumulation", 3),
         ("iterations", 0),
         ("online_steps", 0),
         ("sigma_init", -2.5),
@@ -111,7 +122,7 @@ def test_no_recipe_asks_a_teacher_outside_its_range():
         ("generator_lr", 0.0),
         ("online_lr", -1.0),
         ("warmup", -1),
-        ("averages", ()),
+        ("ema", ()),
         ("checkpoint_minutes", -1.0),
         ("betas", (0.0, 1.0)),
     ],

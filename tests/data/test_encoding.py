@@ -4,7 +4,6 @@ import json
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +17,8 @@ from tiny_models import FLOWS, TINY, S, euler, start
 from simdistill.cli import main
 from simdistill.config.recipes import Recipe
 from simdistill.data.embeddings import Embeddings, part_of
+from simdistill.teachers.loading import load_teacher
 from simdistill.teachers.pipeline_encoders import PipelineEncoder
-from simdistill.teachers.teacher import load_teacher
 from simdistill.workflows import encoding
 
 diffusers = pytest.importorskip("diffusers")
@@ -45,8 +44,8 @@ def test_from_a_prompt_to_a_picture_as_its_pipeline_does(tmp_path, name):
         size |= {"use_resolution_binning": False, "clean_caption": False} if name == "PixArtAlphaPipeline" else {}
     images = theirs(PROMPTS, **size, **steps).images
     x, sigmas = start(theirs.scheduler, z)
-    guided = replace(teacher, prompts=text, null=null).prepared(Recipe(teacher_guidance=3.0))
-    ours = teacher.pictured(euler(guided, x, sigmas, guided.condition(torch.arange(3))))
+    guided = teacher.with_prompts(text, null).prepared(Recipe(teacher_guidance=3.0))
+    ours = teacher.decoded(euler(guided, x, sigmas, guided.condition(torch.arange(3))))
     np.testing.assert_allclose((ours / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).numpy(), images, rtol=0, atol=2e-5)
 
 
@@ -65,17 +64,21 @@ def test_what_is_stored_is_what_was_encoded(tmp_path, monkeypatch, name):
     assert pl.read_parquet(tmp_path / "out" / "prompts.parquet")["prompt"].to_list() == texts
     rows = torch.tensor([4, 0, 3, 0])
     expected, found = encoder([texts[i] for i in rows]), stored[rows]
-    longest = int(expected.mask.sum(1).max())
-    assert found.mask.shape[1] == (longest if name.startswith("PixArt") else encoder.text.tokens)
-    found, counted = found.filled(encoder.text.tokens), expected.mask[..., None]
-    torch.testing.assert_close(found.states, (expected.states * counted).half().float(), rtol=0, atol=1e-3)
-    assert torch.equal(found.mask, expected.mask)
+    longest = int(expected.attention_mask.sum(1).max())
+    assert found.attention_mask.shape[1] == (longest if name.startswith("PixArt") else encoder.text.tokens)
+    found, counted = found.filled(encoder.text.tokens), expected.attention_mask[..., None]
+    torch.testing.assert_close(
+        found.prompt_embeds, (expected.prompt_embeds * counted).half().float(), rtol=0, atol=1e-3
+    )
+    assert torch.equal(found.attention_mask, expected.attention_mask)
     assert (found.pooled is None) == (expected.pooled is None)
     if found.pooled is not None:
         torch.testing.assert_close(found.pooled, expected.pooled, rtol=0, atol=1e-3)
-        assert not stored.empty.states.any()  # SDXL's says so
+        assert not stored.empty.prompt_embeds.any()  # SDXL's says so
     else:
-        torch.testing.assert_close(stored.empty.states[:, :1], encoder([""]).states[:, :1], rtol=0, atol=1e-3)
+        torch.testing.assert_close(
+            stored.empty.prompt_embeds[:, :1], encoder([""]).prompt_embeds[:, :1], rtol=0, atol=1e-3
+        )
         assert part_of(tmp_path / "out", 0).stat().st_size < 2 * 16 * 120 * 2  # 5 and 8 tokens, not 120 each
 
 
@@ -140,7 +143,7 @@ def test_two_processes_write_the_same_parts(pixart, tmp_path):
     one, two = Embeddings(tmp_path / "1"), Embeddings(tmp_path / "2")
     for k in range(3):
         assert part_of(tmp_path / "1", k).read_bytes() == part_of(tmp_path / "2", k).read_bytes()
-    assert torch.equal(one.empty.states, two.empty.states)
+    assert torch.equal(one.empty.prompt_embeds, two.empty.prompt_embeds)
 
 
 def test_room_is_stated_first_and_must_be_there(pixart, tmp_path, monkeypatch, capsys):
@@ -161,7 +164,7 @@ def test_long_prompts_are_cut_and_counted(pixart, tmp_path, capsys):
     asked = ["encode", write(tmp_path / "p.txt", texts), "--encoder", str(pixart), "--out", str(tmp_path / "out")]
     assert main(asked) == 0
     assert "warning: 2 of 3 prompts were cut to 120 tokens" in capsys.readouterr().err
-    assert Embeddings(tmp_path / "out")[torch.arange(3)].mask.sum(1).tolist() == [120, 120, 120]
+    assert Embeddings(tmp_path / "out")[torch.arange(3)].attention_mask.sum(1).tolist() == [120, 120, 120]
 
 
 # ---- refused

@@ -17,16 +17,16 @@ from simdistill.config.recipes import RECIPES
 from simdistill.config.settings import to_mapping
 from simdistill.demo.pair import Pair, Wish
 from simdistill.demo.serving import application
-from simdistill.evaluation.quality import draw
+from simdistill.evaluation.sampling import draw
 from simdistill.method.guidance import Guided
 from simdistill.method.samplers import heun
 from simdistill.reports.pictures import picture
 from simdistill.runs.folder import RunFolder
+from simdistill.teachers.loading import load_teacher
 from simdistill.teachers.pipeline_encoders import PipelineEncoder
-from simdistill.teachers.teacher import load_teacher
 from simdistill.teachers.weights import write_network
 from simdistill.training.pretraining import Pretraining
-from simdistill.workflows.measuring import sample
+from simdistill.workflows.sampling import sample
 
 testclient = pytest.importorskip("starlette.testclient")
 
@@ -124,13 +124,13 @@ def test_prompts_go_through_the_teachers_own_encoder_and_guidance(pixart, tmp_pa
     assert 'value="red &#34;hat&#34;"' in answer.text
     assert "70 network evaluations" in answer.text
     prompt = ['red "hat"']
-    drawn = teacher.pictured(sample(run.path, range(3), teacher=teacher, prompts=prompt))
+    drawn = teacher.decoded(sample(run.path, range(3), teacher=teacher, prompts=prompt))
     assert np.array_equal(student, pixels(picture(drawn, columns=3, edge=192)))
     encoder = PipelineEncoder(pixart)
     denoiser, text = Guided(teacher.unguided, encoder.empty(), 3.0), encoder(prompt).expand(3)
     levels = 18, teacher.sigma_min, teacher.sigma_max
     drawn = draw(lambda z, _: heun(denoiser, z, text, *levels), range(3), teacher.shape)
-    assert np.array_equal(guided, pixels(picture(teacher.pictured(drawn), columns=3, edge=192)))
+    assert np.array_equal(guided, pixels(picture(teacher.decoded(drawn), columns=3, edge=192)))
 
 
 def test_of_vectors_there_are_many_with_their_label_and_seeds(tmp_path):

@@ -24,9 +24,9 @@ from simdistill.data.images import open_images
 from simdistill.evaluation import inception
 from simdistill.evaluation.stored import read_statistics
 from simdistill.runs.folder import RunFolder
-from simdistill.teachers.teacher import load_teacher
+from simdistill.teachers.loading import load_teacher
 from simdistill.teachers.weights import write_network
-from simdistill.workflows import distilling, measuring, statistics
+from simdistill.workflows import distilling, evaluating, sampling, statistics
 from simdistill.workflows.distilling import Measurements
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit")
@@ -110,7 +110,7 @@ def test_fid_from_images_and_weights_to_the_report(tmp_path, run, images, weight
     fid.update(open_images(images).batch(range(60)), real=True)
     expected = []
     for seed in range(3):
-        fid.update(measuring.sample(run, range(50 * seed, 50 * seed + 50)), real=False)
+        fid.update(sampling.sample(run, range(50 * seed, 50 * seed + 50)), real=False)
         expected.append(float(fid.compute()))
         fid.reset()
     found = figures["student"]["frechet"]
@@ -125,7 +125,7 @@ def test_fid_from_images_and_weights_to_the_report(tmp_path, run, images, weight
 
     table = printed(capsys, *words)
     headings = table.split("\n")[0].split()
-    assert headings == ["FID", "least", "of", "3", "IS", "precision", "recall", "evaluations", "images/s"]
+    assert headings == ["FID", "least", "of", "3", "IS", "precision", "recall", "nfe", "images/s"]
     assert f"{found['mean']:.3f} ± {found['std']:.3f}" in table
     assert f"{found['minimum']:.3f}" in table
     page = (run / "report.html").read_text()
@@ -140,7 +140,7 @@ def test_edms_statistics_give_the_distance_alone(tmp_path, run, weights, capsys)
     assert "edm.npz: is in the features of an extractor that it does not name" in error(capsys, *words)
     assert "dimensions of pixels = 64: must be 16" in error(capsys, *words, "--features", "pixels")
     shown = printed(capsys, *words, "--inception", weights)
-    assert shown.split("\n")[0].split() == ["FID", "least", "of", "2", "IS", "evaluations", "images/s"]
+    assert shown.split("\n")[0].split() == ["FID", "least", "of", "2", "IS", "nfe", "images/s"]
     assert "no precision, recall and kernel distance" in shown
     assert "nowhere.npz: no such file" in error(capsys, *words[:-1], "nowhere.npz", "--inception", weights)
     assert "left out beside --inception" in error(capsys, *words, "--inception", weights, "--features", "pixels")
@@ -169,9 +169,9 @@ def test_held_out_images_are_the_floor(tmp_path, run, capsys):
     assert "1,348 images of" in printed(capsys, "stats", "digits", "--out", tmp_path / "d.npz", "--features", "digits")
     stored = read_statistics(tmp_path / "d.npz")
     assert (stored.statistics.images, stored.held_out.images) == (1348, 449)
-    figures = measuring.evaluate_run(run, load_teacher("digits"), 100, 1, reference=str(tmp_path / "d.npz"))
-    usual = measuring.evaluate_run(run, load_teacher("digits"), 100, 1)
-    assert figures["floor"] == pytest.approx(usual["floor"], rel=1e-6)
+    figures = evaluating.evaluate_run(run, load_teacher("digits"), 100, 1, reference=str(tmp_path / "d.npz"))
+    usual = evaluating.evaluate_run(run, load_teacher("digits"), 100, 1)
+    assert figures["real"] == pytest.approx(usual["real"], rel=1e-6)
     assert figures["student"]["frechet"]["mean"] == pytest.approx(usual["student"]["frechet"]["mean"], rel=1e-6)
     assert figures["student"]["recall"] == pytest.approx(usual["student"]["recall"], abs=1e-6)
 
@@ -192,14 +192,14 @@ def test_bad_requests(tmp_path, images, run, capsys):
 
 
 def test_milestones_and_resumption_know_the_recipes_reference(tmp_path, monkeypatch):
-    monkeypatch.setattr(measuring, "MILESTONE_SAMPLES", 50)
-    monkeypatch.setattr(measuring, "write_report", lambda run: None)
+    monkeypatch.setattr(evaluating, "MILESTONE_SAMPLES", 50)
+    monkeypatch.setattr(evaluating, "write_report", lambda run: None)
     monkeypatch.chdir(tmp_path)
     Path("pixels").write_text("a file that happens to have this name")
     statistics.store_statistics("digits", "ref.npz", "pixels")
     recipe = replace(RECIPES["digits"], batch=8, iterations=2, reference="ref.npz", features="pixels")
     calls = []
-    evaluate_run, few = measuring.evaluate_run, Measurements(samples=50)
+    evaluate_run, few = evaluating.evaluate_run, Measurements(samples=50)
     noted = lambda *a, **k: calls.append(evaluate_run(*a, **k))  # noqa: E731
     monkeypatch.setattr(distilling, "evaluate_run", noted)
     teacher = load_teacher("digits")
@@ -212,7 +212,7 @@ def test_milestones_and_resumption_know_the_recipes_reference(tmp_path, monkeypa
     run = RunFolder.open(Path("run"))
     assert read_toml(run.config)["reference"] == str(tmp_path / "ref.npz")  # from wherever it is resumed
     assert read_toml(run.config)["features"] == "pixels"
-    qualities = [record["quality"] for record in run.records() if "quality" in record]
+    qualities = [record["quality"] for record in run.read_metrics() if "quality" in record]
     assert {quality["features"] for quality in qualities} == {"pixels"}
     assert calls[0]["reference"] == "1,348 images of the digits' 1,348 training images in the features pixels"
     # the last milestone has the first of the evaluation's noises

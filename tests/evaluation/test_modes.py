@@ -10,7 +10,7 @@ from simdistill.data.densities import DENSITIES, gaussians_25
 from simdistill.evaluation.modes import modes
 from simdistill.evaluation.quality import evaluate, reference_for
 from simdistill.method.denoisers import GaussianMixture
-from simdistill.teachers.teacher import load_teacher
+from simdistill.teachers.loading import load_teacher
 
 TWO = GaussianMixture(torch.tensor([[0.0, 0.0], [10.0, 0.0]]), torch.eye(2)[None], torch.tensor([3.0, 1.0]))
 

@@ -16,10 +16,10 @@ from simdistill.evaluation.preferences import load_scores
 from simdistill.method.generator import Generator
 from simdistill.method.samplers import heun, noise_from_seeds
 from simdistill.runs.folder import RunFolder
+from simdistill.teachers.loading import load_teacher
 from simdistill.teachers.pipeline_encoders import PipelineEncoder
-from simdistill.teachers.teacher import load_teacher
 from simdistill.workflows import encoding
-from simdistill.workflows.measuring import sample
+from simdistill.workflows.sampling import sample
 from simdistill.workflows.scoring import Protocol, score
 
 pytest.importorskip("transformers")
@@ -71,7 +71,7 @@ def test_teacher_student_and_a_folder(pixart, weights, named, tmp_path, capsys):
             "teacher": heun(guided, z, None, 18, teacher.sigma_min, teacher.sigma_max),
             "student": Generator(student, 2.5)(z, text),
         }
-    drawn = {name: teacher.pictured(found) for name, found in latents.items()} | {"other": pictures()}
+    drawn = {name: teacher.decoded(found) for name, found in latents.items()} | {"other": pictures()}
     table = pl.read_csv(tmp_path / "run" / "scores.csv")
     assert list(figures["models"]) == list(drawn)
     for one in load_scores(**weights):

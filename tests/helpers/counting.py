@@ -12,7 +12,7 @@ class Counting:
     iterations = 200
 
     def __init__(self, at_step=lambda trainer: None):
-        self.iteration, self.setbacks, self.sum, self.at_step = 0, 0, torch.zeros(1), at_step
+        self.iteration, self.rollbacks, self.sum, self.at_step = 0, 0, torch.zeros(1), at_step
 
     @property
     def images(self):
@@ -23,15 +23,15 @@ class Counting:
         self.sum += self.iteration
         self.at_step(self)
 
-    def readings(self):
+    def metrics(self):
         return {"loss": float(self.sum)}
 
     def state(self):
-        return {"sum": self.sum.clone(), "position": torch.tensor([self.iteration, self.setbacks])}
+        return {"sum": self.sum.clone(), "position": torch.tensor([self.iteration, self.rollbacks])}
 
     def restore(self, state):
         self.sum = state["sum"].clone()
-        self.iteration, self.setbacks = state["position"].tolist()
+        self.iteration, self.rollbacks = state["position"].tolist()
 
 
 class Fragile(Counting):
@@ -39,8 +39,8 @@ class Fragile(Counting):
 
     wanted = 1
 
-    def readings(self):
-        wild = self.iteration >= 130 and self.setbacks < self.wanted
+    def metrics(self):
+        wild = self.iteration >= 130 and self.rollbacks < self.wanted
         return {"loss": float("nan") if wild else 1.0}
 
 
@@ -66,7 +66,7 @@ def fail(error=MemoryError):
 
 
 def qualities(run):
-    return [record["iteration"] for record in run.records() if "quality" in record]
+    return [record["iteration"] for record in run.read_metrics() if "quality" in record]
 
 
 def saved(run):

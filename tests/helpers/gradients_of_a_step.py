@@ -1,4 +1,4 @@
-"""Run by torchrun: one step of every kind of training; the first process stores its gradients, losses and readings."""
+"""Run by torchrun: one step of every kind of training; the first process stores its gradients, losses and metrics."""
 
 import sys
 from dataclasses import replace
@@ -9,16 +9,16 @@ import torch
 from safetensors.torch import save_file
 
 from simdistill.config.recipes import RECIPES, Recipe
-from simdistill.teachers.teacher import load_teacher
+from simdistill.teachers.loading import load_teacher
 from simdistill.training.processes import ALONE, Processes, joined
-from simdistill.training.sharding import whole
+from simdistill.training.sharding import gathered
 from simdistill.training.trainer import DistillationTrainer
 
 # psi moves by next to nothing before theta does, for rounding turns signs in Adam's first step
 BASE = replace(RECIPES["digits"], batch=65, online_lr=1e-8, warmup=0, share_samples=False)  # 65: unequal parts
 KINDS = {
     "plain": BASE,
-    "accumulated": replace(BASE, batch=66, accumulation=3),
+    "accumulated": replace(BASE, batch=66, gradient_accumulation=3),
     "shared": replace(BASE, share_samples=True),
     "recomputed": replace(BASE, gradient_checkpointing=True),
     "compiled": replace(BASE, compile=True),
@@ -27,21 +27,21 @@ KINDS = {
 
 
 def gradients(recipe: Recipe, processes: Processes = ALONE) -> dict[str, torch.Tensor]:
-    """Whole gradients of the last update of either kind in one step, the readings, and the generator after it."""
+    """Whole gradients of the last update of either kind in one step, the metrics, and the generator after it."""
     trainer = DistillationTrainer(load_teacher("digits"), recipe, start=moved_teacher(), processes=processes)
     found: dict[str, torch.Tensor] = {}
     for name, update in {"online": trainer.update_online, "generator": trainer.update_generator}.items():
 
         def keep(optimizer, *_, name=name):
             parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-            grads = [whole(p.grad).flatten().clone() for p in parameters]
+            grads = [gathered(p.grad).flatten().clone() for p in parameters]
             found[name] = torch.cat(grads)
 
         update.optimizer.register_step_pre_hook(keep)
     trainer.step()
-    readings = trainer.readings()
-    y = list(readings.pop("y").values())
-    found["readings"] = torch.tensor([*readings.values(), *y], dtype=torch.float64)
+    metrics = trainer.metrics()
+    y = list(metrics.pop("y").values())
+    found["metrics"] = torch.tensor([*metrics.values(), *y], dtype=torch.float64)
     found["average"] = torch.cat([p.flatten() for p in trainer.snapshot().parameters()])
     return found
 
@@ -64,5 +64,5 @@ if __name__ == "__main__":
             for shard in (False, True):
                 got = gradients(replace(recipe, shard=shard), processes)
                 everything |= {f"{kind} {'sharded' if shard else 'replicated'} {name}": t for name, t in got.items()}
-        if processes.leads:
+        if processes.is_main:
             save_file(everything, Path(sys.argv[1]))

@@ -14,16 +14,16 @@ from simdistill.config.recipes import RECIPES
 from simdistill.evaluation.extractors import PIXELS
 from simdistill.evaluation.reference import Reference
 from simdistill.evaluation.statistics import Statistics
-from simdistill.method.ema import HalfLife, PowerFunction
-from simdistill.teachers.teacher import load_teacher
+from simdistill.method.ema import EMA, PowerEMA
+from simdistill.teachers.loading import load_teacher
 from simdistill.training import checkpoints, loop
-from simdistill.workflows import distilling, measuring
+from simdistill.workflows import distilling, evaluating
 
 RECIPE = replace(
     RECIPES["digits"],
     batch=4,
     iterations=500,
-    averages=(HalfLife(2000), PowerFunction(0.1)),
+    ema=(EMA(2000), PowerEMA(0.1)),
     checkpoint_minutes=0,  # at every line of the metrics
 )
 UNJUDGED = distilling.Measurements(samples=0)
@@ -33,7 +33,7 @@ def live(path: Path, lines_in_saves: int | None = None) -> None:
     """Begin the run in `path`, or go on with it, to its end, or to that many lines of Python in saves of its state."""
     torch.set_num_threads(1)
     loop.LOG_EVERY = 10
-    measuring.MILESTONE_SAMPLES = 20
+    evaluating.MILESTONE_SAMPLES = 20
     distilling.reference_for = lambda *_, **__: Reference("any", PIXELS, Statistics.of(torch.ones(20, 64).tril()))
     if lines_in_saves is not None:
         loop.write_checkpoint = dying(checkpoints.write_checkpoint, lines_in_saves)

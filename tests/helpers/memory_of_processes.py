@@ -36,5 +36,5 @@ if __name__ == "__main__":
             name: [added(name, NETWORKS[name].batch, shard, processes) for shard in (False, True)]
             for name in ("wide mlp", "wide unet")
         }
-        if processes.leads:
+        if processes.is_main:
             print(json.dumps(found))

@@ -14,8 +14,8 @@ from simdistill.networks.unet import SongUNet
 SETTINGS = {
     "plain": {},
     "shared samples": {"share_samples": True},
-    "four parts": {"accumulation": 4},
-    "four parts, shared samples": {"accumulation": 4, "share_samples": True},
+    "four parts": {"gradient_accumulation": 4},
+    "four parts, shared samples": {"gradient_accumulation": 4, "share_samples": True},
     "blocks computed twice": {"gradient_checkpointing": True},
     "with momentum": {"betas": (0.9, 0.999)},
     "bf16": {"precision": "bf16"},

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from simdistill.method.algorithm import Distillation
+from docs.distillation import Distillation
 from simdistill.method.denoisers import GaussianMixture
 from simdistill.method.distances import Huber
 from simdistill.method.generator import Generator

@@ -66,7 +66,7 @@ def figures(frechet, rate, evaluations, seeds=5):
         "density": 1.01,
         "coverage": 0.9,
         "spread": dict.fromkeys(("precision", "recall", "density", "coverage"), 0.0123),
-        "evaluations": evaluations,
+        "nfe": evaluations,
         "images_per_second": rate,
         "samples": 2000,
     }
@@ -79,7 +79,7 @@ def evaluation(student, teacher=(0.0956, 0.0123), speedup=31.4, seeds=5):
         "student": figures(student, 28.04 * speedup, 1, seeds),
         "undistilled": figures((6.7365, 0.1397), 1096.5, 1, seeds),
         "reference": "the <training> images",
-        "floor": {"samples": 449, "frechet": 0.13685, **floor},
+        "real": {"samples": 449, "frechet": 0.13685, **floor},
         "speedup": speedup,
         "machine": "an abacus <of wood>",
     }
@@ -94,10 +94,10 @@ def a_run(tmp_path, rng):
     for k in range(0, 201, 50):
         frechet = {"mean": 5 * math.exp(-k / 50), "std": 0.1, "seeds": 2, "values": []}
         quality = {"frechet": frechet, "precision": 0.8, "recall": k / 300}
-        run.record({"iteration": k, "seconds": k / 2, "quality": quality})
+        run.log_metrics({"iteration": k, "seconds": k / 2, "quality": quality})
         y = {"0.00388": 0.01, "11": 0.3} | ({"2.92": 0.5} if k else {})
-        readings = {"images_per_second": 128.0, "loss": 20.0, "generator_loss": -0.1, "y": y}
-        run.record({"iteration": k, "seconds": k / 2, **readings})
+        metrics = {"images_per_second": 128.0, "loss": 20.0, "generator_loss": -0.1, "y": y}
+        run.log_metrics({"iteration": k, "seconds": k / 2, **metrics})
     return RunFolder((tmp_path / "runs" / "mine").relative_to(tmp_path))
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import torch
 
-from simdistill.teachers.teacher import load_teacher
+from simdistill.teachers.loading import load_teacher
 from simdistill.training.processes import joined
-from simdistill.workflows.measuring import evaluate_run
+from simdistill.workflows.evaluating import evaluate_run
 from simdistill.workflows.statistics import store_statistics
 
 

@@ -11,7 +11,7 @@ from simdistill.cli import main
 from simdistill.config.recipes import RECIPES
 from simdistill.config.settings import to_mapping
 from simdistill.runs.folder import RunFolder
-from simdistill.teachers.teacher import load_teacher
+from simdistill.teachers.loading import load_teacher
 from simdistill.teachers.weights import write_network
 from simdistill.workflows import encoding
 
@@ -105,7 +105,7 @@ def encoded(folder, tmp_path):
 
 def distill(folder, prompts, out, *more):
     """The command's exit code, for a few small iterations."""
-    small = ["--batch", "4", "--accumulation", "1", "--iterations", "3", "--precision", "fp32"]
+    small = ["--batch", "4", "--gradient-accumulation", "1", "--iterations", "3", "--precision", "fp32"]
     small += ["--teacher-levels", "scheduler"]  # of 20 times
     words = ["--teacher", str(folder), "--prompts", str(prompts), "--out", str(out), *small, *more]
     return main(["distill", "pixart-512", *words])

@@ -14,7 +14,7 @@ from benchmarks.reference import ReferenceLoop
 from benchmarks.tables import Table, publish, spread
 from benchmarks.variance import _total_variance
 from simdistill.config.recipes import RECIPES
-from simdistill.teachers.teacher import load_teacher
+from simdistill.teachers.loading import load_teacher
 from simdistill.training.trainer import DistillationTrainer
 
 RECIPE = replace(RECIPES["digits"], batch=16, warmup=4, iterations=20, share_samples=False)
@@ -74,7 +74,7 @@ def test_a_step_of_both_loops_is_the_same():
     for ours, theirs, moved in (
         (loop.online, trainer.online, rate),
         (loop.generator, trainer.generator.denoiser, rate),
-        (loop.average, trainer.averages[0].module.denoiser, rate * (1 - RECIPE.averages[0].keep(16, 16))),
+        (loop.average, trainer.ema[0].module.denoiser, rate * (1 - RECIPE.ema[0].decay(16, 16))),
     ):
         assert ((weights(ours) - weights(theirs)).abs() < 0.02 * moved).double().mean() > 0.995
         assert (weights(ours) - start).abs().max() == pytest.approx(moved, rel=1e-2)

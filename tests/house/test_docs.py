@@ -17,7 +17,7 @@ from docs.experiments import MISTAKES, PAPER, RIGHT, START, TARGET, errors, expe
 from simdistill.method.distances import Distance, SquaredL2
 from simdistill.method.noise import LogNormal
 from simdistill.method.objectives import DiffInstruct
-from simdistill.teachers.teacher import load_teacher
+from simdistill.teachers.loading import load_teacher
 from simdistill.training.trainer import DistillationTrainer
 
 DOCS = Path(tables.__file__).parent

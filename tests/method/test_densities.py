@@ -8,7 +8,7 @@ import torch
 
 from simdistill.data.densities import DENSITIES
 from simdistill.method.denoisers import denoised_from_score
-from simdistill.teachers.teacher import load_teacher
+from simdistill.teachers.loading import load_teacher
 
 NAMES = list(DENSITIES)
 F64 = torch.float64

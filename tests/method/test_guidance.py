@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from simdistill.cli import main
 from simdistill.config.recipes import Recipe
-from simdistill.evaluation.quality import evaluations
+from simdistill.evaluation.sampling import evaluations
 from simdistill.method.denoisers import GaussianMixture, Preconditioned, score
 from simdistill.method.guidance import Guided
 from simdistill.networks.mlp import MLP
@@ -90,7 +90,7 @@ def small(**facts):
     network = Preconditioned(MLP((2,), 16, 1, label_dim=3), (2,), classes=3)
     for p in network.parameters():
         torch.nn.init.normal_(p, std=0.3)
-    return Teacher(network, (2,), classes=2, null=NULL, **facts)
+    return Teacher(network, (2,), classes=2, unconditional=NULL, **facts)
 
 
 RECIPE = Recipe(batch=64, iterations=4, teacher_guidance=3.0, online_guidance=2.0, guidance_interval=(0.1, 10.0))

@@ -45,16 +45,20 @@ def test_it_is_diffusers_own_class():
     ).eval()  # fmt: skip
     model.load_state_dict(net.transformer.state_dict())
     known = {"resolution": None, "aspect_ratio": None}
-    expected = model(X, TEXT.states, 100 * times, known, encoder_attention_mask=TEXT.mask.float(), return_dict=False)[0]
+    expected = model(
+        X, TEXT.prompt_embeds, 100 * times, known, encoder_attention_mask=TEXT.attention_mask.float(), return_dict=False
+    )[0]
     assert expected.std() > 0.01
     torch.testing.assert_close(net(X, times, TEXT), expected)
 
 
 def test_only_the_prompts_own_tokens_are_seen():
     net, times = trained(), torch.zeros(3)
-    filled = torch.where(TEXT.mask[..., None], TEXT.states, torch.full_like(TEXT.states, 7.0))
-    torch.testing.assert_close(net(X, times, Text(filled, TEXT.mask)), net(X, times, TEXT))
-    changed = Text(torch.where(TEXT.mask[..., None], -TEXT.states, TEXT.states), TEXT.mask)
+    filled = torch.where(TEXT.attention_mask[..., None], TEXT.prompt_embeds, torch.full_like(TEXT.prompt_embeds, 7.0))
+    torch.testing.assert_close(net(X, times, Text(filled, TEXT.attention_mask)), net(X, times, TEXT))
+    changed = Text(
+        torch.where(TEXT.attention_mask[..., None], -TEXT.prompt_embeds, TEXT.prompt_embeds), TEXT.attention_mask
+    )
     assert (net(X, times, changed) - net(X, times, TEXT)).abs().flatten(1).amax(1).min() > 1e-3
 
 

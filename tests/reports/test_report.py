@@ -78,19 +78,19 @@ def test_the_tables_hold_the_figures(run):
 
 def test_every_average_has_a_row(run):
     values = evaluation((0.6442, 0.0469))
-    values["averages"] = {"average-1": "PowerFunction(std=0.1)"}
-    values["average-1"] = json.loads(json.dumps(values["student"]))
-    values["average-1"]["frechet"]["mean"] = 0.3217
+    values["ema"] = {"ema-1": "PowerEMA(std=0.1)"}
+    values["ema-1"] = json.loads(json.dumps(values["student"]))
+    values["ema-1"]["frechet"]["mean"] = 0.3217
     rows = report(run, values).texts("tr")
-    assert [row for row in rows if row.startswith("Student, PowerFunction(std=0.1) 0.322 ± 0.047")]
+    assert [row for row in rows if row.startswith("Student, PowerEMA(std=0.1) 0.322 ± 0.047")]
 
 
 def test_without_held_out_samples_there_is_no_word_of_them(run):
     values = evaluation((0.6442, 0.0469))
-    values["floor"] = None
+    values["real"] = None
     page = report(run, values)
     assert "Held-out" not in page.html
-    assert "held-out" not in page.html.replace("--floor", "")
+    assert "held-out" not in page.html.replace("--real", "")
 
 
 def test_the_page_loads_nothing_and_holds_every_picture(run):
@@ -128,9 +128,9 @@ def test_the_charts_take_their_colours_from_the_page(run):
     assert len(charts) == 6
     names = [set(re.findall(r"var\(--([\w-]+)\)", chart)) for chart in charts]
     common = {"muted", "line"}
-    assert names[0] == common | {"student", "teacher", "floor"}
+    assert names[0] == common | {"student", "teacher", "real"}
     assert names[1] == common | {"precision", "recall"}
-    assert names[2:5] == [common | {"precision"}, common | {"student"}, common | {"floor"}]  # losses, speed
+    assert names[2:5] == [common | {"precision"}, common | {"student"}, common | {"real"}]  # losses, speed
     assert names[5] == common | {"level-0", "level-1", "level-2"}
     assert not re.search(r"#[0-9a-f]{6}", "".join(charts))
     for name in set.union(*names):  # defined for light and for dark
@@ -233,13 +233,13 @@ def test_losses_and_speed_are_drawn(run):
         ("Generator's loss", "−0.1"),
         ("Training speed, images per second", "128"),
     ]
-    heights = set(re.findall(r'<use [^>]* y="([\d.]+)" style="fill: var\(--floor', curves[-1][2]))
+    heights = set(re.findall(r'<use [^>]* y="([\d.]+)" style="fill: var\(--real', curves[-1][2]))
     assert len(heights) == 1  # the same at all times
 
 
 def test_long_runs_are_thinned_to_what_can_be_told_apart(run):
     for k in range(1, 2001):
-        run.record({"iteration": 200 + k, "seconds": 100 + k / 2, "loss": 20.0 + k % 2, "y": {"11": 0.3}})
+        run.log_metrics({"iteration": 200 + k, "seconds": 100 + k / 2, "loss": 20.0 + k % 2, "y": {"11": 0.3}})
     filling = contents(run)
     assert filling["progress"].iteration == 2200
     path = max(re.findall(r' d="([^"]*)"', filling["curves"][0][2]), key=len)
@@ -247,9 +247,9 @@ def test_long_runs_are_thinned_to_what_can_be_told_apart(run):
 
 
 def test_records_that_the_page_does_not_know_are_no_hindrance(run):
-    run.record({"iteration": 200, "seconds": 100.0, "gradient_norm": 3.0, "surprise": {"a": [1]}})
-    run.record({"iteration": 150, "seconds": 80.0, "rollback": "the <loss> is nan", "rate": 0.5})
-    run.record({"iteration": 150, "seconds": 105.0, "rollback": "a weight is not finite", "rate": 0.25})
+    run.log_metrics({"iteration": 200, "seconds": 100.0, "gradient_norm": 3.0, "surprise": {"a": [1]}})
+    run.log_metrics({"iteration": 150, "seconds": 80.0, "rollback": "the <loss> is nan", "rate": 0.5})
+    run.log_metrics({"iteration": 150, "seconds": 105.0, "rollback": "a weight is not finite", "rate": 0.25})
     page = report(run, evaluation((0.6442, 0.0469)))
     assert page.texts("p", "notice") == [
         "Rolled back to iteration 150: the <loss> is nan. Since then at 0.5 of the learning rates.",
@@ -262,21 +262,21 @@ def fid_evaluation(**changes):
     """An evaluation with Inception's features against a reference of moments alone, as EDM's files are."""
     values = evaluation((2.0412, 0.0123), teacher=(1.9712, 0.0123), seeds=3)
     for name, least in (("teacher", 1.9583), ("student", 2.0297), ("undistilled", 6.6)):
-        row = {key: values[name][key] for key in ("frechet", "evaluations", "images_per_second", "samples")}
+        row = {key: values[name][key] for key in ("frechet", "nfe", "images_per_second", "samples")}
         score = {"mean": 9.8765, "std": 0.0512, "seeds": 3, "values": [9.8765] * 3}
         values[name] = row | {"frechet": row["frechet"] | {"minimum": least}, "inception_score": score, "spread": {}}
-    return values | {"features": "inception-6726825d", "floor": None} | changes
+    return values | {"features": "inception-6726825d", "real": None} | changes
 
 
 def milestones_in(run, features, only=("frechet", "precision", "recall")):
     """Have the milestones tell of other features, and of some metrics."""
-    records = run.records()
+    records = run.read_metrics()
     run.metrics.unlink()
     for record in records:
         if "quality" in record:
             quality = {name: record["quality"][name] for name in only}
             record["quality"] = quality | {"features": features, "reference": "the <training> images"}
-        run.record(record)
+        run.log_metrics(record)
 
 
 def test_with_features_of_inception_the_distance_is_called_fid(run):

@@ -21,8 +21,8 @@ pytestmark = pytest.mark.usefixtures("offline")
 def tell(run, service, *records):
     """Record as a training does: in the run's folder, and in the services."""
     for values in records:
-        run.record(values)
-        service.record(values)
+        run.log_metrics(values)
+        service.log_metrics(values)
 
 
 def pixels_of(encoded):
@@ -76,7 +76,7 @@ class TestTensorBoard:
 
     def test_has_what_was_recorded_without_being_closed(self, run):
         (service,) = open_logs(["tensorboard"], run)
-        service.record(READING)
+        service.log_metrics(READING)
         assert self.curves(run)["loss"] == [(50, 0.25)]
 
     @pytest.mark.parametrize("cut_first", [True, False])
@@ -161,8 +161,8 @@ class TestWandb:
 
     def test_holds_the_numbers_the_picture_and_the_configuration(self, run, png, capsys):
         (service,) = open_logs(["wandb"], run)
-        service.record(READING)
-        service.record(MILESTONE)
+        service.log_metrics(READING)
+        service.log_metrics(MILESTONE)
         service.picture("samples", 125, png[1])
         service.close()
         (folder,) = (run.path / "wandb").glob("offline-run-*")
@@ -188,7 +188,7 @@ class TestWandb:
         monkeypatch.setenv("WANDB_PROJECT", "of-my-own")
         for iteration in (100, 50):  # back, as after a crash
             (service,) = open_logs(["wandb"], run)
-            service.record({"iteration": iteration, "loss": 0.5})
+            service.log_metrics({"iteration": iteration, "loss": 0.5})
             service.close()
             if iteration == 100:
                 time.sleep(1.1)  # W&B names folders by the second
@@ -206,7 +206,7 @@ class TestWandb:
 
         own = wandb.init(project="own", dir=tmp_path)
         (service,) = open_logs(["wandb"], run)
-        service.record(READING)
+        service.log_metrics(READING)
         service.close()
         own.log({"mine": 1})
         own.finish()
@@ -229,8 +229,8 @@ class TestTrackio:
 
     def test_holds_the_numbers_the_picture_and_the_configuration(self, run, png, offline, capsys):
         (service,) = open_logs(["trackio"], run)
-        service.record(READING)
-        service.record(MILESTONE)
+        service.log_metrics(READING)
+        service.log_metrics(MILESTONE)
         service.picture("samples", 100, png[1])
         service.close()
         reading, milestone, (step, picture) = self.rows(offline, run)
@@ -247,7 +247,7 @@ class TestTrackio:
     def test_a_resumed_run_goes_on_as_the_same_one(self, run, offline):
         for iteration in (100, 50):
             (service,) = open_logs(["trackio"], run)
-            service.record({"iteration": iteration, "loss": 0.5})
+            service.log_metrics({"iteration": iteration, "loss": 0.5})
             service.close()
         assert self.rows(offline, run) == [(100, {"loss": 0.5}), (50, {"loss": 0.5})]
         assert len({row["run_id"] for row in self.stored(offline, "metrics", run)}) == 1
@@ -256,7 +256,7 @@ class TestTrackio:
         for loss in (1.0, 2.0):
             run = RunFolder.create(run.path, CONFIG, overwrite=True)
             (service,) = open_logs(["trackio"], run)
-            service.record({"iteration": 50, "loss": loss})
+            service.log_metrics({"iteration": 50, "loss": loss})
             service.close()
         assert self.rows(offline, run) == [(50, {"loss": 2.0})]
 

@@ -55,7 +55,7 @@ class StandIn:
     def __init__(self, fails=()):
         self.fails, self.heard, self.inside, self.most = fails, [], 0, 0
 
-    def record(self, values):
+    def log_metrics(self, values):
         self.inside += 1
         self.most = max(self.most, self.inside)
         time.sleep(0.002)
@@ -83,7 +83,7 @@ class TestFailures:
         monkeypatch.setitem(logs.SERVICES, "trackio", lambda run: other)
         other = StandIn()
         (service,) = open_logs(["wandb", "trackio"], run)
-        service.record(READING)
+        service.log_metrics(READING)
         assert other.heard == [("record", READING)]
         expected = "--log wandb did not start, so it is left out; the run's folder has everything (no API key)\n"
         assert capsys.readouterr().err == expected
@@ -94,7 +94,7 @@ class TestFailures:
         (guarded,) = open_logs(["wandb"], run)
         guarded.picture("samples", 100, png[1])
         guarded.picture("samples", 200, png[1])
-        guarded.record(READING)
+        guarded.log_metrics(READING)
         guarded.close()
         assert service.heard == [("record", READING)]
         expected = "--log wandb failed, so it misses something; the run's folder has everything (the network is down)\n"
@@ -106,7 +106,7 @@ class TestFailures:
         monkeypatch.setitem(logs.SERVICES, "wandb", lambda run: service)
         (guarded,) = open_logs(["wandb"], run)
         with pytest.raises(KeyboardInterrupt):
-            guarded.record(READING)
+            guarded.log_metrics(READING)
 
     def test_without_a_login_to_wandb_the_training_goes_on(self, run, capsys, monkeypatch):
         import wandb

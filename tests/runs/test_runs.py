@@ -35,7 +35,7 @@ def test_a_folder_that_cannot_be_gone_on_with_is_told_with_the_remedy(tmp_path):
     for other in ({"verb": "distill", "seed": 2}, {"verb": "distill", "batch": 8}):
         with pytest.raises(ValueError, match="was made with other settings; delete it, or give another --out"):
             RunFolder.with_config(run.path, other)
-    run.record({"iteration": 1})
+    run.log_metrics({"iteration": 1})
     remedy = f"{run.path}: is damaged, or no run's folder: delete this folder and give the same command again"
     run.config.write_text("seed = ")
     with pytest.raises(ValueError, match=f"{remedy}, or give another --out .*config.toml: cannot be read as TOML"):
@@ -47,10 +47,10 @@ def test_a_folder_that_cannot_be_gone_on_with_is_told_with_the_remedy(tmp_path):
 
 def test_a_metrics_line_that_a_crash_cut_short_is_left_out(tmp_path):
     run = RunFolder.create(tmp_path / "run", {"verb": "distill"})
-    run.record({"iteration": 1})
-    run.record({"iteration": 2})
+    run.log_metrics({"iteration": 1})
+    run.log_metrics({"iteration": 2})
     with run.metrics.open("a") as file:
         file.write('{"iteration": 3, "lo')
-    assert run.records() == [{"iteration": 1}, {"iteration": 2}]
+    assert run.read_metrics() == [{"iteration": 1}, {"iteration": 2}]
     run.forget_after(1)
     assert run.metrics.read_text() == '{"iteration": 1}\n'

@@ -13,15 +13,15 @@ from simdistill.cli import main
 from simdistill.config.recipes import RECIPES
 from simdistill.config.settings import to_mapping
 from simdistill.data.prompts import read_prompts
-from simdistill.evaluation.quality import draw
+from simdistill.evaluation.sampling import draw
 from simdistill.method.samplers import heun
 from simdistill.runs.folder import RunFolder
 from simdistill.study.folder import StudyFolder
 from simdistill.study.pairing import Source, Wanted, draft_pairs
+from simdistill.teachers.loading import load_teacher
 from simdistill.teachers.pipeline_encoders import PipelineEncoder
-from simdistill.teachers.teacher import load_teacher
 from simdistill.teachers.weights import write_network
-from simdistill.workflows.measuring import sample
+from simdistill.workflows.sampling import sample
 
 
 @pytest.fixture(scope="module")
@@ -82,12 +82,12 @@ def test_prompts_go_through_the_teachers_own_encoder(pixart, tmp_path):
     expected = ((drawn.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
     assert np.array_equal([np.asarray(pair.a) for pair in pairs], expected)
     encoder = PipelineEncoder(pixart)
-    teacher = replace(teacher, null=encoder.empty(), prompts=encoder(["a red hat", "long hair"]))
+    teacher = replace(teacher, unconditional=encoder.empty(), prompts=encoder(["a red hat", "long hair"]))
     guided = teacher.guide(teacher.unguided, 3.0, recipe.guidance_interval)
     levels = 18, teacher.sigma_min, teacher.sigma_max
     rows = torch.arange(2)
     drawn = draw(lambda z, r: heun(guided, z, teacher.condition(r), *levels), range(2), teacher.shape, rows)
-    expected = ((teacher.pictured(drawn).clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
+    expected = ((teacher.decoded(drawn).clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
     assert np.array_equal([np.asarray(pair.b) for pair in pairs], expected)
     with pytest.raises(ValueError, match="--prompts = '': must be given"):
         draft_pairs(source, source, Wanted())
@@ -214,7 +214,7 @@ def test_a_teacher_of_ones_own_is_named_again(digits, tmp_path, monkeypatch, ref
     )
     own.network.write_bytes(RunFolder(digits).network.read_bytes())
     (tmp_path / "paired_teacher.py").write_text(
-        "from simdistill.teachers.teacher import load_teacher\ndef make():\n    return load_teacher('digits')\n"
+        "from simdistill.teachers.loading import load_teacher\ndef make():\n    return load_teacher('digits')\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     sides = ("--a", own.path, "--b", f"teacher:{own.path}")

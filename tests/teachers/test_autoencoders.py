@@ -12,8 +12,8 @@ from simdistill.cli import main
 from simdistill.evaluation.extractors import PIXELS, Extractor
 from simdistill.teachers import autoencoders
 from simdistill.teachers.autoencoders import Autoencoder
-from simdistill.teachers.teacher import load_teacher
-from simdistill.workflows import distilling, measuring, pretraining
+from simdistill.teachers.loading import load_teacher
+from simdistill.workflows import distilling, evaluating, pretraining
 
 diffusers = pytest.importorskip("diffusers")
 
@@ -48,8 +48,8 @@ def test_features_see_the_pictures_of_latents():
 
 def test_a_teacher_of_latents(folder, tmp_path, monkeypatch, capsys):
     """Judged by its pictures, as its student is; a .npy has the latents, a .png the pictures."""
-    monkeypatch.setattr(measuring, "MILESTONE_SAMPLES", 50)  # the figures are not the point
-    monkeypatch.setattr(measuring, "PICTURE_SEEDS", range(4))
+    monkeypatch.setattr(evaluating, "MILESTONE_SAMPLES", 50)  # the figures are not the point
+    monkeypatch.setattr(evaluating, "PICTURE_SEEDS", range(4))
     monkeypatch.setattr(pretraining, "evaluate", partial(pretraining.evaluate, samples=50, seeds=1))
     images, rng = tmp_path / "images", np.random.default_rng(0)
     for kind in ("a", "b"):
@@ -66,7 +66,7 @@ def test_a_teacher_of_latents(folder, tmp_path, monkeypatch, capsys):
     assert (found.shape, found.classes) == ((4, 4, 4), 2)
 
     monkeypatch.setattr(distilling, "reference_for", partial(distilling.reference_for, samples=50))
-    monkeypatch.setattr(measuring, "reference_for", partial(measuring.reference_for, samples=50))
+    monkeypatch.setattr(evaluating, "reference_for", partial(evaluating.reference_for, samples=50))
     named = ["--teacher", str(teacher / "generator.safetensors"), "--out", str(run)]
     assert main(["distill", "digits", *named, *judged, "--evaluation-samples", "10"]) == 0
     for generator in (run, run / "generator.safetensors"):

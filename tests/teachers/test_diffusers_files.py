@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from tiny_models import unet
 
 from simdistill.cli import main
-from simdistill.teachers.teacher import load_teacher
+from simdistill.teachers.loading import load_teacher
 
 diffusers = pytest.importorskip("diffusers")
 

@@ -19,9 +19,9 @@ from simdistill.config.recipes import RECIPES, Recipe
 from simdistill.evaluation.quality import evaluate, reference_for
 from simdistill.method.noise import DiscreteVP
 from simdistill.method.samplers import noise_from_seeds
-from simdistill.teachers.teacher import load_teacher
+from simdistill.teachers.loading import load_teacher
 from simdistill.training.trainer import DistillationTrainer
-from simdistill.workflows import distilling, measuring
+from simdistill.workflows import distilling, evaluating, models
 
 diffusers = pytest.importorskip("diffusers")
 
@@ -50,7 +50,7 @@ def test_ddims_samples_are_diffusers_own(tmp_path, prediction, betas, rng):
     model.save_pretrained(tmp_path / "unet")
     sampler.save_pretrained(tmp_path / "scheduler")
     teacher = load_teacher(str(tmp_path))
-    assert (teacher.shape, teacher.classes, teacher.decode) == ((3, 8, 8), 0, None)
+    assert (teacher.shape, teacher.classes, teacher.judged.decode) == ((3, 8, 8), 0, None)
     z = torch.randn(3, 3, 8, 8, generator=rng)
     sampler.set_timesteps(10)
     theirs, times = z, sampler.timesteps.tolist()
@@ -84,7 +84,7 @@ def test_a_dits_pictures_are_ours(tmp_path, guidance):
     assert (teacher.shape, teacher.classes) == ((4, 8, 8), 1000)
     z = torch.randn(4, 4, 8, 8, generator=torch.Generator().manual_seed(3))
     ours = euler(teacher, *start(pipeline.scheduler, z), torch.tensor(labels))
-    ours = (teacher.pictured(ours) / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).numpy()
+    ours = (teacher.decoded(ours) / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).numpy()
     assert ours.shape == (4, 16, 16, 3)
     assert ((ours > 0) & (ours < 1)).mean() > 0.5
     np.testing.assert_allclose(ours, images, rtol=0, atol=1e-5)
@@ -100,7 +100,7 @@ def test_an_unconditional_latent_pipelines_pictures_are_ours(tmp_path):
     images = pipeline(2, rng, num_inference_steps=5, output_type="np").images
     z = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(3))
     teacher = load_teacher(str(tmp_path))
-    ours = teacher.pictured(euler(teacher, *start(pipeline.scheduler, z), None))
+    ours = teacher.decoded(euler(teacher, *start(pipeline.scheduler, z), None))
     ours = (ours / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).numpy()
     assert ours.shape == (2, 16, 16, 3)
     np.testing.assert_allclose(ours, images, rtol=0, atol=1e-5)
@@ -190,13 +190,13 @@ def test_copies_in_training_drop_no_labels(latents):
 
 @pytest.fixture
 def quick(monkeypatch):
-    monkeypatch.setattr(measuring, "MILESTONE_SAMPLES", 10)
-    monkeypatch.setattr(measuring, "PICTURE_SEEDS", range(10))
-    monkeypatch.setattr(measuring, "write_report", lambda _: None)
+    monkeypatch.setattr(evaluating, "MILESTONE_SAMPLES", 10)
+    monkeypatch.setattr(evaluating, "PICTURE_SEEDS", range(10))
+    monkeypatch.setattr(evaluating, "write_report", lambda _: None)
     small = partial(reference_for, samples=20)
-    monkeypatch.setattr(measuring, "reference_for", small)
+    monkeypatch.setattr(evaluating, "reference_for", small)
     monkeypatch.setattr(distilling, "reference_for", small)
-    monkeypatch.setattr(measuring, "evaluate", lambda *a, **k: evaluate(*a[:3], 20, 2, **k))
+    monkeypatch.setattr(evaluating, "evaluate", lambda *a, **k: evaluate(*a[:3], 20, 2, **k))
 
 
 @pytest.mark.usefixtures("quick")
@@ -212,10 +212,10 @@ def test_a_run_finds_its_teacher_again(latents, tmp_path, capsys, monkeypatch):
     assert main(["sample", str(out), "--seeds", "0-3", "--labels", "3", "--out", str(tmp_path / "s.npy")]) == 0
     assert main(["sample", str(out), "--seeds", "0-3", "--labels", "3", "--out", str(tmp_path / "s.png")]) == 0
     numbers = torch.from_numpy(np.load(tmp_path / "s.npy"))
-    generator, _ = measuring.load_generator(out)
+    generator, _ = models.load_generator(out)
     z = noise_from_seeds(range(4), (4, 8, 8))
     torch.testing.assert_close(numbers, generator(z, torch.tensor([3] * 4)).detach(), rtol=0, atol=1e-5)
-    corner = (load_teacher(str(teacher)).pictured(numbers)[0, :, 0, 0].clamp(-1, 1) + 1) * 127.5
+    corner = (load_teacher(str(teacher)).decoded(numbers)[0, :, 0, 0].clamp(-1, 1) + 1) * 127.5
     assert np.abs(np.asarray(Image.open(tmp_path / "s.png"))[0, 0] - corner.numpy()).max() < 1
 
     assert main(["evaluate", str(out), "--samples", "20", "--seeds", "2", "--json"]) == 0

@@ -1,7 +1,6 @@
 """Text-to-image networks in diffusers' folders, against their own pipelines' samples, with and without guidance."""
 
 import json
-from dataclasses import replace
 
 import pytest
 import torch
@@ -11,7 +10,7 @@ from tiny_models import FLOWS, PIXART, SHORT, TINY, S, autoencoder, euler, start
 from simdistill.config.recipes import Recipe
 from simdistill.method.text import Text
 from simdistill.teachers.diffusers_process import paper_levels
-from simdistill.teachers.teacher import load_teacher
+from simdistill.teachers.loading import load_teacher
 
 diffusers = pytest.importorskip("diffusers")
 
@@ -50,11 +49,14 @@ def saved(name, folder, **settings):
 
 def arguments(name, text, null, scale):
     """What its pipeline is called with, for already encoded prompts."""
-    sent = {"prompt_embeds": text.states, "guidance_scale": scale, "height": 16, "width": 16}
+    sent = {"prompt_embeds": text.prompt_embeds, "guidance_scale": scale, "height": 16, "width": 16}
     if name == "PixArtAlphaPipeline":
-        sent |= {"prompt_attention_mask": text.mask.long(), "negative_prompt_attention_mask": null.mask.long()}
+        sent |= {
+            "prompt_attention_mask": text.attention_mask.long(),
+            "negative_prompt_attention_mask": null.attention_mask.long(),
+        }
         sent |= {"use_resolution_binning": False, "negative_prompt": None}
-    sent |= {"negative_prompt_embeds": null.states}
+    sent |= {"negative_prompt_embeds": null.prompt_embeds}
     if name == "FluxPipeline":  # where guidance_scale is an input of its network
         sent |= {"true_cfg_scale": sent.pop("guidance_scale")}
     if text.pooled is not None:
@@ -76,12 +78,12 @@ def test_samples_are_its_pipelines_own(tmp_path, name, scale, rng):
     steps = {"sigmas": S} if name in FLOWS else {"num_inference_steps": 4}
     theirs = pipeline(**sent, **steps, latents=latents, output_type="np").images
     x, sigmas = start(pipeline.scheduler, z)
-    guided = replace(teacher, prompts=text, null=null).prepared(Recipe(teacher_guidance=scale))
-    ours = teacher.pictured(euler(guided, x, sigmas, text))
+    guided = teacher.with_prompts(text, null).prepared(Recipe(teacher_guidance=scale))
+    ours = teacher.decoded(euler(guided, x, sigmas, text))
     ours = (ours / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).numpy()
     assert ((ours > 0) & (ours < 1)).mean() > 0.5
     assert abs(ours - theirs).max() < 2e-5
-    other = teacher.pictured(euler(guided, x, sigmas, encoded(3, tiny, seed=3)))
+    other = teacher.decoded(euler(guided, x, sigmas, encoded(3, tiny, seed=3)))
     assert (other / 2 + 0.5 - torch.from_numpy(ours).permute(0, 3, 1, 2)).abs().max() > 1e-3
 
 
@@ -109,7 +111,7 @@ def test_tokens_that_only_fill_a_row_are_not_seen_by_pixart_and_are_by_a_unet(tm
     for name, seen in (("PixArtAlphaPipeline", False), ("StableDiffusionPipeline", True)):
         saved(name, tmp_path / name)
         teacher, text = load_teacher(str(tmp_path / name)), encoded(3, TINY[name])
-        other = Text(torch.where(text.mask[..., None], text.states, 9.0), text.mask)
+        other = Text(torch.where(text.attention_mask[..., None], text.prompt_embeds, 9.0), text.attention_mask)
         x, sigma = torch.ones(3, 4, 8, 8), torch.full((3,), 0.4)
         difference = (teacher.denoiser(x, sigma, text) - teacher.denoiser(x, sigma, other)).abs().max()
         assert (difference > 1e-4) == seen, name
@@ -126,7 +128,9 @@ def test_a_network_for_1024_pixels_is_told_the_size_in_pixels(tmp_path):
     told = {"resolution": torch.full((3, 2), 16.0), "aspect_ratio": torch.ones(3, 1)}
     x, sigma = torch.ones(3, 4, 8, 8), torch.full((3,), teacher.sigma_max)
     state, time = x / (1 + teacher.sigma_max**2) ** 0.5, torch.full((3,), 19)
-    expected = model(state, text.states, time, told, encoder_attention_mask=text.mask.long(), return_dict=False)[0]
+    expected = model(
+        state, text.prompt_embeds, time, told, encoder_attention_mask=text.attention_mask.long(), return_dict=False
+    )[0]
     torch.testing.assert_close(teacher.denoiser(x, sigma, text), (x - teacher.sigma_max * expected[:, :4]).detach())
 
 
@@ -145,10 +149,10 @@ def test_flux_dev_is_told_its_pipelines_default_guidance(tmp_path):
     pipeline = diffusers.FluxPipeline(scheduler, autoencoder(shift_factor=0.1), transformer=model, **parts)
     teacher, text = load_teacher(str(tmp_path)), encoded(3, tiny)
     z = torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(0))
-    sent = {"prompt_embeds": text.states, "pooled_prompt_embeds": text.pooled, "height": 16, "width": 16}
+    sent = {"prompt_embeds": text.prompt_embeds, "pooled_prompt_embeds": text.pooled, "height": 16, "width": 16}
     packed = pipeline._pack_latents(z, 3, 4, 8, 8)
     theirs = pipeline(**sent, sigmas=S, latents=packed, output_type="np").images
-    ours = teacher.pictured(euler(teacher, *start(pipeline.scheduler, z), text))
+    ours = teacher.decoded(euler(teacher, *start(pipeline.scheduler, z), text))
     assert ((ours / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1) - torch.from_numpy(theirs)).abs().max() < 2e-5
 
 
@@ -183,7 +187,9 @@ def test_a_teacher_with_the_papers_levels(tmp_path):
     model = papers.denoiser.network.model
     added = {"resolution": None, "aspect_ratio": None}
     state, time = x / (1 + 2.5**2) ** 0.5, torch.full((3,), 440)
-    f = model(state, text.states, time, added, encoder_attention_mask=text.mask.long(), return_dict=False)[0]
+    f = model(
+        state, text.prompt_embeds, time, added, encoder_attention_mask=text.attention_mask.long(), return_dict=False
+    )[0]
     torch.testing.assert_close(papers.denoiser(x, sigma, text), x - 2.5 * f[:, :4])
 
 

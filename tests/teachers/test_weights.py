@@ -13,7 +13,8 @@ from simdistill.method.preconditioning import EDMScaling, IDDPMScaling, VEScalin
 from simdistill.networks.mlp import MLP
 from simdistill.networks.unet import DhariwalUNet, SongUNet
 from simdistill.support.files import write_atomically
-from simdistill.teachers.teacher import Teacher, load_teacher
+from simdistill.teachers.loading import load_teacher
+from simdistill.teachers.teacher import Teacher
 from simdistill.teachers.weights import read_into, read_network, read_tensors, write_network
 from simdistill.training.checkpoints import read_checkpoint, write_checkpoint
 

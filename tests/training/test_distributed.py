@@ -1,4 +1,4 @@
-"""Several processes do what one does: gradients, readings, whole runs, interruptions; replicated and sharded."""
+"""Several processes do what one does: gradients, metrics, whole runs, interruptions; replicated and sharded."""
 
 import json
 import os
@@ -78,8 +78,8 @@ def test_rows_are_dealt_out_once_and_evenly():
             assert [i for part in parts for i in range(batch)[part]] == list(range(batch))
             sizes = [part.stop - part.start for part in parts]
             assert max(sizes) - min(sizes) <= 1
-    assert ALONE.leads
-    assert not Processes(1, 2).leads
+    assert ALONE.is_main
+    assert not Processes(1, 2).is_main
 
 
 @pytest.mark.slow
@@ -110,7 +110,7 @@ def test_groups_end_before_python_does(tmp_path, small):
 
 def mean_of(name, run):
     """Over all iterations: records, which are written by the clock too, have the means since the one before."""
-    records = [r for r in RunFolder.open(run).records() if name in r]
+    records = [r for r in RunFolder.open(run).read_metrics() if name in r]
     ends = [0, *(r["iteration"] for r in records)]
     return sum((end - start) * r[name] for start, end, r in zip(ends, ends[1:], records, strict=False)) / ends[-1]
 
@@ -131,7 +131,7 @@ def test_a_stopped_run_goes_on_with_another_number_of_processes(tmp_path, small,
     words = [*SHORT, *small, "--iterations", "200", "--checkpoint-minutes", "0", "--out"]
     running = start(*before, *words, run.path, *flags)
     deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and not any(r.get("loss") for r in run.records()):
+    while time.monotonic() < deadline and not any(r.get("loss") for r in run.read_metrics()):
         time.sleep(0.1)
     running.send_signal(signal.SIGTERM)
     _, err = running.communicate(timeout=120)
@@ -142,7 +142,7 @@ def test_a_stopped_run_goes_on_with_another_number_of_processes(tmp_path, small,
     assert 0 < saved < 200
     finish(start(*after, "distill", "--resume", run.path, "--evaluation-samples", "0"))
     assert not run.stopped.exists()
-    losses = [r["iteration"] for r in run.records() if "loss" in r]
+    losses = [r["iteration"] for r in run.read_metrics() if "loss" in r]
     assert losses == sorted(losses)
     assert losses[-1] == 200
     finish(start(*ALONE_COMMAND, *words, tmp_path / "alone"))

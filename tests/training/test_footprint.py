@@ -17,8 +17,9 @@ from simdistill.config.recipes import RECIPES, Recipe
 from simdistill.method.denoisers import Preconditioned
 from simdistill.method.text import TextInput
 from simdistill.networks.mlp import MLP
+from simdistill.teachers.loading import load_teacher
 from simdistill.teachers.published import ARCHITECTURES
-from simdistill.teachers.teacher import Teacher, load_teacher
+from simdistill.teachers.teacher import Teacher
 from simdistill.training import footprint
 from simdistill.training.footprint import footprints, forward
 
@@ -115,7 +116,7 @@ def test_cifar10_costs_11_passes_of_42_gigaflop():
     need = of(replace(RECIPES["cifar10-uncond"], batch=16), teacher=teacher)
     assert need.flops == pytest.approx(11 * 16 * 42.4e9, rel=0.005)
     weights = 4 * 55_733_891
-    for name in ("teacher", "online", "generator", "averages"):
+    for name in ("teacher", "online", "generator", "ema"):
         assert need.memory[name] == pytest.approx(weights, rel=1e-4)
     assert need.memory["optimizers"] == pytest.approx(2 * weights, rel=1e-4)
     assert 6e9 < need.total + 2 * weights < 10e9
@@ -129,10 +130,10 @@ def test_optimizers_hold_one_moment_or_two():
 
 
 def test_every_average_is_counted():
-    average = Recipe().averages[0]
-    one, three = of(Recipe(batch=8)).memory, of(Recipe(batch=8, averages=(average,) * 3)).memory
-    assert three["averages"] == 3 * one["averages"]
-    assert {**three, "averages": 0} == {**one, "averages": 0}
+    average = Recipe().ema[0]
+    one, three = of(Recipe(batch=8)).memory, of(Recipe(batch=8, ema=(average,) * 3)).memory
+    assert three["ema"] == 3 * one["ema"]
+    assert {**three, "ema": 0} == {**one, "ema": 0}
 
 
 @pytest.mark.slow
@@ -146,15 +147,15 @@ def test_memory_grows_with_the_batch_and_operations_in_proportion(batch, more):
     assert less.flops / batch == pytest.approx(both.flops / (batch + more))
 
 
-@pytest.mark.parametrize(("accumulation", "share"), [(3, True), (4, False)])
-def test_every_part_is_as_if_it_were_simulated(accumulation, share):
-    recipe = Recipe(batch=240, accumulation=accumulation, share_samples=share)
-    need, whole = of(recipe), of(replace(recipe, accumulation=1))
+@pytest.mark.parametrize(("gradient_accumulation", "share"), [(3, True), (4, False)])
+def test_every_part_is_as_if_it_were_simulated(gradient_accumulation, share):
+    recipe = Recipe(batch=240, gradient_accumulation=gradient_accumulation, share_samples=share)
+    need, whole = of(recipe), of(replace(recipe, gradient_accumulation=1))
     assert need.memory["activations"] < whole.memory["activations"]
     assert need.memory["gradients"] == pytest.approx(BYTES, rel=1e-6)  # those of the parts before
     assert need.flops == pytest.approx(whole.flops)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(footprint, "PARTS", accumulation)
+        patch.setattr(footprint, "PARTS", gradient_accumulation)
         everything = of(recipe).memory["activations"]
     assert everything == pytest.approx(need.memory["activations"], rel=0.02)  # but for a few numbers a sample
 
@@ -162,7 +163,7 @@ def test_every_part_is_as_if_it_were_simulated(accumulation, share):
 def test_sharding_splits_what_stays():
     recipe = Recipe(batch=64, shard=True)  # every first axis is a multiple of 4
     alone, four = of(recipe), of(recipe, 4)
-    for name in ("teacher", "online", "generator", "averages"):
+    for name in ("teacher", "online", "generator", "ema"):
         assert 4 * four.memory[name] == alone.memory[name]
     assert four.memory["activations"] == of(replace(recipe, batch=16)).memory["activations"]
     assert 0 < four.memory["gathered"] < 4 * BYTES
@@ -216,5 +217,5 @@ def test_a_teacher_without_weights_needs_a_network_to_start_from():
 
 
 def test_a_batch_must_go_round():
-    with pytest.raises(ValueError, match=r"batch = 8: must be at least processes × accumulation = 16"):
-        of(Recipe(batch=8, accumulation=4), 4)
+    with pytest.raises(ValueError, match=r"batch = 8: must be at least processes × gradient_accumulation = 16"):
+        of(Recipe(batch=8, gradient_accumulation=4), 4)

@@ -1,4 +1,4 @@
-"""The ledger books what tensors would take, and autocast on the CPU stands in for CUDA's."""
+"""The tracker books what tensors would take, and autocast on the CPU stands in for CUDA's."""
 
 import copy
 from contextlib import contextmanager
@@ -13,64 +13,64 @@ from simdistill.training.memory_tracker import WORKING, hollow, without_data
 
 
 def test_storages_are_held_as_long_as_somebody_holds_them():
-    with without_data(gpu=False) as ledger:
+    with without_data(gpu=False) as tracker:
         a = torch.empty(1000)
         view = a[:10].reshape(2, 5)
-        assert ledger.held == {WORKING: 4000}
+        assert tracker.held == {WORKING: 4000}
         del a
-        assert ledger.held == {WORKING: 4000}
+        assert tracker.held == {WORKING: 4000}
         b = view.double()  # 80 bytes
-        assert ledger.held == ledger.peak == {WORKING: 4080}
+        assert tracker.held == tracker.peak == {WORKING: 4080}
         del view
-        assert ledger.held == {WORKING: 80}
-        assert ledger.peak == {WORKING: 4080}
-        ledger.restart()
-        ledger.book([b], "weights")
+        assert tracker.held == {WORKING: 80}
+        assert tracker.peak == {WORKING: 4080}
+        tracker.restart()
+        tracker.book([b], "weights")
         c = torch.cat([b, b])
-        assert ledger.peak == ledger.busiest == {WORKING: 160, "weights": 80}
-        ledger.book([c], "weights")
+        assert tracker.peak == tracker.busiest == {WORKING: 160, "weights": 80}
+        tracker.book([c], "weights")
         d = torch.empty(2)
-        assert ledger.peak == {WORKING: 8, "weights": 240}
-        assert ledger.busiest == {WORKING: 160, "weights": 80}
+        assert tracker.peak == {WORKING: 8, "weights": 240}
+        assert tracker.busiest == {WORKING: 160, "weights": 80}
         del b, c, d
-        assert ledger.held.total() == 0
+        assert tracker.held.total() == 0
 
 
 def test_nothing_is_computed():
-    with without_data(gpu=False) as ledger:
+    with without_data(gpu=False) as tracker:
         huge = torch.empty(10**9, 10**3)
-        assert ledger.held[WORKING] == 4 * 10**12
+        assert tracker.held[WORKING] == 4 * 10**12
         assert (huge @ torch.empty(10**3, 7)).shape == (10**9, 7)
-        assert ledger.flops == 2 * 10**9 * 10**3 * 7
+        assert tracker.flops == 2 * 10**9 * 10**3 * 7
 
 
 def test_a_layer_costs_three_products_and_keeps_its_input():
     n, inputs, outputs = 8, 16, 32
-    with without_data(gpu=False) as ledger:
+    with without_data(gpu=False) as tracker:
         weight = torch.empty(outputs, inputs, requires_grad=True)
         x = torch.empty(n, inputs, requires_grad=True)
-        ledger.restart()
+        tracker.restart()
         y = linear(x, weight)
-        assert ledger.held[WORKING] == 4 * (outputs * inputs + n * inputs + n * outputs)
+        assert tracker.held[WORKING] == 4 * (outputs * inputs + n * inputs + n * outputs)
         y.sum().backward()
-        assert ledger.flops == 3 * 2 * n * inputs * outputs
+        assert tracker.flops == 3 * 2 * n * inputs * outputs
 
 
 def test_attention_counts_its_two_products():
     n, heads, tokens, width = 2, 3, 16, 8
-    with without_data(gpu=False) as ledger:
+    with without_data(gpu=False) as tracker:
         q, k, v = (torch.empty(n, heads, tokens, width, requires_grad=True) for _ in range(3))
-        ledger.restart()
+        tracker.restart()
         out = scaled_dot_product_attention(q, k, v)
-        assert ledger.flops == 2 * 2 * n * heads * tokens**2 * width
-        assert ledger.peak[WORKING] < 5 * 4 * q.numel()  # without the matrix of weights, twice as large
+        assert tracker.flops == 2 * 2 * n * heads * tokens**2 * width
+        assert tracker.peak[WORKING] < 5 * 4 * q.numel()  # without the matrix of weights, twice as large
         out.sum().backward()
-        assert ledger.flops == 7 * 2 * n * heads * tokens**2 * width  # its weights are computed once more
+        assert tracker.flops == 7 * 2 * n * heads * tokens**2 * width  # its weights are computed once more
 
 
 def test_a_copy_without_data_is_the_same_network():
     real = MLP((1, 4, 4), 32, 2, label_dim=3)
-    with without_data(gpu=False) as ledger:
+    with without_data(gpu=False) as tracker:
         ours = hollow(real)
         again = copy.deepcopy(ours).to("cpu")
         assert {n: (t.shape, t.dtype) for n, t in again.state_dict().items()} == {
@@ -79,7 +79,7 @@ def test_a_copy_without_data_is_the_same_network():
         assert isinstance(again, MLP)
         assert all(isinstance(p, nn.Parameter) and p.requires_grad for p in again.parameters())
         sizes = 4 * sum(t.numel() for t in (*real.parameters(), *real.buffers()))
-        assert ledger.held.total() == 2 * sizes
+        assert tracker.held.total() == 2 * sizes
 
 
 @contextmanager

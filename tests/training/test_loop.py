@@ -26,7 +26,7 @@ def test_a_run_from_start_to_end(run, capsys):
     go(trainer, run, kept=kept)
     assert float(trainer.sum) == 200 * 201 / 2
     assert qualities(run) == [0, 50, 100, 150, 200]
-    lines = [r for r in run.records() if "loss" in r]
+    lines = [r for r in run.read_metrics() if "loss" in r]
     assert [r["loss"] for r in lines] == [n * (n + 1) / 2 for n in (50, 100, 150, 200)]
     assert all(r["images_per_second"] > 0 for r in lines)
     assert kept == [0, 200]
@@ -218,7 +218,7 @@ def test_services_get_every_record(run):
         def __init__(self):
             self.records = []
 
-        def record(self, values):
+        def log_metrics(self, values):
             self.records.append(values)
 
         def picture(self, name, iteration, path):
@@ -229,6 +229,6 @@ def test_services_get_every_record(run):
 
     service = Service()
     go(Fragile(), run, minutes=0, logs=[service])
-    kept = run.records()
+    kept = run.read_metrics()
     assert [r for r in service.records if r in kept] == kept
     assert [r["iteration"] for r in service.records if "loss" in r] == [50, 100, 150, 200]

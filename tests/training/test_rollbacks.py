@@ -22,35 +22,35 @@ def run(tmp_path):
 def test_a_non_finite_loss_rolls_back_to_lower_rates(run, capsys):
     trainer = Fragile()
     go(trainer, run, minutes=0)
-    assert (trainer.iteration, trainer.setbacks, float(trainer.sum)) == (200, 1, 200 * 201 / 2)
-    (notice,) = [r for r in run.records() if "rollback" in r]
+    assert (trainer.iteration, trainer.rollbacks, float(trainer.sum)) == (200, 1, 200 * 201 / 2)
+    (notice,) = [r for r in run.read_metrics() if "rollback" in r]
     assert (notice["iteration"], notice["rollback"], notice["rate"]) == (100, "the loss is nan", 0.5)
     assert "the loss is nan at iteration 150: back to iteration 100, with 0.5 of the rates" in capsys.readouterr().err
     assert qualities(run) == [0, 50, 100, 150, 200]
     again = Counting()
     go(again, run)  # the checkpoint at the end remembers
-    assert again.setbacks == 1
+    assert again.rollbacks == 1
 
 
 def test_a_roll_back_survives_a_crash_right_after_it(run):
     class Crashing(Fragile):
         def step(self):
             super().step()
-            if self.setbacks:
+            if self.rollbacks:
                 raise MemoryError
 
     with pytest.raises(MemoryError):
         go(Crashing(), run, minutes=0)
     resumed = Fragile()
     go(resumed, run, minutes=0)
-    assert resumed.setbacks == 1
-    assert [r["iteration"] for r in run.records() if "rollback" in r] == [100]
+    assert resumed.rollbacks == 1
+    assert [r["iteration"] for r in run.read_metrics() if "rollback" in r] == [100]
 
 
 def test_the_first_minutes_roll_back_to_the_start(run):
     trainer = Fragile()
     go(trainer, run)
-    assert [r["iteration"] for r in run.records() if "rollback" in r] == [0]
+    assert [r["iteration"] for r in run.read_metrics() if "rollback" in r] == [0]
     assert float(trainer.sum) == 200 * 201 / 2
 
 
@@ -58,7 +58,7 @@ def test_three_roll_backs_and_no_more(run):
     trainer = Fragile()
     trainer.wanted = 3
     go(trainer, run, minutes=0)
-    assert [r["rate"] for r in run.records() if "rollback" in r] == [0.5, 0.25, 0.125]
+    assert [r["rate"] for r in run.read_metrics() if "rollback" in r] == [0.5, 0.25, 0.125]
 
 
 def test_a_fourth_divergence_gives_up_with_the_last_good_state_kept(run):
@@ -85,11 +85,11 @@ def test_an_exploding_gradient_norm_rolls_back(run):
     class Exploding(Counting):
         iterations = 1000
 
-        def readings(self):
-            return {"gradient_norm": 1e6 if self.iteration == 700 and not self.setbacks else 2.0}
+        def metrics(self):
+            return {"gradient_norm": 1e6 if self.iteration == 700 and not self.rollbacks else 2.0}
 
     go(Exploding(), run, minutes=0)
-    (notice,) = [r for r in run.records() if "rollback" in r]
+    (notice,) = [r for r in run.read_metrics() if "rollback" in r]
     assert (notice["iteration"], notice["rollback"]) == (650, "the gradient_norm is 1e+06, after 2")
 
 

@@ -1,4 +1,4 @@
-"""The trainer against a plain transcription of Algorithm 2, its schedules, accumulation, average and resumption."""
+"""The trainer against a plain transcription of Algorithm 2, its schedules, micro-batches, EMA and resumption."""
 
 import copy
 import math
@@ -11,9 +11,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from simdistill.config.recipes import RECIPES
 from simdistill.method.algorithm import frozen
 from simdistill.method.distances import PseudoHuber
-from simdistill.method.ema import HalfLife, PowerFunction
+from simdistill.method.ema import EMA, PowerEMA
 from simdistill.method.noise import LogNormal, stratified
-from simdistill.teachers.teacher import Teacher, load_teacher
+from simdistill.teachers.loading import load_teacher
+from simdistill.teachers.teacher import Teacher
 from simdistill.training.processes import Processes
 from simdistill.training.profile import NoiseProfile
 from simdistill.training.randomness import normal_rows, stream
@@ -99,9 +100,9 @@ def recorded(trainer, into):
 @pytest.mark.parametrize(
     "change",
     [
-        {"accumulation": 4},
-        {"accumulation": 3, "batch": 9},
-        {"accumulation": 2, "share_samples": True},
+        {"gradient_accumulation": 4},
+        {"gradient_accumulation": 3, "batch": 9},
+        {"gradient_accumulation": 2, "share_samples": True},
         {"gradient_checkpointing": True},
     ],
     ids=str,
@@ -110,7 +111,9 @@ def test_how_a_step_is_computed_does_not_change_it(change):
     """Parts of a batch, or blocks computed twice, give the gradients of a step done at once."""
     gradients = [{}, {}]
     changed = replace(RECIPE, **change, online_lr=1e-7)
-    plain = replace(changed, accumulation=1, gradient_checkpointing=False)  # so that psi hardly moves before theta
+    plain = replace(
+        changed, gradient_accumulation=1, gradient_checkpointing=False
+    )  # so that psi hardly moves before theta
     for recipe, into in zip((plain, changed), gradients, strict=True):
         recorded(DistillationTrainer(load_teacher("digits"), recipe), into).step()
     for name in ("online", "generator"):
@@ -175,7 +178,7 @@ def test_float16_scales_the_loss_and_leaves_out_what_overflows():
     after = trainer.state()
     assert trainer.update_online.scale == (2.0**39, 0)
     assert all(torch.equal(after[n], before[n]) for n in after if n.startswith("online."))
-    assert all(math.isfinite(value) for name, value in trainer.readings().items() if name != "y")
+    assert all(math.isfinite(value) for name, value in trainer.metrics().items() if name != "y")
     trainer.update_online.scale = (2.0**10, 0)
     state = trainer.state()
     trainer.restore({**state, "scale": torch.tensor([[64.0, 7.0], [128.0, 9.0]], dtype=torch.float64)})
@@ -190,7 +193,7 @@ def test_float16_scales_the_loss_and_leaves_out_what_overflows():
 
 
 def test_a_step_never_waits_for_the_device():
-    """No number is fetched from the device (`.item()` and the like) between the draws and the averages."""
+    """No number is fetched from the device (`.item()` and the like) between the draws and the ema."""
 
     class Watching(TorchDispatchMode):
         def __torch_dispatch__(self, function, types, args=(), kwargs=None):
@@ -206,18 +209,18 @@ def test_a_step_never_waits_for_the_device():
 
 def test_every_setback_halves_the_rates():
     trainer = DistillationTrainer(load_teacher("digits"), replace(RECIPE, warmup=0, decay="none"))
-    trainer.setbacks = 2
+    trainer.rollbacks = 2
     trainer.step()
     assert trainer.update_online.optimizer.param_groups[0]["lr"] == RECIPE.online_lr / 4
     assert trainer.update_generator.optimizer.param_groups[0]["lr"] == RECIPE.generator_lr / 4
     other = DistillationTrainer(load_teacher("digits"), RECIPE)
     other.restore(trainer.state())
-    assert (other.iteration, other.setbacks) == (1, 2)
+    assert (other.iteration, other.rollbacks) == (1, 2)
 
 
 def test_a_batch_too_small_for_its_parts_is_refused():
-    with pytest.raises(ValueError, match=r"batch = 8: must be at least processes × accumulation = 12"):
-        DistillationTrainer(load_teacher("digits"), replace(RECIPE, accumulation=4), processes=Processes(0, 3))
+    with pytest.raises(ValueError, match=r"batch = 8: must be at least processes × gradient_accumulation = 12"):
+        DistillationTrainer(load_teacher("digits"), replace(RECIPE, gradient_accumulation=4), processes=Processes(0, 3))
 
 
 def test_learning_rates_rise_and_fall():
@@ -286,7 +289,7 @@ def test_networks_with_dropout_are_called_in_eval_mode():
 
 
 def test_several_averages_at_once():
-    recipe = replace(RECIPE, averages=(HalfLife(0), HalfLife(40, ramp_up=1e9), PowerFunction(0.2)))
+    recipe = replace(RECIPE, ema=(EMA(0), EMA(40, ramp_up=1e9), PowerEMA(0.2)))
     trainer = DistillationTrainer(load_teacher("digits"), recipe)
     course = [weights(trainer.generator)]
     for _ in range(10):
@@ -299,7 +302,7 @@ def test_several_averages_at_once():
     torch.testing.assert_close(weights(trainer.snapshot(1)), halved, rtol=0, atol=1e-6)
     power = course[0]
     for k, theta in enumerate(course[1:], start=1):
-        power = power + (theta - power) * (1 - (1 - 1 / k) ** (PowerFunction(0.2).exponent + 1))
+        power = power + (theta - power) * (1 - (1 - 1 / k) ** (PowerEMA(0.2).exponent + 1))
     torch.testing.assert_close(weights(trainer.snapshot(2)), power, rtol=0, atol=1e-6)
     snapshot = trainer.snapshot(1)
     trainer.step()

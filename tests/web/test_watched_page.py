@@ -74,7 +74,7 @@ def test_the_training_of_a_teacher_can_be_watched(tmp_path, rng):
     run = RunFolder.create(tmp_path / "teacher", {"verb": "pretrain", "batch": 8, "iterations": 100})
     run.picture("00000000").parent.mkdir()
     run.picture("00000000").write_bytes(picture(torch.randn(20, 1, 2, 2, generator=rng), edge=4))
-    run.record({"iteration": 50, "seconds": 4.0, "loss": 20.0})
+    run.log_metrics({"iteration": 50, "seconds": 4.0, "loss": 20.0})
     page = live(run)
     assert page.texts("p", "kicker") == ["Training of a teacher"]
     assert page.texts("dt")[:5] == [

@@ -22,8 +22,8 @@ from simdistill.workflows import watching
 from simdistill.workflows.watching import LivePage, serve
 
 
-def line(iteration, seconds, **readings):
-    return {"iteration": iteration, "seconds": seconds, "loss": 1.0 + iteration, **readings}
+def line(iteration, seconds, **metrics):
+    return {"iteration": iteration, "seconds": seconds, "loss": 1.0 + iteration, **metrics}
 
 
 def milestone(iteration, seconds):
@@ -124,8 +124,8 @@ def test_numbers_and_times_in_words():
 @pytest.fixture
 def run(tmp_path):
     run = RunFolder.create(tmp_path / "runs" / "mine", {"verb": "distill", "batch": 64, "iterations": 1000})
-    run.record(milestone(0, 0.0))
-    run.record(line(50, 5.0))
+    run.log_metrics(milestone(0, 0.0))
+    run.log_metrics(line(50, 5.0))
     return run
 
 
@@ -164,7 +164,7 @@ def test_the_page_follows_the_run(run, monkeypatch):
         assert iteration(body) == ["50 of 1,000"]
         status, _, nothing = ask(port, If_None_Match=headers["ETag"])
         assert (status, nothing) == (304, "")
-        run.record(line(100, 10.0))
+        run.log_metrics(line(100, 10.0))
         with run.metrics.open("a") as file:
             file.write('{"iteration": 150, "seco')  # caught while it is written
         status, renewed, body = ask(port, If_None_Match=headers["ETag"])
@@ -242,10 +242,10 @@ def test_an_open_page_costs_almost_nothing(run, counted):
         counted.now += 3600
         live.html()
     assert counted.drawn == 1  # nothing has changed
-    run.record(line(100, 10.0))
+    run.log_metrics(line(100, 10.0))
     live.html()
     assert counted.drawn == 2
-    run.record(line(150, 15.0))
+    run.log_metrics(line(150, 15.0))
     counted.now += 39.9  # drawing took 2 s: the next is due after 40
     assert iteration(live.html()) == ["100 of 1,000"]
     counted.now += 0.2
@@ -256,7 +256,7 @@ def test_an_open_page_costs_almost_nothing(run, counted):
 def test_drawing_is_never_hurried(run, counted, monkeypatch):
     monkeypatch.setattr(watching, "SHARE", 1e-9)
     live = LivePage(run)
-    run.record(line(100, 10.0))
+    run.log_metrics(line(100, 10.0))
     counted.now += 2.9
     assert iteration(live.html()) == ["50 of 1,000"]
     counted.now += 0.2
@@ -269,7 +269,7 @@ def test_a_folder_in_flux_keeps_the_last_page(run, monkeypatch):
     live = LivePage(run)
     config = run.config.read_text()
     run.config.unlink()
-    run.record(line(100, 10.0))
+    run.log_metrics(line(100, 10.0))
     assert iteration(live.html()) == ["50 of 1,000"]
     run.config.write_text(config)
     assert iteration(live.html()) == ["100 of 1,000"]
@@ -313,12 +313,12 @@ def test_the_command_tells_where_and_ends_with_ctrl_c(run):
 
 
 def test_a_finished_run_is_shown_as_its_report(run):
-    run.record(line(1000, 100.0))
+    run.log_metrics(line(1000, 100.0))
     live = LivePage(run)
     assert "Trained; being evaluated" in live.html()
-    sampler = milestone(0, 0.0)["quality"] | {"evaluations": 1, "images_per_second": 10.0, "samples": 2}
+    sampler = milestone(0, 0.0)["quality"] | {"nfe": 1, "images_per_second": 10.0, "samples": 2}
     sampler |= dict.fromkeys(("density", "coverage", "kernel", "energy", "sliced_wasserstein"), 0.5)
     figures = dict.fromkeys(("teacher", "student", "undistilled"), sampler)
-    run.evaluation.write_text(json.dumps({**figures, "floor": None, "speedup": 1.0, "reference": "few"}))
+    run.evaluation.write_text(json.dumps({**figures, "real": None, "speedup": 1.0, "reference": "few"}))
     assert "Finished" in LivePage(run).html()
     assert "Judged against few" in LivePage(run).html()

@@ -19,10 +19,10 @@ from simdistill.data.packing import write_zip
 from simdistill.method.preconditioning import VPScaling
 from simdistill.networks.unet import SongUNet
 from simdistill.runs.folder import RunFolder
-from simdistill.teachers.teacher import load_teacher
+from simdistill.teachers.loading import load_teacher
 from simdistill.teachers.weights import read_network, read_tensors, write_network
 from simdistill.training.trainer import DistillationTrainer
-from simdistill.workflows import measuring
+from simdistill.workflows import models
 from simdistill.workflows.converting import convert_images, convert_teacher
 
 SETTINGS = {
@@ -49,7 +49,7 @@ def checkpoint(tmp_path):
 
 def test_a_pkl_is_a_teacher(checkpoint):
     teacher = load_teacher(str(checkpoint))
-    assert (teacher.shape, teacher.classes, teacher.data) == ((3, 8, 8), 10, None)
+    assert (teacher.shape, teacher.classes, teacher.judged.data) == ((3, 8, 8), 10, None)
     assert teacher.name == str(checkpoint)
     assert teacher.sigma_min == 0.002
     assert teacher.sigma_max == pytest.approx(44.69, rel=1e-3)
@@ -62,7 +62,7 @@ def test_a_pkl_is_distilled(checkpoint):
     teacher = load_teacher(str(checkpoint))
     before = {name: tensor.clone() for name, tensor in teacher.denoiser.state_dict().items()}
     teacher.check()
-    recipe = replace(RECIPES["cifar10-cond"], batch=4, accumulation=2, generator_lr=1e-3, online_lr=1e-3)
+    recipe = replace(RECIPES["cifar10-cond"], batch=4, gradient_accumulation=2, generator_lr=1e-3, online_lr=1e-3)
     trainer = DistillationTrainer(teacher, recipe)
     start = trainer.snapshot().denoiser.state_dict()["model.map_layer0.weight"].clone()
     trainer.step()
@@ -143,7 +143,7 @@ def test_a_recipe_is_planned_for_a_pkl_and_its_run_finds_the_file_again(checkpoi
     asked = plan["recipe"] | {"verb": "distill"}
     run = RunFolder.create(tmp_path / "run", asked)
     assert read_toml(run.config)["teacher"] == str(checkpoint)
-    assert measuring.teacher_of(run).shape == (3, 8, 8)
+    assert models.teacher_of(run).shape == (3, 8, 8)
 
 
 def test_half_precision_halves_the_file_and_rounds_the_weights(checkpoint, tmp_path):

@@ -22,10 +22,11 @@ from simdistill.networks.mlp import MLP
 from simdistill.networks.unet import SongUNet
 from simdistill.runs.folder import RunFolder
 from simdistill.teachers.diffusers_networks import DiffusersNetwork
+from simdistill.teachers.loading import load_teacher
 from simdistill.teachers.prediction_types import EpsilonPrediction, NearestTime, SamplePrediction, VelocityPrediction
-from simdistill.teachers.teacher import Teacher, load_teacher
+from simdistill.teachers.teacher import Teacher
 from simdistill.teachers.weights import write_network
-from simdistill.workflows import formats, measuring
+from simdistill.workflows import formats, models
 from simdistill.workflows.exporting import export
 
 SUFFIXES = {"safetensors": ".safetensors", "onnx": ".onnx", "torch-export": ".pt2"}
@@ -177,7 +178,7 @@ def test_a_network_of_edms_kind_runs_by_its_own_names(tmp_path, build):
     about = read_about(path)
     assert (about["network"]["class"], about["network"]["labels"]) == (type(denoiser.model).__name__, "one-hot")
     z, labels = noise_from_seeds(range(4), denoiser.shape), torch.tensor([0, 3, 2, 3]) if denoiser.classes else None
-    generator, _ = measuring.load_generator(run)
+    generator, _ = models.load_generator(run)
     one_hot = None if labels is None else torch.eye(denoiser.classes)[labels]
     fresh = type(denoiser.model)(**about["network"]["arguments"]).eval()
     ours = samples_by_formula(path, fresh, z, one_hot)
@@ -277,7 +278,7 @@ def test_bad_requests(digits, capsys, monkeypatch, tmp_path):
     assert "--to" in error(digits, "--to", "coreml")
     assert "must be a .onnx for --to onnx" in error(digits, "--to", "onnx", "--out", "x.pt2")
     assert "this one may be the run's own" in error(digits, "--out", digits / "generator.safetensors")
-    assert "average = 1: must be in 0 … 0" in error(digits, "--average", "1")
+    assert "ema = 1: must be in 0 … 0" in error(digits, "--ema", "1")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     assert 'onnxruntime is missing; pip install "simdistill[onnx]"' in error(digits, "--to", "onnx")
     monkeypatch.setattr(formats, "PROTOBUF_LIMIT", 100)
@@ -330,7 +331,7 @@ def test_diffusers_networks_are_exported(tmp_path, kind):
         assert found.difference < 1e-4
         assert found.about["sigma_init"] == 2.5
     z, labels = noise_from_seeds(range(64), tuple(found.about["shape"])), torch.arange(64) % 10
-    generator, _ = measuring.load_generator(run)
+    generator, _ = models.load_generator(run)
     expected = (generator(z, labels) if kind == "dit" else generator(z)).numpy()
     np.save(run / "z.npy", z.numpy())
     code = SNIPPETS["one-step.safetensors"].replace(

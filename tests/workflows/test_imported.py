@@ -19,7 +19,7 @@ from simdistill.method.samplers import noise_from_seeds
 from simdistill.runs.folder import RunFolder
 from simdistill.teachers.pipeline_encoders import PipelineEncoder
 from simdistill.teachers.weights import read_tensors
-from simdistill.workflows import measuring
+from simdistill.workflows import evaluating, models
 from simdistill.workflows.converting import convert_generator
 
 diffusers = pytest.importorskip("diffusers")
@@ -54,7 +54,7 @@ def run(checkpoint, teacher, tmp_path_factory):
 def expected(z, text):
     """[B.14] with the original network: x = 2.5 z, x - 2.5 F(x/√(1 + 2.5²), 440, text), F's first four channels."""
     state, time = 2.5 * z / (1 + 2.5**2) ** 0.5, torch.full((len(z),), 440)
-    return 2.5 * z - 2.5 * OriginalPixArt()(state, time, text.states, text.mask)[:, :4]
+    return 2.5 * z - 2.5 * OriginalPixArt()(state, time, text.prompt_embeds, text.attention_mask)[:, :4]
 
 
 def test_the_command_leaves_a_run_and_says_what_it_is(checkpoint, teacher, run, tmp_path, capsys):
@@ -75,7 +75,7 @@ def test_the_command_leaves_a_run_and_says_what_it_is(checkpoint, teacher, run, 
     assert "repeated by" not in (out / "config.toml").read_text()
     assert sorted(path.name for path in out.iterdir()) == ["config.toml", "generator.safetensors"]
     assert (out / "generator.safetensors").read_bytes() == RunFolder(run).network.read_bytes()
-    assert measuring.load_generator(out)[1]["sha256"] == digest
+    assert models.load_generator(out)[1]["sha256"] == digest
     assert main([*words, "--overwrite"]) == 0
     what = f"PixArtTransformer2DModel with {printed['parameters']:,} parameters, called once, at sigma = 2.5 (time 440)"
     assert capsys.readouterr().out == f"{out}: {what}, samples 4×8×8\n"
@@ -106,15 +106,15 @@ def test_exported_it_is_a_pipeline_that_samples_as_the_original_network(teacher,
 
 
 def test_it_is_evaluated_on_prompts_that_are_named_and_not_trained_on(teacher, run, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(measuring, "PICTURE_SEEDS", range(4))
-    monkeypatch.setattr(measuring, "reference_for", partial(reference_for, samples=10))
+    monkeypatch.setattr(evaluating, "PICTURE_SEEDS", range(4))
+    monkeypatch.setattr(evaluating, "reference_for", partial(reference_for, samples=10))
     shutil.copytree(run, tmp_path / "run")
     words = ["evaluate", str(tmp_path / "run"), "--samples", "10", "--seeds", "2", "--json"]
     assert main(words) == 2
     assert "prompts = '': must be given for" in capsys.readouterr().err
     assert main([*words, "--prompts", str(encoded(teacher, tmp_path))]) == 0
     figures = json.loads(capsys.readouterr().out)
-    assert (figures["teacher"]["evaluations"], figures["student"]["evaluations"]) == (35, 1)
+    assert (figures["teacher"]["nfe"], figures["student"]["nfe"]) == (35, 1)
     assert figures["student"]["frechet"]["mean"] > 0
     report = (tmp_path / "run" / "report.html").read_text()
     assert "An imported generator" in report

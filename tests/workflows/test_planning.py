@@ -9,9 +9,9 @@ import pytest
 from simdistill.cli import main
 from simdistill.config.recipes import RECIPES
 from simdistill.config.settings import to_mapping
-from simdistill.evaluation.quality import batch_for
+from simdistill.evaluation.sampling import batch_for
+from simdistill.teachers.loading import load_teacher
 from simdistill.teachers.published import ARCHITECTURES
-from simdistill.teachers.teacher import load_teacher
 from simdistill.training.footprint import Footprint, forward
 from simdistill.workflows import planning
 from simdistill.workflows.planning import CONVOLUTIONS_SHARE, GPUS, PRODUCTS_SHARE, RESERVED, plan
@@ -71,12 +71,12 @@ def test_what_does_not_fit_is_told_how_it_would(monkeypatch):
         size = (staying + part * need["activations"]) / 1e9
         monkeypatch.setitem(GPUS, name, planning.GPU(size, 1.0, None, None, None))
     made = plan("digits", DIGITS, Path(), ["all", "third", "nothing"], [2])
-    assert [(one.fits, one.accumulation) for one in made.outlook] == [(True, 1), (False, 4), (False, None)]
+    assert [(one.fits, one.gradient_accumulation) for one in made.outlook] == [(True, 1), (False, 4), (False, None)]
 
 
 def test_activations_shrink_with_the_parts_of_a_batch():
     without = plan("digits", DIGITS, Path(), ["H100"], [2]).memory[2]
-    with_parts = plan("digits", replace(DIGITS, accumulation=4), Path(), ["H100"], [2]).memory[2]
+    with_parts = plan("digits", replace(DIGITS, gradient_accumulation=4), Path(), ["H100"], [2]).memory[2]
     # a quarter of the graph, and the draws of all parts
     assert 0.25 < with_parts["activations"] / without["activations"] < 0.37
     assert with_parts["gradients"] == without["gradients"]  # in the buckets of two processes anyway
@@ -98,7 +98,7 @@ def test_a_plan_for_several_gpus():
 
 def test_a_batch_is_not_planned_for_more_gpus_than_it_has_samples():
     assert plan("digits", replace(DIGITS, batch=6), Path(), ["H100"]).micro_batch == {1: 6, 4: 2}
-    with pytest.raises(ValueError, match="batch = 6: must be at least processes × accumulation = 8"):
+    with pytest.raises(ValueError, match="batch = 6: must be at least processes × gradient_accumulation = 8"):
         plan("digits", replace(DIGITS, batch=6), Path(), counts=[8])
 
 

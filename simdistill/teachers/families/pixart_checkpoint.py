@@ -1,4 +1,4 @@
-"""PixArt-alpha's networks as its authors store them (Chen et al. 2023): their tensors in diffusers' network.
+"""PixArt-alpha's checkpoints as its authors store them (Chen et al. 2023): their tensors in diffusers' network.
 
 So is the generator that the paper's authors have published, SIM-DiT-600M: a `.pth` whose `ema` is its state dict.
 """
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from simdistill.support.checks import require
-from simdistill.support.tensors import read_content
+from simdistill.support.tensors import check_tensors, read_content
 from simdistill.teachers.diffusers_process import paper_levels
 
 # fmt: off
@@ -59,16 +59,13 @@ def read_pixart(path: Path, model: nn.Module) -> None:
     missing, unexpected, or of another shape.
     """
     tensors, state, places = _read_ema(path), model.state_dict(), _places(model)
-    known = places.keys() | {POSITIONS, LEVELS, NO_CAPTION}
-    odd = [f"{name} missing" for name in (*places, POSITIONS) if name not in tensors]
-    odd += [f"{name} unexpected" for name in tensors if name not in known]
-    said = f"{', '.join(odd[:3])} (of {len(odd)})"
-    require(not odd, f"{path}: tensors", said, "those of the teacher's network by PixArt's names, no more and no less")
-    _check_tables(path, tensors, model)
+    wanted = {name: [sum(len(state[p]) for p in parts), *state[parts[0]].shape[1:]] for name, parts in places.items()}
+    own = {name: tensor for name, tensor in tensors.items() if name not in (LEVELS, NO_CAPTION)}
+    positions = _positions(model)
+    check_tensors(own, wanted | {POSITIONS: positions.shape}, path, "the teacher's network")
+    _check_tables(path, tensors, positions)
     for name, parts in places.items():
-        rows, found = [len(state[part]) for part in parts], [*tensors[name].shape]
-        expected = [sum(rows), *state[parts[0]].shape[1:]]
-        require(found == expected, f"{path}: shape of {name}", found, f"{expected}, as the teacher's")
+        rows = [len(state[part]) for part in parts]
         state |= dict(zip(parts, tensors[name].split(rows), strict=True))
     model.load_state_dict(state)
 
@@ -110,14 +107,16 @@ def _places(model: nn.Module) -> dict[str, list[str]]:
     return places
 
 
-def _check_tables(path: Path, tensors: dict[str, Tensor], model: nn.Module) -> None:
-    """Positions and noise levels are computed here: those of the file must be the same, up to rounding."""
+def _positions(model: nn.Module) -> Tensor:
     embedder: Any = model.pos_embed
-    own: Tensor = embedder.pos_embed
-    found = tensors[POSITIONS]
-    same = found.shape == own.shape and torch.allclose(found.float(), own, rtol=0, atol=ROUNDING)
-    what = f"the teacher's, {[*own.shape]} sines and cosines of its rows and columns"
-    require(same, f"{path}: {POSITIONS}", f"another table, {[*found.shape]}", what)
+    return embedder.pos_embed
+
+
+def _check_tables(path: Path, tensors: dict[str, Tensor], positions: Tensor) -> None:
+    """Positions and noise levels are computed here: those of the file must be the same, up to rounding."""
+    same = torch.allclose(tensors[POSITIONS].float(), positions, rtol=0, atol=ROUNDING)
+    what = f"the teacher's, {[*positions.shape]} sines and cosines of its rows and columns"
+    require(same, f"{path}: {POSITIONS}", "another table", what)
     if LEVELS in tensors:  # u_0 … u_1000 = 0, the largest first
         found, table = tensors[LEVELS], paper_levels().flip(0)
         same = found.shape == (len(table) + 1,) and torch.allclose(found[:-1].double(), table, rtol=ROUNDING)

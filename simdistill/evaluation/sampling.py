@@ -1,0 +1,70 @@
+"""Samplers: whatever draws a sample for each row of noise, and knows how many network evaluations that takes."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from simdistill.method.denoisers import calls
+from simdistill.method.generator import Generator
+from simdistill.method.samplers import heun, noise_from_seeds
+from simdistill.method.shapes import Data, Rows
+from simdistill.teachers.teacher import Teacher
+
+TEACHER_STEPS = 18  # of Heun's sampler: 35 evaluations, EDM's setting for small images
+BATCH = 500  # samples that a network is called with, at most …
+VALUES = 500 * 32 * 32  # … and as many as hold this many values, so that measuring beside a training finds room
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """sampler(z, rows): one sample for each row of standard normal z, by `nfe` network evaluations each."""
+
+    draw: Callable[[Data, Rows], Data]
+    nfe: int
+
+    @torch.no_grad()
+    def __call__(self, z: Data, rows: Rows) -> Data:
+        """The samples, of the shape of z; `rows` are their labels, or the rows of the prompts."""
+        return self.draw(z, rows)
+
+
+def teacher_sampler(teacher: Teacher) -> Sampler:
+    """Heun's reference sampler over the teacher's own range of noise levels."""
+    levels = TEACHER_STEPS, teacher.sigma_min, teacher.sigma_max
+    nfe = (2 * TEACHER_STEPS - 1) * calls(teacher.denoiser)
+    return Sampler(lambda z, rows: heun(teacher.denoiser, z, teacher.condition(rows, z.device), *levels), nfe)
+
+
+def student_sampler(generator: Generator, teacher: Teacher) -> Sampler:
+    """The generator, for the conditions of its teacher."""
+    return Sampler(lambda z, rows: generator(z, teacher.condition(rows, z.device)), generator.nfe)
+
+
+def balanced_labels(n: int, conditions: int) -> Rows:
+    """0, 1, …, conditions - 1, 0, 1, … `[n]`; None if there are none: labels, or the rows of prompts."""
+    return torch.arange(n) % conditions if conditions else None
+
+
+def batch_for(shape: Sequence[int]) -> int:
+    """How many samples of that shape a network is called with: 500 of 32×32 grey pixels, 41 of 64×64 coloured ones."""
+    return max(1, min(BATCH, VALUES // math.prod(shape)))
+
+
+def draw(
+    sampler: Callable[[Data, Rows], Data],
+    seeds: Sequence[int],
+    shape: Sequence[int],
+    condition: Rows = None,
+    device: torch.device | str = "cpu",
+) -> Data:
+    """`[len(seeds), *shape]` on the CPU: one sample for each seed, and for each row of `condition` if there is one."""
+    parts = in_batches(noise_from_seeds(seeds, shape), condition, batch_for(shape))
+    return torch.cat([sampler(z.to(device), None if c is None else c.to(device)).cpu() for z, c in parts])
+
+
+def in_batches(z: Data, condition: Rows, batch: int) -> list[tuple[Data, Rows]]:
+    """Noise and conditions, `batch` rows at a time."""
+    conditions = [None] * len(z.split(batch)) if condition is None else condition.split(batch)
+    return list(zip(z.split(batch), conditions, strict=True))

@@ -1,0 +1,56 @@
+"""Stable Diffusion (Rombach et al. 2022) and SDXL (Podell et al. 2023): a U-Net that attends to CLIP's states.
+
+The U-Net sees the tokens that only fill a row too, as in its pipelines.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from simdistill.method.shapes import Data
+from simdistill.method.text import Text, TextInput
+from simdistill.teachers.families.family import Conditioning, Family, Pipeline, every_token
+from simdistill.teachers.families.latents import Config, Size
+
+TOKENS = 77
+
+
+def _call(model: Any, state: Data, time: Tensor, text: Text, size: Size) -> Tensor:
+    """SDXL is told a pooled vector, and that the picture is whole: neither enlarged nor cropped."""
+    whole = None
+    if text.pooled is not None:
+        sizes = state.new_tensor([[*size, 0, 0, *size]])
+        whole = {"text_embeds": text.pooled, "time_ids": sizes.expand(len(state), -1)}
+    return model(state, time, text.prompt_embeds, added_cond_kwargs=whole, return_dict=False)[0]
+
+
+def _condition(config: Config) -> Conditioning:
+    """SDXL's pooled vector is what six numbers about the size leave of their common input."""
+    pooled = 0
+    if config.get("addition_embed_type") == "text_time":
+        together = int(config["projection_class_embeddings_input_dim"])
+        pooled = together - 6 * int(config["addition_time_embed_dim"])
+    return Conditioning(TextInput(TOKENS, int(config.get("cross_attention_dim") or 0), pooled))
+
+
+def _encode(pipeline: Any, prompts: list[str], device: torch.device) -> Text:
+    embeds, _ = pipeline.encode_prompt(prompts, device, 1, do_classifier_free_guidance=False)
+    return Text(embeds, every_token(embeds))
+
+
+def _encode_xl(pipeline: Any, prompts: list[str], device: torch.device) -> Text:
+    embeds, _, pooled, _ = pipeline.encode_prompt(prompts, device=device, do_classifier_free_guidance=False)
+    return Text(embeds, every_token(embeds), pooled)
+
+
+FAMILY = Family(
+    "UNet2DConditionModel",
+    _condition,
+    _call,
+    pipelines=(
+        Pipeline("StableDiffusionPipeline", _encode, TOKENS, exported=True),
+        Pipeline("StableDiffusionXLPipeline", _encode_xl, TOKENS, exported=True),
+    ),
+    part="unet",
+)

@@ -1,0 +1,94 @@
+"""The ways of naming a teacher: shipped, exact, a file, a folder, code."""
+
+import importlib
+from dataclasses import replace
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any
+
+from simdistill.config.recipes import Levels
+from simdistill.data.densities import DENSITIES
+from simdistill.support.checks import require
+from simdistill.teachers.autoencoders import Autoencoder
+from simdistill.teachers.diffusers_folder import read_folder
+from simdistill.teachers.edm import read_edm
+from simdistill.teachers.teacher import Asked, Judged, Teacher
+from simdistill.teachers.weights import read_network
+
+SHIPPED = ("digits", "fashion-mnist", "faces")
+"""The trained teachers that come with the package; `simdistill/weights/README.md` tells how they were made."""
+
+
+def load_teacher(name: str, levels: Levels = "scheduler") -> Teacher:
+    """The teacher of that name: one of `SHIPPED` or `DENSITIES` (exact), a file, a folder or module:function.
+
+    A file is a .safetensors of this package or a .pkl of EDM's, a folder one of diffusers' (see `read_folder`, which is
+    told whose `levels`); nothing in them is executed. `package.module:function` is imported and called without
+    arguments; it returns a `Teacher`. Raises `ValueError` with the remedy if there is no such teacher, or if what is
+    named gives something else.
+    """
+    if name in SHIPPED:
+        with as_file(files("simdistill") / "weights" / f"{name}-teacher.safetensors") as path:
+            return replace(_from_file(path), name=name)
+    if name in DENSITIES:
+        mixture = DENSITIES[name]()
+        return Teacher(mixture, mixture.shape, name=name)
+    if _is_file(name):
+        return _from_file(Path(name))
+    if Path(name).is_dir():
+        return _from_folder(Path(name), levels)
+    others = 'a .safetensors or .pkl file, a diffusers folder, or "package.module:function"'
+    known = ", ".join((*SHIPPED, *DENSITIES, others))
+    require(":" in name, "teacher", name, known)
+    return _from_function(name)
+
+
+def _is_file(name: str) -> bool:
+    """Whether a teacher's name is that of a file."""
+    return name.endswith((".safetensors", ".pkl"))
+
+
+def is_code(name: str) -> bool:
+    """Whether a teacher's name is package.module:function, which only the user may have run."""
+    return ":" in name and not _is_file(name) and not Path(name).is_dir()
+
+
+def _from_file(path: Path) -> Teacher:
+    denoiser, facts = (read_edm(path), {}) if path.suffix == ".pkl" else read_network(path)
+    return Teacher(
+        denoiser,
+        denoiser.shape,
+        denoiser.classes,
+        denoiser.sigma_min,
+        denoiser.sigma_max,
+        name=str(path.resolve()),
+        text=denoiser.text,
+        asked=Asked(encoder=facts.get("encoder", "")),
+        judged=Judged(facts.get("data"), Autoencoder(Path(facts["autoencoder"])) if "autoencoder" in facts else None),
+    )
+
+
+def _from_folder(path: Path, levels: Levels) -> Teacher:
+    denoiser, facts = read_folder(path, levels)
+    name = str(path.resolve())
+    encoder = name if (path / "model_index.json").is_file() else ""  # else it is the network's own folder
+    asked = Asked(unconditional=facts.pop("unconditional", None), encoder=encoder)
+    judged = Judged(decode=facts.pop("decode"))
+    return Teacher(denoiser, name=name, asked=asked, judged=judged, **facts)
+
+
+def _from_function(name: str) -> Teacher:
+    module, _, function = name.partition(":")
+    try:
+        found: Any = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"teacher = {name!r}: {error}; is the module on PYTHONPATH?") from error
+    try:
+        teacher = found()
+    except Exception as error:  # whatever the user's own code raises
+        raise ValueError(f"teacher = {name!r}: calling it failed ({type(error).__name__}: {error})") from error
+    if not isinstance(teacher, Teacher):
+        raise ValueError(  # noqa: TRY004  (what the user named is wrong)
+            f"teacher = {name!r}: must return a simdistill.Teacher, not {type(teacher).__name__}"
+        )
+    return replace(teacher, name=name)

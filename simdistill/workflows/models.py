@@ -1,0 +1,153 @@
+"""The networks of runs and shipped students: who is in a folder or a file, and who taught them."""
+
+import copy
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+from torch import nn
+
+from simdistill.config.expressions import names_code
+from simdistill.config.recipes import RECIPES, Levels, Recipe
+from simdistill.config.settings import settings_from_mapping
+from simdistill.method.denoisers import Preconditioned
+from simdistill.method.generator import Generator
+from simdistill.runs.folder import RunFolder
+from simdistill.support.checks import require
+from simdistill.teachers.autoencoders import Autoencoder
+from simdistill.teachers.loading import is_code, load_teacher
+from simdistill.teachers.teacher import Asked, Judged, Teacher
+from simdistill.teachers.weights import read_into, read_network
+
+Device: TypeAlias = torch.device | str
+
+STUDENTS = ("fashion-mnist", "faces", "faces-unguided")
+"""The generators that come with the package; `simdistill/weights/README.md` tells how they were made."""
+
+
+def open_run(out: str | Path) -> RunFolder:
+    """The run's folder; `ValueError` if it is none, which says who takes the shipped students."""
+    if not Path(out).exists():
+        takers = "`sample`, `export`, `score`, `demo`, `study` and `quiz`"
+        shipped = f"{', '.join(STUDENTS)}, which come with the package, go to {takers}"
+        raise ValueError(f"RUN = {str(out)!r}: no such folder: runs are made by `simdistill distill`; {shipped}")
+    return RunFolder.open(Path(out))
+
+
+def is_shipped(out: str | Path) -> bool:
+    """Whether this names one of `STUDENTS`, and no folder that is called the same."""
+    return str(out) in STUDENTS and not Path(out).exists()
+
+
+def teacher_and_recipe(out: str | Path, teacher: Teacher | None = None) -> tuple[Teacher, Recipe]:
+    """From whom, and how, the student of a run or a shipped one was taught; give the `teacher` if it is your own code.
+
+    Raises `ValueError` if there is neither.
+    """
+    if is_shipped(out):
+        recipe = RECIPES[str(out)]
+        return teacher or load_teacher(recipe.teacher), recipe
+    run = open_run(out)
+    return teacher or teacher_of(run), recipe_of(run)
+
+
+def load_generator(out: str | Path, teacher: Teacher | None = None, ema: int = 0) -> tuple[Generator, dict[str, Any]]:
+    """The generator of a run, in eval mode, and its facts; give the `teacher` if its network is one of your own.
+
+    `out` is the run's folder, a .safetensors that a run kept, or one of `STUDENTS`. `ema` counts through the
+    recipe's EMAs. A network that came in a folder is looked for there again.
+
+    Raises `ValueError` if there is no such run or file, or its weights are missing or damaged.
+    """
+    if is_shipped(out):
+        with as_file(files("simdistill") / "weights" / f"{out}-student.safetensors") as path:
+            return load_generator(path, ema=ema)
+    if Path(out).suffix == ".safetensors":
+        require(ema == 0, "ema", ema, f"0: {out} holds one generator")
+        return _read_generator(Path(out), teacher)
+    run = open_run(out)
+    last = len(run.configuration().get("ema", [0])) - 1
+    require(0 <= ema <= last, "ema", ema, f"in 0 … {last}, one of the run's EMAs")
+    path = run.ema(ema)
+    if not path.exists():
+        raise ValueError(f"{path}: no such file yet; go on with `simdistill distill --resume {out}`")
+    return _read_generator(path, teacher or folder_teacher(out))
+
+
+def known_from(generator: Generator, facts: dict[str, Any]) -> Teacher:
+    """What a generator's file tells of the teacher."""
+    network: Any = generator.denoiser
+    text = network.text if isinstance(network, Preconditioned) else None
+    decode = Autoencoder(Path(facts["autoencoder"])) if "autoencoder" in facts else None
+    asked, judged = Asked(encoder=facts.get("encoder", "")), Judged(decode=decode)
+    return Teacher(network, tuple(facts["shape"]), facts["classes"], text=text, asked=asked, judged=judged)
+
+
+def _read_generator(path: Path, teacher: Teacher | None) -> tuple[Generator, dict[str, Any]]:
+    """The generator in a file, whose network is `teacher`'s if the file does not describe it."""
+    own = None if teacher is None else teacher.trainable
+    denoiser, facts = read_network(path) if own is None else read_into(copy.deepcopy(own), path)
+    if "levels" not in facts and "sigma_init" in facts:  # files of version 0.1
+        facts["levels"] = [facts["sigma_init"]]
+    if "levels" not in facts:
+        raise ValueError(f"{path}: holds a teacher, not a generator; distil it with --teacher {path}")
+    return Generator(denoiser, facts["levels"]), facts
+
+
+def folder_teacher(out: str | Path) -> Teacher | None:
+    """The teacher of the run `out` if it came in a folder: of its network, a library's, the run stores only weights.
+
+    None for any other teacher, if the folder is gone, or if `out` is no run. Raises `ValueError` if it is damaged.
+    """
+    if not Path(out).is_dir():
+        return None
+    folder = Path(str(RunFolder.open(Path(out)).configuration().get("teacher", "")))
+    return load_teacher(str(folder), levels_of(out)) if folder.is_absolute() and folder.is_dir() else None
+
+
+def levels_of(out: str | Path) -> Levels:
+    """Whose noise levels a diffusers folder has as the teacher of the run `out`: its scheduler's if `out` is no run."""
+    is_run = (Path(out) / "config.toml").is_file()
+    return RunFolder.open(Path(out)).configuration().get("teacher_levels", "scheduler") if is_run else "scheduler"
+
+
+def starting_network(run: RunFolder, teacher: Teacher) -> nn.Module:
+    """What a run's networks start from: the teacher, or the proxy network that was fitted to its samples.
+
+    Raises `ValueError` if the run has no proxy of a teacher without weights.
+    """
+    return teacher.trainable or read_network(run.start)[0]
+
+
+def teacher_of(run: RunFolder) -> Teacher:
+    """The teacher that a run's configuration names; `ValueError` if that is code, which only the user may name."""
+    recipe = recipe_of(run)
+    name = recipe.teacher
+    if name == "teacher" or is_code(name):
+        what = "an object in Python" if name == "teacher" else f"{name}, code of your own"
+        raise ValueError(f"{run.path}: its teacher is {what}: name it again with --teacher package.module:function")
+    return load_teacher(name, recipe.teacher_levels)
+
+
+def recipe_of(run: RunFolder, trusted: bool = False) -> Recipe:
+    """The recipe in a run's folder; of a generator that was imported what is known of it.
+
+    Code of the user's own that it names, as package.module:Class(…), is imported only if it is `trusted`; otherwise
+    such settings are left at their defaults, for runs may be strangers'. `ValueError` if the configuration is not one
+    of a distillation.
+    """
+    values = run.configuration()
+    if values.pop("verb", None) not in ("distill", "convert"):
+        raise ValueError(f"{run.path}: is not the run of a distillation")
+    values = {name: value for name, value in values.items() if trusted or name == "teacher" or not names_code(value)}
+    try:
+        return settings_from_mapping(Recipe(), values)
+    except ValueError as error:
+        raise ValueError(f"{run.config}: {error}") from error
+
+
+def own_code_of(run: RunFolder) -> dict[str, Any]:
+    """The settings of a run that name code of the user's own, but for its teacher."""
+    values = run.configuration()
+    return {name: value for name, value in values.items() if name != "teacher" and names_code(value)}
