@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from simdistill.config.recipes import Recipe
-from simdistill.method.noise import sample
+from simdistill.method.noise import NoiseDistribution, sample
 
 
 class ReferenceLoop:
@@ -37,11 +37,11 @@ class ReferenceLoop:
         online_loss = self.update_online(*self.draw(recipe.online_noise))
         generator_loss = self.update_generator(*self.draw(recipe.generator_noise))
         self.iteration += 1
-        keep = recipe.ema[0].keep(recipe.batch, self.iteration * recipe.batch)
+        decay = recipe.ema[0].decay(recipe.batch, self.iteration * recipe.batch)
         with torch.no_grad():
             for average, p in zip(self.average.parameters(), self.generator.parameters(), strict=True):
-                average.copy_(p.lerp(average, keep))
-        return {"loss": online_loss.item(), "generator_loss": generator_loss.item()}
+                average.copy_(p.lerp(average, decay))
+        return {"online_loss": online_loss.item(), "generator_loss": generator_loss.item()}
 
     def update_online(self, z: Tensor, sigma: Tensor, eps: Tensor, labels: Tensor | None) -> Tensor:
         """Denoising score matching on fresh samples of the generator."""
@@ -79,12 +79,12 @@ class ReferenceLoop:
         sigma_init = self.recipe.sigma_init
         return network(sigma_init * z, torch.full((len(z),), sigma_init), labels)
 
-    def draw(self, law) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    def draw(self, noise: NoiseDistribution) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """z, sigma, eps and labels of one update."""
         n, rng = self.recipe.batch, self.rng
         labels = torch.randint(self.classes, (n,), generator=rng) if self.classes else None
         z, eps = (torch.randn(n, *self.shape, generator=rng) for _ in range(2))
-        return z, sample(law, n, rng), eps, labels
+        return z, sample(noise, n, rng), eps, labels
 
     def set_rates(self) -> None:
         """The recipe's warm-up, and its decay for the generator."""

@@ -10,16 +10,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from torch import nn
-
 from benchmarks.machine import fresh
 from benchmarks.reference import ReferenceLoop
 from benchmarks.tables import Table, spread
+from simdistill.comparison.grid import GRIDS
 from simdistill.config.recipes import RECIPES, SIM_TIMES, Recipe
 from simdistill.evaluation.metrics import Moments, frechet_distance
 from simdistill.evaluation.quality import reference_for
 from simdistill.evaluation.reference import Reference
-from simdistill.evaluation.sampling import balanced_labels, draw
+from simdistill.evaluation.sampling import balanced_labels, draw, student_sampler
 from simdistill.method.generator import Generator
 from simdistill.teachers.loading import load_teacher
 from simdistill.teachers.teacher import Teacher
@@ -33,23 +32,24 @@ CAP = 120.0  # seconds of training after which a contender gives up
 
 OURS = "simdistill, recipe digits"
 DIGITS = RECIPES["digits"]
-PAPER = replace(DIGITS, generator_noise=SIM_TIMES)  # rates, batch and average stay the digits'
+PAPER = replace(DIGITS, generator_noise=SIM_TIMES)  # rates, batch and EMA stay the digits'
+SID = replace(DIGITS, **GRIDS["figure-2"]["sid-karras-sid"])
 CONTENDERS: dict[str, tuple[bool, Recipe]] = {
     OURS: (True, DIGITS),
     "simdistill, recipe digits, fresh samples": (True, replace(DIGITS, share_samples=False)),
     "reference loop, recipe digits": (False, DIGITS),
     "reference loop, the paper's noise levels": (False, PAPER),
-    "simdistill, SiD's loss, weight and noise levels": (True, RECIPES["figure-2-sid-karras-sid"]),
+    "simdistill, SiD's loss, weight and noise levels": (True, SID),
 }
 """Whether simdistill's trainer or the reference loop does it, and by what recipe."""
 
 
 @dataclass
 class Training:
-    """A contender on its way: the step, where its averaged generator is, and what was measured."""
+    """A contender on its way: the step, what gives its averaged generator, and what was measured."""
 
     step: Callable[[], Any]
-    student: nn.Module
+    student: Callable[[], Generator]
     seconds: float = 0.0
     curve: list[tuple[int, float, float]] = field(default_factory=list)  # iteration, seconds, Fréchet distance
 
@@ -103,20 +103,21 @@ def race(seed: int, cap: float) -> dict[str, list[tuple[int, float, float]]]:
         iteration += EVERY
         for training in racing:
             training.advance(EVERY)
-            training.curve.append((iteration, training.seconds, _frechet(training.student, teacher, reference)))
+            training.curve.append((iteration, training.seconds, _frechet(training.student(), teacher, reference)))
     return {name: training.curve for name, training in trainings.items()}
 
 
 def _training(teacher: Teacher, recipe: Recipe, ours: bool) -> Training:
     if ours:
         trainer = DistillationTrainer(teacher, recipe)
-        return Training(trainer.step, trainer.ema[0].module)
+        return Training(trainer.step, trainer.snapshot)
     loop = ReferenceLoop(teacher.denoiser, recipe, teacher.shape, teacher.classes)
-    return Training(loop.step, Generator(loop.average, recipe.sigma_init))
+    return Training(loop.step, lambda: Generator(loop.average, (recipe.sigma_init,)))
 
 
-def _frechet(student: nn.Module, teacher: Teacher, reference: Reference) -> float:
-    drawn = draw(student, range(SAMPLES), teacher.shape, balanced_labels(SAMPLES, teacher.classes))
+def _frechet(student: Generator, teacher: Teacher, reference: Reference) -> float:
+    sampler, labels = student_sampler(student, teacher), balanced_labels(SAMPLES, teacher.classes)
+    drawn = draw(sampler, range(SAMPLES), teacher.shape, labels)
     return frechet_distance(Moments.of(reference.extractor.features(drawn)), reference.statistics.moments)
 
 

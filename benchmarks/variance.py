@@ -10,12 +10,12 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from benchmarks.machine import fresh
 from benchmarks.tables import Table
 from simdistill.config.recipes import EDM_TIMES, KARRAS_TIMES, RECIPES, SIM_TIMES
-from simdistill.method.algorithm import frozen
+from simdistill.method.algorithm import Batch, frozen
 from simdistill.method.noise import NoiseDistribution, sample, stratified
 from simdistill.method.shapes import Sigma
 from simdistill.teachers.loading import load_teacher
@@ -25,7 +25,7 @@ DRAWS = 300
 ITERATIONS = 300  # before: at the very start both denoisers are one, and the generator's gradient is zero
 RESAMPLES = 1000
 DIGITS = RECIPES["digits"]
-LAWS: dict[str, dict[str, NoiseDistribution]] = {
+NOISE: dict[str, dict[str, NoiseDistribution]] = {
     "online": {"EDM's (the recipe's)": EDM_TIMES, "SIM's": SIM_TIMES, "Karras (SiD's)": KARRAS_TIMES},
     "generator": {
         "LogNormal(-0.9, 1.2) (the recipe's)": DIGITS.generator_noise,
@@ -36,18 +36,18 @@ LAWS: dict[str, dict[str, NoiseDistribution]] = {
 
 
 def measure(quick: bool = False) -> dict[str, Any]:
-    """Total variances by update and law, and the ratio with a 95 % bootstrap interval."""
+    """Total variances by update and noise distribution, and the ratio with a 95 % bootstrap interval."""
     return fresh("variance", *(["20", "20"] if quick else [str(DRAWS), str(ITERATIONS)]), threads=1)
 
 
 def tables(measured: dict[str, Any]) -> list[Table]:
     """One table."""
     rows: list[list[str]] = []
-    for update, laws in measured["updates"].items():
-        for law, figures in laws.items():
+    for update, compared in measured["updates"].items():
+        for name, figures in compared.items():
             low, high = figures["interval"]
-            noise = f"{figures['independent'] / figures['squared mean']:.2f}"
-            rows.append([update, law, noise, f"{figures['ratio']:.3f}", f"{low:.3f}–{high:.3f}"])
+            over_mean = f"{figures['independent'] / figures['squared mean']:.2f}"
+            rows.append([update, name, over_mean, f"{figures['ratio']:.3f}", f"{low:.3f}–{high:.3f}"])
     title = (
         f"Variance of the gradient of a batch of {DIGITS.batch} digits with stratified noise levels over that with "
         f"independent ones, {measured['draws']} draws of each, after {measured['iterations']} iterations"
@@ -57,21 +57,22 @@ def tables(measured: dict[str, Any]) -> list[Table]:
 
 
 def variances(draws: int, iterations: int) -> dict[str, Any]:
-    """Every update's and law's, of the digits' networks early in their training."""
+    """Every update's and distribution's, of the digits' networks early in their training."""
     trainer = DistillationTrainer(load_teacher("digits"), replace(DIGITS, warmup=0))
     for _ in range(iterations):
         trainer.step()
     updates = {
-        update: {name: _compared(trainer, update, law, draws) for name, law in laws.items()}
-        for update, laws in LAWS.items()
+        update: {name: _compared(trainer, update, noise, draws) for name, noise in compared.items()}
+        for update, compared in NOISE.items()
     }
     return {"draws": draws, "iterations": iterations, "updates": updates}
 
 
-def _compared(trainer: DistillationTrainer, update: str, law: NoiseDistribution, draws: int) -> dict[str, Any]:
+def _compared(trainer: DistillationTrainer, update: str, noise: NoiseDistribution, draws: int) -> dict[str, Any]:
     rng = torch.Generator().manual_seed(0)
     grams = [
-        _gram(trainer, update, lambda n, drawn=drawn: drawn(law, n, rng), draws, rng) for drawn in (sample, stratified)
+        _gram(trainer, update, lambda n, drawn=drawn: drawn(noise, n, rng), draws, rng)
+        for drawn in (sample, stratified)
     ]
     everything = torch.ones(draws, dtype=torch.float64)
     independent, layered = (_total_variance(gram, everything) for gram in grams)
@@ -97,19 +98,16 @@ def _gram(
     trainer: DistillationTrainer, update: str, levels: Callable[[int], Sigma], draws: int, rng: torch.Generator
 ) -> Tensor:
     """The inner products of the gradients of `draws` mini-batches, `[draws, draws]`, float64."""
-    network: nn.Module = trainer.online if update == "online" else trainer.generator
+    asked = next(one for one in trainer.updates if one.network == update)
+    parameters, still = list(trainer.networks[update].parameters()), [trainer.players[name] for name in asked.freezes]
     rows: list[Tensor] = []
     for _ in range(draws):
         n = trainer.recipe.batch
         z, eps = (torch.randn(n, *trainer.teacher.shape, generator=rng) for _ in range(2))
         labels = torch.randint(trainer.teacher.classes, (n,), generator=rng)
-        if update == "online":
-            loss = trainer.distillation.denoising_loss(z, levels(n), eps, labels)
-            gradients = torch.autograd.grad(loss.mean(), list(network.parameters()))
-        else:
-            with frozen(trainer.online):
-                loss, _ = trainer.distillation.generator_loss(z, levels(n), eps, labels)
-                gradients = torch.autograd.grad(loss.mean(), list(network.parameters()))
+        with frozen(*still):
+            loss = asked.loss(trainer.players, Batch(z, levels(n), eps, labels)).value
+            gradients = torch.autograd.grad(loss.mean(), parameters)
         rows.append(torch.cat([g.flatten() for g in gradients]))
     stacked = torch.stack(rows)
     return (stacked @ stacked.T).double()

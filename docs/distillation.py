@@ -9,6 +9,7 @@ from simdistill.method.denoisers import Denoiser
 from simdistill.method.objectives import Objective
 from simdistill.method.shapes import Condition, Data, PerSample, Sigma
 from simdistill.method.weightings import Weighting
+from simdistill.training.trainer import DistillationTrainer
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,12 @@ class Distillation:
     objective: Objective
     online_weighting: Weighting
     generator_weighting: Weighting
+
+    @classmethod
+    def of(cls, trainer: DistillationTrainer) -> "Distillation":
+        """That of a training, whose networks it shares."""
+        recipe, players = trainer.recipe, (trainer.players[name] for name in ("teacher", "online", "generator"))
+        return cls(*players, recipe.objective, recipe.online_weighting, recipe.generator_weighting)
 
     def denoising_loss(self, z: Data, sigma: Sigma, eps: Data, condition: Condition = None) -> PerSample:
         """The online network's, a sample."""

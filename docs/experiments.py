@@ -138,7 +138,7 @@ def players(theta: Tensor, distance: Distance, mistake: str = RIGHT, copies: int
     it = Distillation(
         teacher=TEACHER,
         online=Gaussian(mean, scale).requires_grad_(False),
-        generator=Generator(Affine(mean.repeat(copies, 1), scale.repeat(copies, 1)), sigma_init=2.5),
+        generator=Generator(Affine(mean.repeat(copies, 1), scale.repeat(copies, 1)), levels=(2.5,)),
         objective=ScoreImplicitMatching(distance),
         online_weighting=Uniform(),
         generator_weighting=Uniform(),

@@ -11,8 +11,8 @@ import polars as pl
 from matplotlib.figure import Figure
 
 from benchmarks.tables import Table, publish
+from simdistill.comparison.grid import GRIDS
 from simdistill.comparison.results import summary
-from simdistill.config.recipes import RECIPES
 
 FOLDER = Path(__file__).parent
 PAGE = FOLDER / "figure-2.md"
@@ -23,9 +23,9 @@ RUNS = {
     "figure-2-unet-free": "U-Net, unconditional",
 }
 """The comparisons' folders in runs/, and their teachers."""
-SETTINGS = {name.removeprefix("figure-2-"): recipe for name, recipe in RECIPES.items() if name.startswith("figure-2-")}
+VARIANTS = list(GRIDS["figure-2"])
 COLOURS = {"sim": "#bf4116", "sid": "#2c62ad", "diff": "#2f7a48"}  # of the method
-LAWS = {"lognormal": "-", "karras": "--"}
+TIMES = {"lognormal": "-", "karras": "--"}
 
 
 def main() -> None:
@@ -55,9 +55,8 @@ def table(folder: Path, name: str, title: str) -> Table:
     rows = [
         [
             f"`{row.variant}`",
-            f"{row.frechet:.3f}, {row.low:.3f}–{row.high:.3f}",
-            f"{row.precision:.3f}",
-            f"{row.recall:.3f}",
+            f"{row.distance:.3f}, {row.low:.3f}–{row.high:.3f}",
+            *(f"{row.metrics[name]['mean']:.3f}" for name in ("precision", "recall")),
             "best" if row.p is None else f"{'worse' if row.differs else 'within noise'}, p = {row.p:.2g}",
         ]
         for row in summary(cells)
@@ -73,16 +72,17 @@ def curves(done: dict[str, str]) -> Figure:
     panels = figure.subplots(2, 2).flat
     for axes, (folder, title) in zip(panels, done.items(), strict=False):
         found = pl.read_csv(Path("runs") / folder / "milestones.csv").filter(pl.col("iteration") > 0)
-        for variant in SETTINGS:
+        for variant in VARIANTS:
             means = (
                 found.filter(pl.col("variant") == variant)
                 .group_by("iteration", maintain_order=True)
                 .agg(pl.col("frechet").log().mean().exp())
                 .sort("iteration")
             )
-            method, law, weight = (*variant.split("-"), "none")[:3]
-            style = {"color": COLOURS[method], "linestyle": LAWS.get(law, ":"), "lw": 1.0 if weight == "sid" else 2.0}
-            axes.plot(means["iteration"], means["frechet"], label=variant, **style)
+            method, times, weight = (*variant.split("-"), "none")[:3]
+            style = {"color": COLOURS[method], "linestyle": TIMES.get(times, ":")}
+            width = 1.0 if weight == "sid" else 2.0
+            axes.plot(means["iteration"], means["frechet"], label=variant, lw=width, **style)
         axes.set(title=title, yscale="log", xlabel="generator updates", ylabel="Fréchet distance")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     return figure

@@ -34,7 +34,7 @@ from simdistill.training.trainer import DistillationTrainer
 FOLDER = Path(__file__).parent
 PAGE = FOLDER / "noise-levels.md"
 DIGITS = RECIPES["digits"]
-LAWS = {
+NOISE = {
     "the paper's": SIM_TIMES,
     "SiD's (Karras)": KARRAS_TIMES,
     f"the recipe's, {DIGITS.generator_noise}": DIGITS.generator_noise,
@@ -132,8 +132,9 @@ def heard(
             for _ in track(range(moment - trainer.iteration), what, console=Console(stderr=True), transient=True):
                 trainer.step()
             facts = trainer.teacher.shape, trainer.teacher.classes
-            used = gradients(trainer.distillation, *facts, batches, seed=1)
-            right = gradients(caught_up(trainer.distillation, *facts, fit), *facts, batches, seed=2)
+            distillation = Distillation.of(trainer)
+            used = gradients(distillation, *facts, batches, seed=1)
+            right = gradients(caught_up(distillation, *facts, fit), *facts, batches, seed=2)
             strength = right.signal.clamp(min=0)
             rows[moment].append(
                 ((strength / right.noise).sqrt(), (used.mean * right.mean).sum(1) / right.signal.clamp(min=1e-12))
@@ -146,23 +147,23 @@ def heard(
 # --- What is published ------------------------------------------------------------------------------------------------
 
 
-def told(law: NoiseDistribution, useful: Float[Tensor, " levels"]) -> float:
-    """The mean of `useful` over a law's noise levels, over its greatest value; outside `LEVELS` nothing is told."""
+def told(noise: NoiseDistribution, useful: Float[Tensor, " levels"]) -> float:
+    """The mean of `useful` over `noise`, over its greatest value; outside `LEVELS` nothing is told."""
     ends = torch.cat([LEVELS[:1].square() / LEVELS[1:2], LEVELS, LEVELS[-1:].square() / LEVELS[-2:-1]])
-    shares = law.cdf((ends[:-1] * ends[1:]).sqrt()).diff()  # levels are even in ln sigma: each stands for its middle
+    shares = noise.cdf((ends[:-1] * ends[1:]).sqrt()).diff()  # levels are even in ln sigma: each stands for its middle
     return (shares @ useful / useful.max()).item()
 
 
 def table(measured: Mapping[str, Mapping[int, Heard]]) -> Table:
-    """What each law makes of the levels, mean ± standard deviation over the training seeds."""
+    """What each distribution makes of the levels, mean ± standard deviation over the training seeds."""
     columns = ["noise levels", "median σ", *(f"{name}, {moment}" for name, at in measured.items() for moment in at)]
     seeds = {len(found.useful) for at in measured.values() for found in at.values()}
     rows: list[list[str]] = []
-    for name, law in LAWS.items():
-        row = [name, f"{law.quantile(torch.tensor([0.5])).item():.2g}"]
+    for name, noise in NOISE.items():
+        row = [name, f"{noise.quantile(torch.tensor([0.5])).item():.2g}"]
         for at in measured.values():
             for found in at.values():
-                values = torch.tensor([told(law, useful) for useful in found.useful])
+                values = torch.tensor([told(noise, useful) for useful in found.useful])
                 row.append(f"{values.mean():.2f} ± {values.std():.2f}")
         rows.append(row)
     title = (
@@ -173,7 +174,7 @@ def table(measured: Mapping[str, Mapping[int, Heard]]) -> Table:
 
 
 def picture(measured: Mapping[str, Mapping[int, Heard]]) -> Figure:
-    """Over the noise levels: how far the online network has kept up, what is told, and where the laws put updates."""
+    """Over the noise levels: how far the online network has kept up, what is told, and where updates are."""
     figure = Figure(figsize=(5.4, 8.8), layout="constrained", facecolor="white")
     panels = figure.subplots(3, 1, sharex=True)
     lines = [(f"{name}, {moment} iterations", found) for name, at in measured.items() for moment, found in at.items()]
@@ -187,8 +188,8 @@ def picture(measured: Mapping[str, Mapping[int, Heard]]) -> Figure:
     panels[1].axhline(0, color="black", linewidth=0.8, linestyle=":")
     ends = torch.logspace(-2.2, 1.5, 60)
     middles = (ends[:-1] * ends[1:]).sqrt()
-    for (name, law), colour, style in zip(LAWS.items(), told_apart(len(LAWS)), ("-", "--", ":"), strict=True):
-        panels[2].plot(middles, law.cdf(ends).diff() / ends.log().diff(), color=colour, linestyle=style, label=name)
+    for (name, noise), colour, style in zip(NOISE.items(), told_apart(len(NOISE)), ("-", "--", ":"), strict=True):
+        panels[2].plot(middles, noise.cdf(ends).diff() / ends.log().diff(), color=colour, linestyle=style, label=name)
     panels[0].set(xscale="log", ylim=(-1.5, 2), ylabel="kept up")
     panels[1].set_ylabel("useful part over noise")
     panels[2].set(ylabel="updates per unit of ln σ", ylim=(0, None), xlabel="noise level σ")

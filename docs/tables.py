@@ -5,16 +5,19 @@ import dataclasses
 import inspect
 import re
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from benchmarks.tables import Table, publish
+from simdistill.comparison.grid import GRIDS
+from simdistill.config.expressions import expression
 from simdistill.config.recipes import RECIPES, Recipe
-from simdistill.method.distances import Distance
+from simdistill.method.distances import DISTANCES
 
 PAGE = Path(__file__).with_suffix(".md")
 FORMULAS = re.compile(r"d\(y\) = (.+?), d'\(y\) = (.+?)(?=\.|, and| \[).*?\[Table 4, row (\d)\]", re.DOTALL)
 PAPER = ["cifar10-uncond", "cifar10-cond", "pixart-512", "listing-1"]
 NOT_THE_PAPERS = {"teacher", "checkpoint_minutes", "teacher_guidance", "online_guidance", "guidance_interval"}
+UNUSED = ("", "none", "scheduler", 0, False, None, ())
 
 
 def main() -> None:
@@ -35,7 +38,7 @@ def tables() -> list[Table]:
 def table_4() -> Table:
     """The distances, their formulas from their docstrings, and their parameters with their defaults."""
     rows: list[list[str]] = []
-    for kind in get_args(Distance):
+    for kind in DISTANCES:
         found = FORMULAS.search(inspect.getdoc(kind) or "")
         if found is None:
             raise ValueError(f"{kind.__name__}: its docstring must begin d(y) = …, d'(y) = … [Table 4, row …]")
@@ -46,11 +49,9 @@ def table_4() -> Table:
 
 
 def figure_2() -> Table:
-    """The grid of Figure 2: what differs between its recipes."""
-    names = [name for name in RECIPES if name.startswith("figure-2-")]
-    fields = ["objective", "generator_noise", "generator_weighting"]
-    rows = [[f"`{name}`", *(f"`{getattr(RECIPES[name], field)}`" for field in fields)] for name in names]
-    columns = ["recipe", "objective", "noise levels of the generator's update", "its weight"]
+    """The grid of Figure 2: what differs between its variants."""
+    rows = [[f"`{name}`", *map(_value, settings.values())] for name, settings in GRIDS["figure-2"].items()]
+    columns = ["variant", "objective", "noise levels of the generator's update", "its weight"]
     return Table("figure 2", "Figure 2: method × noise levels × weight", columns, _cells(rows))
 
 
@@ -65,7 +66,7 @@ def _columns(name: str, title: str, recipes: list[str], explained: bool) -> Tabl
         alike[0].append(recipe) if alike else groups.append([recipe])
     rows: list[list[str]] = []
     for field, about in _field_docstrings(Recipe).items():
-        used = any(getattr(RECIPES[recipe], field) not in ("", "none", "scheduler", 0, False) for recipe in recipes)
+        used = any(getattr(RECIPES[recipe], field) not in UNUSED for recipe in recipes)
         if used and field not in NOT_THE_PAPERS:
             values = [_value(getattr(RECIPES[group[0]], field)) for group in groups]
             rows.append([f"`{field}`", *values, *[about] * explained])
@@ -78,9 +79,9 @@ def _value(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, int):
         return f"{value:,}"
-    if isinstance(value, tuple) and dataclasses.is_dataclass(value[0]):
-        return ", ".join(f"`{part}`" for part in value)
-    return f"`{value}`" if dataclasses.is_dataclass(value) else str(value) or "–"
+    if isinstance(value, tuple) and all(map(dataclasses.is_dataclass, value)):
+        return ", ".join(f"`{expression(part)}`" for part in value)
+    return f"`{expression(value)}`" if dataclasses.is_dataclass(value) else str(value) or "–"
 
 
 def _field_docstrings(kind: type) -> dict[str, str]:

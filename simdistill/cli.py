@@ -8,23 +8,23 @@ from importlib import import_module
 from importlib.metadata import version
 
 VERBS = {
-    "distill": "turn a teacher into a one-step generator; leaves a run's folder with weights, metrics and a report",
-    "plan": "what a distillation would need: memory, operations, hours on named GPUs; starts nothing",
-    "sample": "draw images from a run or a shipped student, each with a seed of its own",
-    "evaluate": "measure a run's teacher, student and undistilled generator side by side",
-    "score": "score a text-to-image run's pictures for prompts: CLIP score, aesthetic score, PickScore and others",
-    "compare": "run variants of a recipe side by side: which is better, and by more than noise",
-    "gallery": "distil densities in two dimensions, with animations and figures: the method, seen whole",
-    "encode": "encode prompts by a text-to-image teacher's text encoder, before it is distilled",
-    "stats": "compute the reference statistics of images that samples are compared with",
-    "export": "write a run's generator as safetensors, ONNX, a torch program or a diffusers pipeline",
-    "demo": "a local page: type a prompt or pick a class, see teacher and student side by side",
-    "study": "ask people which of two pictures is better: the questionnaire, its votes and what they are worth",
-    "quiz": "the paper's Figure 1 as a page: which one is the one-step image?",
-    "watch": "show a run in progress as a live page: pictures, curves, speed",
+    "distill": "distil a teacher into a student of one step; writes a folder with weights, metrics and a report",
+    "plan": "estimate memory, operations and hours of a distillation on named GPUs; starts nothing",
+    "sample": "draw images from a run or a shipped student, one for each seed",
+    "evaluate": "measure a run's teacher, student and undistilled start side by side",
+    "score": "score text-to-image samples for prompts: CLIP score, aesthetic score, PickScore and others",
+    "compare": "run variants of a recipe and training seeds; tells which differences are more than noise",
+    "gallery": "distil exact densities in two dimensions, with animations and figures",
+    "encode": "encode prompts with a text encoder, once, before a text-to-image teacher is distilled",
+    "stats": "compute reference statistics of images, for FID and the other metrics",
+    "export": "write a student as safetensors, ONNX, a torch program or a diffusers pipeline",
+    "demo": "open a local page: type a prompt or pick a class, see teacher and student side by side",
+    "study": "run a preference study: which of two pictures is better? questionnaire, votes, results",
+    "quiz": "make a page like the paper's Figure 1: which image is the student's?",
+    "watch": "show a run in progress on a live page: pictures, curves, speed",
     "pretrain": "train a teacher on images",
-    "convert": "store a published teacher as safetensors, the paper's generator as a run, images as EDM's zip",
-    "features": "train a classifier of labelled images whose features the metrics use",
+    "convert": "convert EDM checkpoints to safetensors, the paper's generator to a run, images to EDM's zip",
+    "features": "train a classifier whose features the metrics use",
 }
 
 EXAMPLES = """\
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(
         prog="simdistill",
-        description="Distil a diffusion model into a one-step generator by Score Implicit Matching, without data.",
+        description="Distil a diffusion or flow model into a one-step generator by Score Implicit Matching.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

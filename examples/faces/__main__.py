@@ -108,12 +108,12 @@ def measured(asked: argparse.Namespace) -> None:
     through = restored(asked.teacher, held_out.pictures)
     if through is not None:
         found["autoencoder"], shown["autoencoder"] = held_out.measure(through, 0), through[: asked.shown]
-    for name, evaluations, drawn in players(
+    for name, nfe, drawn in players(
         asked.teacher, asked.guidance, asked.runs, asked.prompts, tuple(asked.guidance_interval)
     ):
         print(f"drawing {asked.count} faces: {name}", file=sys.stderr, flush=True)
         pictures = drawn(held_out.captions)
-        found[name], shown[name] = held_out.measure(pictures, evaluations), pictures[: asked.shown]
+        found[name], shown[name] = held_out.measure(pictures, nfe), pictures[: asked.shown]
     made = table(found, asked.table)
     Console(width=140).print(made.rich())
     if asked.picture:

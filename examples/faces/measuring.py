@@ -17,7 +17,7 @@ from simdistill.data.embeddings import Embeddings
 from simdistill.evaluation.extractors import load_extractor
 from simdistill.evaluation.features import ImageClassifier
 from simdistill.evaluation.reference import Reference
-from simdistill.evaluation.sampling import Sampler, draw, evaluations, student_sampler, teacher_sampler
+from simdistill.evaluation.sampling import Sampler, draw, student_sampler, teacher_sampler
 from simdistill.evaluation.statistics import Statistics
 from simdistill.method.generator import Generator
 from simdistill.method.shapes import Pictures
@@ -32,8 +32,8 @@ from simdistill.workflows.models import load_generator
 class Figures:
     """How a set of pictures, one a caption, compares with as many others that are real."""
 
-    evaluations: int
-    """Of the network, for a picture; 0 for real ones."""
+    nfe: int
+    """Network evaluations a picture; 0 for real ones."""
     frechet: float
     """In the judge's features."""
     precision: float
@@ -78,14 +78,14 @@ class HeldOut:
         """The real ones of those captions."""
         return self._pictures[: self.count]
 
-    def measure(self, pictures: Pictures, evaluations: int) -> Figures:
+    def measure(self, pictures: Pictures, nfe: int) -> Figures:
         """The figures of a picture for each caption, each of which took so many evaluations."""
         found = self._reference.quick(Statistics.of(self._reference.extractor.features(pictures)))
         single, told = follow(self._judge, pictures, self._told)
         nine = [len(told) == len(VALUES) for told in self._told]
         _, all_nine = follow(self._judge, pictures[nine], list(compress(self._told, nine)))
         even = spread(self._judge, pictures, self._told)
-        return Figures(evaluations, found["frechet"], found["precision"], found["recall"], single, told, all_nine, even)
+        return Figures(nfe, found["frechet"], found["precision"], found["recall"], single, told, all_nine, even)
 
     @cached_property
     def _all(self) -> list[dict[str, Any]]:
@@ -110,7 +110,7 @@ class HeldOut:
 
 
 Player: TypeAlias = tuple[str, int, Callable[[Sequence[str]], Pictures]]
-"""A name, the evaluations that a picture takes, and what draws a picture for each caption."""
+"""A name, the network evaluations a picture, and what draws a picture for each caption."""
 
 
 def players(
@@ -130,13 +130,13 @@ def players(
     for scale in scales:
         guided = known.prepared(Recipe(prompts=str(prompts), teacher_guidance=scale, guidance_interval=interval))
         name = "teacher" if scale == 1 else f"teacher, guidance {scale:g}"
-        yield name, evaluations(guided), _drawing(teacher_sampler(guided), guided)
+        yield _player(name, teacher_sampler(guided), guided)
     plain = known.prepared(Recipe(prompts=str(prompts)))
     assert plain.trainable is not None  # as every network in a file or a folder
-    yield "undistilled", 1, _drawing(student_sampler(Generator(plain.trainable, Recipe().sigma_init), plain), plain)
+    yield _player("undistilled", student_sampler(Generator(plain.trainable), plain), plain)
     for run in runs:
         generator, _ = load_generator(run)
-        yield run.stem, 1, _drawing(student_sampler(generator, plain), plain)
+        yield _player(run.stem, student_sampler(generator, plain), plain)
 
 
 def restored(teacher: str, pictures: Pictures) -> Pictures | None:
@@ -145,19 +145,19 @@ def restored(teacher: str, pictures: Pictures) -> Pictures | None:
     return decode(decode.latents(pictures)).clamp(-1, 1) if isinstance(decode, Autoencoder) else None
 
 
-def _drawing(sampler: Sampler, teacher: Teacher) -> Callable[[Sequence[str]], Pictures]:
+def _player(name: str, sampler: Sampler, teacher: Teacher) -> Player:
     def pictures(captions: Sequence[str]) -> Pictures:
         assert isinstance(teacher.asked.prompts, Embeddings)
         samples = draw(sampler, range(len(captions)), teacher.shape, teacher.asked.prompts.rows(captions))
         return teacher.decoded(samples).clamp(-1, 1)
 
-    return pictures
+    return name, sampler.nfe, pictures
 
 
 def table(figures: Mapping[str, Figures], name: str) -> Table:
     """A row for each set of pictures."""
     rows = [
-        [who, str(f.evaluations or "–"), f"{f.frechet:.2f}", *(f"{share:.3f}" for share in astuple(f)[2:])]
+        [who, str(f.nfe or "–"), f"{f.frechet:.2f}", *(f"{share:.3f}" for share in astuple(f)[2:])]
         for who, f in figures.items()
     ]
     columns = [

@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from tyro.conf import arg
 
-from simdistill.evaluation.extractors import of_inception
+from simdistill.evaluation.figures import in_short, metrics_of
+from simdistill.evaluation.table import RANKED_BY
 from simdistill.support.checks import require
 from simdistill.teachers.loading import load_teacher
 from simdistill.teachers.teacher import SMALL, Teacher
@@ -92,24 +93,21 @@ def print_figures(figures: dict[str, Any], out: Path, as_json: bool) -> None:
     if as_json:
         return print(json.dumps(figures))
     rows = {"teacher": "teacher", "student": "student", **figures["ema"], "undistilled": "undistilled"}
-    fid = of_inception(figures.get("features"))
-    print_table({title: figures[name] for name, title in rows.items() if name in figures}, fid)
-    floor = figures["real"]
-    if floor:
-        print(f"held-out real samples ({floor['samples']}): {'FID' if fid else 'Fréchet'} {floor['frechet']:.3f}")
-    if "recall" not in figures["student"]:
-        print(
-            "the reference has no features of its images, only their moments: no precision, recall and kernel distance"
-        )
+    print_table({title: figures[name] for name, title in rows.items() if name in figures}, figures)
+    real = figures["real"]
+    if real:
+        print(f"real (held-out), {real['samples']} samples: {in_short(real, figures.get('features'))}")
+    if not any(metric.needs == "features" and metric.name in figures["student"] for metric in metrics_of(figures)):
+        print("the reference has only the moments of its images: no metric that needs their features was taken")
     if "speedup" in figures:
         print(f"student / teacher images per second: {figures['speedup']}x   report: {out / 'report.html'}")
     return None
 
 
-def print_table(rows: dict[str, dict[str, Any]], fid: bool = False) -> None:
-    """Figures by the name of the sampler; `fid` if their distance is the FID, whose minimum it is customary to show."""
+def print_table(rows: Mapping[str, Mapping[str, Any]], about: Mapping[str, Any] | None = None) -> None:
+    """The main metrics of samplers by their names; `about` tells what features they are in, and of your own metrics."""
     table = Table(box=None, pad_edge=False)
-    cells = {name: _cells(row, fid) for name, row in rows.items()}
+    cells = {name: _cells(row, about or {}) for name, row in rows.items()}
     headings = list(dict.fromkeys(heading for row in cells.values() for heading in row))
     for heading in ("", *headings):
         table.add_column(heading, justify="left" if not heading else "right", overflow="fold")
@@ -118,15 +116,13 @@ def print_table(rows: dict[str, dict[str, Any]], fid: bool = False) -> None:
     Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120, markup=False).print(table)
 
 
-def _cells(row: dict[str, Any], fid: bool) -> dict[str, str]:
+def _cells(row: Mapping[str, Any], about: Mapping[str, Any]) -> dict[str, str]:
     """A row of figures as text, by heading."""
-    frechet = row["frechet"]
-    cells = {"FID" if fid else "Fréchet": f"{frechet['mean']:.3f} ± {frechet['std']:.3f}"}
-    if fid:
-        cells[f"least of {frechet['seeds']}"] = f"{frechet['minimum']:.3f}"
-    if "inception_score" in row:
-        cells["IS"] = f"{row['inception_score']['mean']:.2f}"
-    cells |= {name: f"{row[name]:.3f}" for name in ("precision", "recall") if name in row}
-    if "within_4_sigma" in row:
-        cells |= {"modes": f"{row['modes_found']['mean']:.4g}", "within 4σ": f"{row['within_4_sigma']['mean']:.3f}"}
-    return cells | {"nfe": str(row["nfe"]), "images/s": f"{row['images_per_second']:,.0f}"}
+    cells: dict[str, str] = {}
+    features = about.get("features")
+    for metric in (metric for metric in metrics_of(about) if metric.heading and metric.name in row):
+        figure = row[metric.name]
+        cells[metric.heading_in(features)] = metric.text(figure, spread=metric.name == RANKED_BY)
+        if metric.shows_minimum(figure, features):
+            cells[f"min of {figure['seeds']}"] = f"{figure['minimum']:{metric.format}}"
+    return cells | {"NFE": str(row["nfe"]), "images/s": f"{row['images_per_second']:,.0f}"}

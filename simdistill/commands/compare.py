@@ -17,11 +17,12 @@ from simdistill.commands.settings import about_blocks, configured
 from simdistill.comparison.comparing import compare
 from simdistill.comparison.estimate import describe, estimate
 from simdistill.comparison.grid import GRIDS, Grid, product, ready_made, varied
-from simdistill.comparison.page import number, verdict
+from simdistill.comparison.page import columns, number, verdict
 from simdistill.comparison.results import Row
 from simdistill.comparison.setting import Setting
-from simdistill.config.options import first_word, parse_options
+from simdistill.config.options import first_word, named_file, parse_options
 from simdistill.config.recipes import RECIPES, Recipe
+from simdistill.evaluation.table import RANKED_BY, Metric, all_metrics, metric_named
 from simdistill.runs.progress import duration
 from simdistill.support.checks import require
 from simdistill.training.loop import MILESTONES
@@ -69,10 +70,8 @@ def run(words: Sequence[str]) -> None:
     """`simdistill compare RECIPE …`."""
     name, rest = first_word(words, "compare", "RECIPE", RECIPES)
     about = f"{ABOUT}\n{about_blocks()}"
-    options = parse_options(_Compare(settings=RECIPES[name]), rest, f"compare {name}", about)
-    if options.config is not None:
-        base = configured(RECIPES[name], options.config)
-        options = parse_options(_Compare(settings=base), rest, f"compare {name}", about)
+    base = configured(RECIPES[name], named_file(rest, "--config"))
+    options = parse_options(_Compare(settings=base), rest, f"compare {name}", about)
     setting = Setting(
         options.settings,
         _grid(options),
@@ -92,7 +91,8 @@ def run(words: Sequence[str]) -> None:
         failures = {job.name: job.failure for job in failed}
         found = {"out": str(setting.out), "variants": [vars(row) for row in rows], "failures": failures}
         return print(json.dumps(found))
-    _print_rows(rows)
+    teacher = jobs[-1].figures(options.samples, options.evaluation_seeds) or {}
+    _print_rows(rows, all_metrics(options.settings.metrics), teacher.get("features"))
     for job in failed:
         print(f"{job.name}: {job.failure}" + ("" if job.damage else f" ({job.run.path / 'log.txt'})"))
     print(
@@ -144,15 +144,15 @@ def _wide() -> Console:
     return Console(width=None if sys.stdout.isatty() else 160)
 
 
-def _print_rows(rows: Sequence[Row]) -> None:
+def _print_rows(rows: Sequence[Row], metrics: Sequence[Metric], features: str | None) -> None:
+    shown, distance = columns(rows, metrics), metric_named(RANKED_BY).heading_in(features)
     table = Table(box=None, pad_edge=False)
-    for heading in ("variant", "Fréchet", "95 % interval", "precision", "recall", "against the best"):
-        table.add_column(
-            heading, overflow="fold", justify="left" if heading in ("variant", "against the best") else "right"
-        )
+    for heading in ("variant", distance, "95 % interval", *(metric.heading for metric in shown), "against the best"):
+        left = heading in ("variant", "against the best")
+        table.add_column(heading, overflow="fold", justify="left" if left else "right")
     for row in rows:
         interval = "" if row.low is None or row.high is None else f"{number(row.low)}–{number(row.high)}"
-        numbers = ["–" if row.frechet is None else number(row.frechet), interval]
-        numbers += ["–" if value is None else f"{value:.3f}" for value in (row.precision, row.recall)]
+        numbers = ["–" if row.distance is None else number(row.distance), interval]
+        numbers += [metric.text(row.metrics[metric.name]) if metric.name in row.metrics else "–" for metric in shown]
         table.add_row(row.variant, *numbers, verdict(row))
     _wide().print(table)

@@ -35,6 +35,8 @@ class _ResumeDistillation(Resume):
     teacher: str | None = None
     """Its teacher, package.module:function, if it is code of your own."""
     evaluation_samples: EvaluationSamples = 2000
+    trust_code: bool = False
+    """Import the code of your own that the run's configuration names, as package.module:Class(…)."""
 
 
 def run(words: Sequence[str]) -> None:
@@ -43,9 +45,8 @@ def run(words: Sequence[str]) -> None:
         asked = parse_options(_ResumeDistillation(), words, "distill", ABOUT_RESUMING)
         teacher = own_teacher(asked.teacher, asked.resume) or models.teacher_of(RunFolder.open(asked.resume))
         limit_threads(parameters(teacher))
-        distilling.resume(
-            asked.resume, teacher, asked.device, asked.log, Measurements(samples=asked.evaluation_samples)
-        )
+        measured = Measurements(samples=asked.evaluation_samples)
+        distilling.resume(asked.resume, teacher, asked.device, asked.log, measured, asked.trust_code)
         return _report_run(asked.resume, asked.json)
     name, options = distill_options(words, "distill", ABOUT)
     if options.dry_run:
@@ -65,7 +66,7 @@ def _report_run(out: Path, as_json: bool) -> None:
         return
     run = RunFolder(out)
     if run.evaluation.exists():
-        print_figures(json.loads(run.evaluation.read_text()), out, as_json)
+        print_figures(run.read_evaluation(), out, as_json)
     elif as_json:
         print(json.dumps({}))
     else:

@@ -1,5 +1,6 @@
 """`simdistill evaluate`: the figures of a run."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from simdistill.commands.common import (
     print_figures,
 )
 from simdistill.config.options import first_word, parse_options
+from simdistill.method.metrics import OwnMetric
 from simdistill.training.processes import joined
 from simdistill.workflows import evaluating, models
 
@@ -40,6 +42,8 @@ class _Evaluate(Common):
     """Folder of `simdistill encode` with the prompts to draw, for a text-to-image run; the run's own if not given."""
     student_only: bool = False
     """Draw from the student alone, and only print its figures: a teacher's many evaluations take most of the time."""
+    metrics: tuple[OwnMetric, ...] = ()
+    """Metrics of your own beside the usual ones, as package.module:Class(…)."""
     teacher: str | None = None
     """The run's teacher, package.module:function, if it is code of your own; its folder, if that has moved."""
 
@@ -61,6 +65,9 @@ def run(words: Sequence[str]) -> None:
     options = parse_options(_Evaluate(), [run, *rest], "evaluate RUN", ABOUT)
     features = chosen_features(options.inception, options.features)
     teacher = own_teacher(options.teacher, options.run) or models.teacher_of(models.open_run(options.run))
+    left_out = [] if options.metrics else models.own_code_of(models.open_run(options.run)).get("metrics", [])
+    if left_out:
+        print(f"left out: {', '.join(left_out)}; --metrics imports code that a run names", file=sys.stderr)
     if not features:  # another network to compute, and not a small one
         limit_threads(parameters(teacher))
     with joined(options.device) as (processes, device):
@@ -76,6 +83,7 @@ def run(words: Sequence[str]) -> None:
             processes,
             options.student_only,
             str(options.prompts or ""),
+            options.metrics,
         )
         if processes.is_main:
             print_figures(figures, options.run, options.json)

@@ -17,8 +17,10 @@ from simdistill.commands.settings import about_blocks
 from simdistill.config.options import parse_options
 from simdistill.config.recipes import RECIPES, Recipe
 from simdistill.data.densities import DENSITIES
+from simdistill.evaluation.table import metric_named
+from simdistill.gallery.figures import SHOWN
 from simdistill.gallery.making import make_gallery
-from simdistill.gallery.page import ROWS, cell
+from simdistill.gallery.page import ROWS
 from simdistill.support.checks import require
 
 
@@ -60,17 +62,12 @@ def run(words: Sequence[str]) -> None:
 
 
 def _print_figures(figures: Mapping[str, Mapping[str, Any]]) -> None:
-    columns = {
-        "energy": "energy distance",
-        "sliced_wasserstein": "sliced Wasserstein",
-        "within_4_sigma": "within 4σ",
-        "modes_found": "modes",
-        "mass_deviation": "largest error of a mass",
-    }
+    metrics = [metric_named(name) for name in SHOWN]
     table = Table(box=None, pad_edge=False)
-    for heading in ("", "", *columns.values()):
+    for heading in ("", "", *(metric.title.lower() for metric in metrics)):
         table.add_column(heading, justify="right" if heading else "left", overflow="fold")
     for name, found in figures.items():
         for key, title in ROWS.items():
-            table.add_row(name, title.lower(), *(cell(found[key], metric) for metric in columns))
+            cells = [metric.text(found[key][metric.name], spread=True) for metric in metrics]
+            table.add_row(name, title.lower(), *cells)
     Console(file=sys.stdout, width=None if sys.stdout.isatty() else 140).print(table)

@@ -19,7 +19,7 @@ from simdistill.method.shapes import Pictures
 from simdistill.reports.pictures import captioned, picture
 from simdistill.support.checks import require
 from simdistill.support.files import write_atomically
-from simdistill.workflows import sampling
+from simdistill.workflows.sampling import load_student
 
 SAMPLES, EACH = 80, 4  # if no seeds are named: without prompts, and of each of them
 SHEET = 640  # pixels that a sheet of small pictures is enlarged to, at least
@@ -72,16 +72,8 @@ def run(words: Sequence[str]) -> None:
     if idle:
         print(f"warning: {len(idle)} of {len(prompts)} prompts are not drawn: no seed is theirs", file=sys.stderr)
     out = options.out or (options.run if options.run.is_dir() else Path()) / "samples.png"
-    drawn = sampling.sample(
-        options.run,
-        seeds,
-        labels,
-        own_teacher(options.teacher, options.run),
-        options.device,
-        options.ema,
-        prompts,
-        pictures=out.suffix != ".npy",
-    )
+    student = load_student(options.run, own_teacher(options.teacher, options.run), options.device, options.ema)
+    drawn = student.sample(seeds, labels, prompts, latents=out.suffix == ".npy")
     if out.suffix == ".npy":
         buffer = io.BytesIO()
         np.save(buffer, drawn.numpy())

@@ -9,7 +9,7 @@ from typing import Annotated
 from tyro.conf import arg
 
 from simdistill.commands.common import Common, EvaluationSamples
-from simdistill.config.options import building_blocks, first_word, parse_options
+from simdistill.config.options import building_blocks, first_word, named_file, parse_options
 from simdistill.config.recipes import RECIPES, Recipe
 from simdistill.config.settings import read_toml, settings_from_mapping
 from simdistill.support.checks import require
@@ -44,12 +44,8 @@ class Distill(Common):
 def distill_options(words: Sequence[str], verb: str, about: str) -> tuple[str, Distill]:
     """The recipe's name and the options that `words` give; recipe < --config < command line."""
     name, rest = first_word(words, verb, "RECIPE", RECIPES)
-    about = f"{about}\n\n{_about_recipes(verb)}"
-    options = parse_options(Distill(settings=RECIPES[name]), rest, f"{verb} {name}", about)
-    if options.config is not None:
-        base = configured(RECIPES[name], options.config)
-        options = parse_options(Distill(settings=base), rest, f"{verb} {name}", about)
-    return name, options
+    base = configured(RECIPES[name], named_file(rest, "--config"))
+    return name, parse_options(Distill(settings=base), rest, f"{verb} {name}", f"{about}\n\n{_about_recipes(verb)}")
 
 
 def _about_recipes(verb: str) -> str:
@@ -70,8 +66,10 @@ from these building blocks:
 """
 
 
-def configured(recipe: Recipe, path: Path) -> Recipe:
-    """The recipe with the settings of a file in place of its own."""
+def configured(recipe: Recipe, path: Path | None) -> Recipe:
+    """The recipe with the settings of a file, if there is one, in place of its own."""
+    if path is None:
+        return recipe
     values = read_toml(path)
     verb = values.pop("verb", "distill")
     require(verb == "distill", "--config", str(path), f"of a distillation, not of {verb}")

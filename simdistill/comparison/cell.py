@@ -17,6 +17,7 @@ from threading import Thread
 import torch
 
 from simdistill.comparison.jobs import DIVERGED, figures_of
+from simdistill.evaluation.figures import described
 from simdistill.evaluation.quality import evaluate, reference_for
 from simdistill.evaluation.sampling import student_sampler, teacher_sampler
 from simdistill.runs.folder import RunFolder, damaged
@@ -67,11 +68,11 @@ def measure(
     who: str, run: RunFolder, teacher: Teacher, measurements: Measurements, samples: int, seeds: int, device: str
 ) -> None:
     """Bring the run to its end, if it is a student's, and store its figures beside it."""
-    recipe = recipe_of(run)
+    recipe = recipe_of(run, trusted=True)  # the comparison that asks has just checked that it is the user's own
     teacher = teacher.prepared(recipe).held_out(recipe)
     if who == "student":
         try:
-            resume(run.path, teacher, device, measured=measurements)
+            resume(run.path, teacher, device, measured=measurements, trusted=True)
         except NoSoundCheckpoint:
             raise damaged(run.path, "none of its checkpoints is sound") from None
         student = load_generator(run.path, teacher)[0].to(device)
@@ -80,9 +81,14 @@ def measure(
         teacher.check(device)
         sampler = teacher_sampler(teacher)
     reference = reference_for(teacher, device=device, stored=recipe.reference, features=recipe.features)
-    found = evaluate({who: sampler}, teacher, reference, samples, seeds, device=device)[who]
+    found = evaluate({who: sampler}, teacher, reference, samples, seeds, device=device, own=recipe.metrics)[who]
     show(run, who, sampler, teacher, torch.device(device))
-    about = {"reference": reference.name, "features": reference.extractor.name, "real": reference.real()}
+    about = {
+        "reference": reference.name,
+        "features": reference.extractor.name,
+        "real": reference.real(recipe.metrics),
+        "own_metrics": described(recipe.metrics),
+    }
     write_atomically(figures_of(run), json.dumps({**found, **about}, indent=2).encode())
 
 

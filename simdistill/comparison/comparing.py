@@ -16,6 +16,7 @@ from simdistill.config.settings import to_mapping
 from simdistill.evaluation.quality import machine, reference_for
 from simdistill.evaluation.reference import check_reference
 from simdistill.evaluation.stored import Stored, write_statistics
+from simdistill.evaluation.table import all_metrics, check_metrics
 from simdistill.runs.folder import RunFolder
 from simdistill.support.files import write_atomically
 from simdistill.workflows.distilling import fit_proxy, resolved
@@ -31,6 +32,7 @@ MEASURED = (
     "held_out_prompts",
     "reference",
     "features",
+    "metrics",
 )
 """The settings that a teacher's figures depend on."""
 
@@ -66,6 +68,7 @@ def check(setting: Setting) -> None:
     if out.exists() and any(out.iterdir()) and not (out / MARK).exists():
         raise ValueError(f"--out = {out}: holds something else than a comparison; give another --out")
     teacher.check(setting.processes[2][0])
+    check_metrics(setting.recipe.metrics)
     if setting.recipe.reference or judged.features:
         check_reference(resolved(setting.recipe.reference), judged.features, teacher.shape, teacher.judged.decode)
     if (out / "teacher").exists():
@@ -113,6 +116,7 @@ def write_results(setting: Setting, jobs: Sequence[Job], command: str) -> list[R
         f"{'s' if threads > 1 else ''} each",
         budget=f"{setting.recipe.iterations:,} iterations of batch {setting.recipe.batch}",
         rows=rows,
+        metrics=all_metrics(setting.recipe.metrics),
         milestones=curves,
         teacher=jobs[-1].figures(samples, seeds),
         pictures=pictures,

@@ -9,28 +9,39 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from simdistill.config.recipes import DMD_TIMES, RECIPES, SIM, Recipe
+from simdistill.config.recipes import DMD_TIMES, EDM_TIMES, KARRAS_TIMES, SID, SIM, SIM_TIMES, Recipe
 from simdistill.config.settings import convert, field_types, settings_from_mapping, to_mapping
 from simdistill.method.distances import L1, Exponential, Huber, PoweredL2, PseudoHuber, SquaredL2
 from simdistill.method.ema import EMA
-from simdistill.method.objectives import DiffInstruct, ScoreIdentity, ScoreImplicitMatching
-from simdistill.method.weightings import InverseError, Uniform
+from simdistill.method.noise import NoiseDistribution
+from simdistill.method.objectives import DiffInstruct, Objective, ScoreIdentity, ScoreImplicitMatching
+from simdistill.method.weightings import InverseError, Uniform, Weighting
 from simdistill.support.checks import require
 
 Grid: TypeAlias = Mapping[str, Mapping[str, Any]]
 """Variants by name: the settings that each changes in the recipe."""
 
-FIXED = ("teacher", "reference", "features", "seed", "iterations", "batch", "checkpoint_minutes")
+FIXED = ("teacher", "reference", "features", "metrics", "seed", "iterations", "batch", "checkpoint_minutes")
 """Settings that all cells share: one teacher, one judge and one budget; training seeds have an option of their own."""
 
-FIGURE_2 = ("objective", "generator_noise", "generator_weighting")
+
+def _figure_2(objective: Objective, times: NoiseDistribution, weighting: Weighting) -> dict[str, Any]:
+    return {"objective": objective, "generator_noise": times, "generator_weighting": weighting}
+
 
 # fmt: off
 GRIDS: dict[str, Grid] = {
     # Method × times × weight of the generator's update, and Diff-Instruct.
     "figure-2": {
-        name.removeprefix("figure-2-"): {key: getattr(recipe, key) for key in FIGURE_2}
-        for name, recipe in RECIPES.items() if name.startswith("figure-2-")
+        "sim-lognormal-none": _figure_2(SIM, SIM_TIMES,    Uniform()),
+        "sim-lognormal-sid":  _figure_2(SIM, SIM_TIMES,    InverseError()),
+        "sim-karras-none":    _figure_2(SIM, KARRAS_TIMES, Uniform()),
+        "sim-karras-sid":     _figure_2(SIM, KARRAS_TIMES, InverseError()),
+        "sid-lognormal-none": _figure_2(SID, SIM_TIMES,    Uniform()),
+        "sid-lognormal-sid":  _figure_2(SID, SIM_TIMES,    InverseError()),
+        "sid-karras-none":    _figure_2(SID, KARRAS_TIMES, Uniform()),
+        "sid-karras-sid":     _figure_2(SID, KARRAS_TIMES, InverseError()),
+        "diff-instruct":      _figure_2(DiffInstruct(), EDM_TIMES, Uniform()),
     },
     # SIM with every distance, at parameters that suit ‖y‖ of 0.1 to 1.
     "table-4": {

@@ -1,7 +1,6 @@
 """The jobs of a comparison, each in a process of its own, so many at a time."""
 
 import contextlib
-import json
 import os
 import queue
 import signal
@@ -17,7 +16,9 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from simdistill.runs.folder import RunFolder
+from simdistill.evaluation.figures import in_short
+from simdistill.evaluation.table import RANKED_BY
+from simdistill.runs.folder import RunFolder, read_figures
 from simdistill.support.files import write_atomically
 from simdistill.training.loop import Interrupted
 from simdistill.training.progress import stop_requests
@@ -52,8 +53,8 @@ class Job:
     def figures(self, samples: int, seeds: int) -> dict[str, Any] | None:
         """What was found of it with so many samples and evaluation seeds; None if it was not measured so."""
         try:
-            found = json.loads(figures_of(self.run).read_text(encoding="utf-8"))
-            return found if (found["samples"], found["frechet"]["seeds"]) == (samples, seeds) else None
+            found = read_figures(figures_of(self.run))
+            return found if (found["samples"], found[RANKED_BY]["seeds"]) == (samples, seeds) else None
         except (OSError, ValueError, KeyError, TypeError):  # not there, or damaged
             return None
 
@@ -210,8 +211,7 @@ class Display:
         self._before[job.name] = job.iterations
         said = job.failure or "stopped"
         if figures is not None:
-            recall = f", recall {figures['recall']:.2f}" if "recall" in figures else ""
-            said = f"Fréchet {figures['frechet']['mean']:.3f}{recall}"
+            said = in_short(figures, figures.get("features"))
         line = f"{self._ended:>4}/{len(self._jobs)}  {time.monotonic() - self._began:6.0f} s  {job.name}: {said}"
         console: Callable[[str], None] = self._progress.console.print if self._console.is_terminal else _tell
         console(line)
@@ -224,6 +224,6 @@ def _tell(line: str) -> None:
 def _reached(job: Job) -> tuple[int, str]:
     """The iteration that a job has reached, and its last milestone as text."""
     records = job.run.read_metrics()
-    qualities = [record["quality"]["frechet"]["mean"] for record in records if "quality" in record]
-    last = f"Fréchet {qualities[-1]:.3f}" if qualities else ""
+    qualities = [record["quality"] for record in records if "quality" in record]
+    last = in_short({RANKED_BY: qualities[-1][RANKED_BY]}, qualities[-1].get("features")) if qualities else ""
     return max((record["iteration"] for record in records), default=0), last

@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from simdistill.comparison.results import LEVEL, Row
-from simdistill.evaluation.extractors import of_inception
+from simdistill.evaluation.table import RANKED_BY, Metric, metric_named, quick_metrics
 from simdistill.reports import charts
 from simdistill.reports.charts import Band
 from simdistill.reports.report import embedded, templates
@@ -28,6 +28,8 @@ class Comparison:
     machine: str
     budget: str
     rows: Sequence[Row]
+    metrics: Sequence[Metric]
+    """Those that its cells may have been measured by."""
     milestones: pl.DataFrame
     teacher: Mapping[str, Any] | None
     pictures: Mapping[str, Path]
@@ -39,23 +41,29 @@ class Comparison:
 
 def compare_page(comparison: Comparison) -> str:
     """The HTML of a comparison."""
-    shown = [row for row in comparison.rows if row.frechet is not None][:SHOWN]
+    shown = [row for row in comparison.rows if row.distance is not None][:SHOWN]
     names = [row.variant for row in shown]
     teacher = comparison.teacher or {}
-    alike = teacher.get("samples") == MILESTONE_SAMPLES  # distance and recall depend on how many samples there are
-    level, recall = (teacher["frechet"]["mean"], teacher.get("recall")) if alike else (None, None)
-    colours = charts.told_apart(len(shown))
+    ranked, alike = metric_named(RANKED_BY), teacher.get("samples") == MILESTONE_SAMPLES
+    features = teacher.get("features")
+    judged = {metric.name: teacher[metric.name]["mean"] for metric in comparison.metrics if metric.name in teacher}
+    levels = judged if alike else {}  # most metrics depend on how many samples there are
+    others = [metric for metric in quick_metrics() if metric is not ranked]
     drawn = {
-        "iteration": _curves(comparison.milestones, names, "frechet", "iteration", level),
-        "seconds": _curves(comparison.milestones, names, "frechet", "seconds", level),
-        "recall": _curves(comparison.milestones, names, "recall", "iteration", recall),
+        "iteration": _curves(comparison.milestones, names, RANKED_BY, "iteration", levels),
+        "seconds": _curves(comparison.milestones, names, RANKED_BY, "seconds", levels),
+        "others": {m: _curves(comparison.milestones, names, m.name, "iteration", levels) for m in others},
     }
+    colours = charts.told_apart(len(shown))
     return (
         templates("simdistill.comparison")
         .get_template("compare.html.jinja")
         .render(
             c=comparison,
-            distance="FID" if of_inception(teacher.get("features", "")) else "Fréchet distance",
+            ranked_by=RANKED_BY,
+            distance=ranked.title_in(features),
+            columns=columns(comparison.rows, comparison.metrics),
+            told=_told(teacher, comparison.metrics),
             shown=names,
             drawn=drawn,
             dashed=_dashed(teacher),
@@ -70,11 +78,17 @@ def compare_page(comparison: Comparison) -> str:
     )
 
 
+def columns(rows: Sequence[Row], metrics: Sequence[Metric]) -> list[Metric]:
+    """The metrics that a table of variants shows beside the distance: those with a heading that a variant has."""
+    known = {name for row in rows for name in row.metrics}
+    return [metric for metric in metrics if metric.heading and metric.name in known and metric.name != RANKED_BY]
+
+
 def verdict(row: Row) -> str:
     """What a variant's distance from the best one is worth, in words."""
     if row.failed == row.cells:
         return "failed"
-    if row.frechet is None and not row.failed:
+    if row.distance is None and not row.failed:
         return "not measured"
     if not row.complete:
         lacking = {"failed": row.failed, "open": row.open}
@@ -114,6 +128,20 @@ def _lede(rows: Sequence[Row]) -> str:
     return text
 
 
+def _told(teacher: Mapping[str, Any], metrics: Sequence[Metric]) -> str:
+    """The teacher's figures in a sentence, and those of held-out real samples where there are any."""
+    if not teacher:
+        return ""
+    title, real = metric_named(RANKED_BY).title_in(teacher.get("features")), teacher.get("real")
+
+    def said(figures: Mapping[str, Any]) -> str:
+        others = [m for m in metrics if m.heading and m.name in figures and m.name != RANKED_BY]
+        distance = f"{title} {number(figures[RANKED_BY]['mean'])}"
+        return ", ".join([distance, *(f"{m.heading} {m.text(figures[m.name])}" for m in others)])
+
+    return said(teacher) + (f"; real (held-out) samples: {said(real)}" if real else "")
+
+
 def _dashed(teacher: Mapping[str, Any]) -> str:
     """What the curves' caption says of the teacher's line."""
     if not teacher:
@@ -125,15 +153,15 @@ def _dashed(teacher: Mapping[str, Any]) -> str:
 
 
 def _interval(row: Row) -> str:
-    text = number(row.frechet or 0.0)
+    text = number(row.distance or 0.0)
     return text if row.low is None or row.high is None else f"{text} ({number(row.low)} to {number(row.high)})"
 
 
-def _curves(table: pl.DataFrame, names: Sequence[str], metric: str, x: str, level: float | None) -> str:
-    """A metric against iterations or seconds: means over the training seeds, with their range."""
+def _curves(table: pl.DataFrame, names: Sequence[str], metric: str, x: str, levels: Mapping[str, float]) -> str:
+    """A metric against iterations or seconds: means over the training seeds, with their range, and the teacher's."""
     if table.is_empty() or metric not in table.columns:
         return ""
-    log = metric == "frechet"
+    log = metric == RANKED_BY
     lines: list[Band] = []
     for name in names:
         group = table.filter((pl.col("variant") == name) & pl.col(metric).is_not_null())
@@ -143,7 +171,7 @@ def _curves(table: pl.DataFrame, names: Sequence[str], metric: str, x: str, leve
         where = [float(math.fsum(part[x]) / part.height) for part in points]
         lines.append(Band(where, middle, [min(v) for v in values], [max(v) for v in values]))
     label = {"iteration": "iteration", "seconds": "seconds of training"}[x]
-    return charts.bands(lines, label, f"{metric} {x}", log, level)
+    return charts.bands(lines, label, f"{metric} {x}", log, levels.get(metric))
 
 
 def _mean(values: Sequence[float], log: bool) -> float:

@@ -7,7 +7,7 @@ differs from the best one by Welch's test (1947), with the p values adjusted for
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,11 @@ from scipy import stats
 from simdistill.comparison.grid import Cell
 from simdistill.comparison.jobs import Job
 from simdistill.config.settings import to_mapping
+from simdistill.evaluation.figures import metrics_of, over_seeds
+from simdistill.evaluation.table import RANKED_BY, Metric, all_metrics, quick_metrics
 from simdistill.support.files import replacing
 
 LEVEL = 0.05
-DISTANCES = ("frechet", "kernel", "energy", "sliced_wasserstein", "inception_score")
-SHARES = ("precision", "recall", "density", "coverage")
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,13 @@ class Row:
     """Cells that came to nothing: a variant with any is not ranked by the others alone."""
     open: int
     """Cells that have not ended yet: nor is one with any of these."""
-    frechet: float | None = None
-    """Geometric mean of the distances."""
+    distance: float | None = None
+    """Geometric mean of the cells' values of `RANKED_BY`."""
     low: float | None = None
     high: float | None = None
-    """The 95 % interval of `frechet`; None for fewer than two cells."""
-    precision: float | None = None
-    recall: float | None = None
+    """The 95 % interval of `distance`; None for fewer than two cells."""
+    metrics: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Any])
+    """By metric {mean, std, seeds, values} of the cells, one a training seed."""
     seconds: float | None = None
     """Mean time of training."""
     times_best: float | None = None
@@ -75,7 +75,7 @@ def finals(cells: Sequence[Cell], jobs: Sequence[Job], keys: Sequence[str], samp
                 "iterations": cell.recipe.iterations,
                 "images": cell.recipe.iterations * cell.recipe.batch,
                 "seconds": max((record["seconds"] for record in job.run.read_metrics()), default=None),
-                **_flat(figures or {}),
+                **_flat(figures or {}, metrics_of(figures or {})),
             }
         )
     return pl.DataFrame(rows, infer_schema_length=None)
@@ -90,9 +90,7 @@ def milestones(cells: Sequence[Cell], jobs: Sequence[Job]) -> pl.DataFrame:
             "iteration": record["iteration"],
             "images": record["iteration"] * cell.recipe.batch,
             "seconds": record["seconds"],
-            "frechet": record["quality"]["frechet"]["mean"],
-            "frechet_std": record["quality"]["frechet"]["std"],
-            **{name: record["quality"][name] for name in ("precision", "recall") if name in record["quality"]},
+            **_flat(record["quality"], quick_metrics()),
         }
         for cell, job in zip(cells, jobs, strict=True)
         for record in job.run.read_metrics()
@@ -107,7 +105,7 @@ def summary(table: pl.DataFrame) -> list[Row]:
     The best one, which the others are judged against, is a complete one if there is any.
     """
     rows = [_row(str(name), group) for (name,), group in table.group_by(["variant"], maintain_order=True)]
-    ranked = sorted((row for row in rows if row.frechet is not None), key=lambda row: row.frechet or 0.0)
+    ranked = sorted((row for row in rows if row.distance is not None), key=lambda row: row.distance or 0.0)
     if not ranked:
         return rows
     best = next((row for row in ranked if row.complete), ranked[0])
@@ -115,10 +113,10 @@ def summary(table: pl.DataFrame) -> list[Row]:
     raw = {row.variant: _welch(logs[row.variant], logs[best.variant]) for row in ranked if row is not best}
     adjusted = holm({name: p for name, p in raw.items() if p is not None})
     judged = [
-        replace(row, times_best=(row.frechet or 0.0) / (best.frechet or 1.0), p=adjusted.get(row.variant))
+        replace(row, times_best=(row.distance or 0.0) / (best.distance or 1.0), p=adjusted.get(row.variant))
         for row in ranked
     ]
-    return judged + [row for row in rows if row.frechet is None]
+    return judged + [row for row in rows if row.distance is None]
 
 
 def holm(p: Mapping[str, float]) -> dict[str, float]:
@@ -147,7 +145,7 @@ def _row(variant: str, group: pl.DataFrame) -> Row:
         return Row(variant, group.height, failed, open_)
     mean = math.fsum(x) / len(x)
     half = float(stats.t.ppf(1 - LEVEL / 2, len(x) - 1) * stats.sem(x)) if len(x) > 1 else None
-    shares = {name: _mean(done, name) for name in ("precision", "recall")}
+    values = {name: done[name].drop_nulls().to_list() for name in _metrics_in(group)}
     return Row(
         variant,
         group.height,
@@ -156,16 +154,22 @@ def _row(variant: str, group: pl.DataFrame) -> Row:
         math.exp(mean),
         None if half is None else math.exp(mean - half),
         None if half is None else math.exp(mean + half),
-        **shares,
+        {name: over_seeds(found) for name, found in values.items() if found},
         seconds=_mean(done, "seconds"),
     )
 
 
+def _metrics_in(table: pl.DataFrame) -> list[str]:
+    """The columns that are metrics: those of the table of metrics, and any other with a spread beside it."""
+    known = [metric.name for metric in all_metrics()]
+    return [name for name in table.columns if name in known or f"{name}_std" in table.columns]
+
+
 def _logs(group: pl.DataFrame) -> list[float]:
     """Logarithms of the distances of the cells that have one."""
-    if "frechet" not in group.columns:
+    if RANKED_BY not in group.columns:
         return []
-    return [math.log(value) for value in group["frechet"].drop_nulls() if value > 0]
+    return [math.log(value) for value in group[RANKED_BY].drop_nulls() if value > 0]
 
 
 def _mean(group: pl.DataFrame, name: str) -> float | None:
@@ -180,10 +184,10 @@ def _welch(x: Sequence[float], y: Sequence[float]) -> float | None:
     return float(stats.ttest_ind(x, y, equal_var=False).pvalue)
 
 
-def _flat(figures: Mapping[str, Any]) -> dict[str, float]:
-    """The figures of a sampler as columns: a distance's mean, and its spread over the evaluation seeds."""
-    flat = {name: figures[name] for name in SHARES if name in figures}
-    for name in (name for name in DISTANCES if name in figures):
+def _flat(figures: Mapping[str, Any], metrics: Sequence[Metric]) -> dict[str, float]:
+    """The figures of a sampler as columns: of every metric the mean, and the spread over the evaluation seeds."""
+    flat: dict[str, float] = {}
+    for name in (metric.name for metric in metrics if metric.name in figures):
         flat |= {name: figures[name]["mean"], f"{name}_std": figures[name]["std"]}
     return flat
 

@@ -20,6 +20,7 @@ from simdistill.config.former import FORMER_ARGUMENTS, FORMER_NAMES
 from simdistill.method.algorithm import Method
 from simdistill.method.distances import DISTANCES, Distance
 from simdistill.method.ema import AVERAGINGS, Averaging
+from simdistill.method.metrics import OwnMetric
 from simdistill.method.noise import DISTRIBUTIONS, NoiseDistribution
 from simdistill.method.objectives import OBJECTIVES, Objective
 from simdistill.method.weightings import WEIGHTINGS, Weighting
@@ -42,6 +43,7 @@ PLACES: dict[Any, Place] = {
     Weighting:         Place("weights",             WEIGHTINGS),
     Averaging:         Place("EMA",                 AVERAGINGS),
     Method:            Place("methods",             ()),
+    OwnMetric:         Place("metrics",             ()),
 }
 # fmt: on
 """By the protocol that a block must satisfy; a field of that type takes any class that does."""
@@ -99,7 +101,7 @@ def fitting(found: Any, place: Any) -> Any:
     known = PLACES[place].known
     elsewhere = any(isinstance(found, other.known) for kind, other in PLACES.items() if kind is not place)
     own = not isinstance(found, known)
-    if own and (elsewhere or not _satisfies(type(found), place)):
+    if own and (elsewhere or not isinstance(found, place) or not _satisfies(type(found), place)):
         raise ValueError(f"{found!r} is not one of {choices(place)}")
     if own:
         expression(found)  # what cannot be written down is refused before the first iteration
@@ -112,13 +114,21 @@ def convert(value: Any, kind: Any) -> Any:
     Several numbers may be text: "0.0 0.999" or "(0.0, 0.999)". Raises `ValueError` for what does not fit.
     """
     place = place_of(kind)
+    if place is not None and is_optional(kind) and value in (None, ""):
+        return None
     if place is not None:
-        if value is None or value == "":
-            return _validated(value or None, kind)
         return fitting(parse_expression(value) if isinstance(value, str) else value, place)
     if is_list_of_blocks(kind):
         return tuple(convert(one, get_args(kind)[0]) for one in ([value] if isinstance(value, str) else value))
-    return _validated(_numbers(value) if get_origin(kind) is tuple else value, kind)
+    if isinstance(kind, type) and kind in VOCABULARY.values():
+        found = parse_expression(value) if isinstance(value, str) else value
+        if not isinstance(found, kind):
+            raise ValueError(f"{found!r} is not one of {kind.__name__}")
+        return found
+    try:
+        return pydantic.TypeAdapter(kind).validate_python(_numbers(value) if get_origin(kind) is tuple else value)
+    except pydantic.ValidationError as error:
+        raise ValueError(f"{value!r}: {error.errors()[0]['msg'].lower()}") from error
 
 
 def place_of(kind: Any) -> Any:
@@ -135,13 +145,6 @@ def is_optional(kind: Any) -> bool:
 def is_list_of_blocks(kind: Any) -> bool:
     """Whether a field's type is any number of building blocks."""
     return get_origin(kind) is tuple and place_of(get_args(kind)[0]) is not None
-
-
-def _validated(value: Any, kind: Any) -> Any:
-    try:
-        return pydantic.TypeAdapter(kind, config={"arbitrary_types_allowed": True}).validate_python(value)
-    except pydantic.ValidationError as error:
-        raise ValueError(f"{value!r}: {error.errors()[0]['msg'].lower()}") from error
 
 
 def _numbers(value: Any) -> Any:
@@ -174,8 +177,11 @@ def _name(kind: type) -> str:
 
 
 def _satisfies(kind: type, place: Any) -> bool:
-    """Whether a class has the methods of a protocol, each taking as many arguments as the protocol's."""
+    """Whether a class has the properties and methods of a protocol, which take as many arguments as the protocol's."""
+    fields = {field.name for field in dataclasses.fields(kind)} if dataclasses.is_dataclass(kind) else set[str]()
     for name, wanted in vars(place).items():
+        if isinstance(wanted, property) and name not in fields and not hasattr(kind, name):
+            return False
         if not inspect.isfunction(wanted) or (name.startswith("_") and name != "__call__"):
             continue
         own, count = getattr(kind, name, None), len(inspect.signature(wanted).parameters)

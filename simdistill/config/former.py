@@ -14,6 +14,11 @@ FORMER_ARGUMENTS = {
 FORMER_FIGURES = {"evaluations": "nfe", "floor": "real", "averages": "ema"}
 FORMER_METRICS = {"loss": "online_loss", "gradient_norm": "online_gradient_norm"}
 """In `evaluation.json`, and in the `metrics.jsonl` of a distillation."""
+BARE_FIGURES = (
+    *("frechet", "inception_score", "precision", "recall", "density", "coverage", "kernel", "energy"),
+    *("sliced_wasserstein", "modes_found", "within_4_sigma", "mass_deviation"),
+)
+"""Metrics that were stored as bare numbers: shares, with their deviations in `spread`, and all of held-out samples."""
 
 
 def present(values: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
@@ -22,3 +27,26 @@ def present(values: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, An
         names.get(name, name): present(value, names) if isinstance(value, dict) else value
         for name, value in values.items()
     }
+
+
+def present_figures(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Figures of version 0.1, of a sampler or of several, in the present form; those of today as they are.
+
+    Every metric becomes {mean, std, seeds, values}: of what was a bare number no single values are known, unless of one
+    set, and a standard deviation of 0 may be an unknown one.
+    """
+    values = {FORMER_FIGURES.get(name, name): value for name, value in values.items()}
+    spread, distance = values.pop("spread", {}), values.get("frechet")
+    seeds = distance.get("seeds", 1) if isinstance(distance, dict) else 1
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, dict) and "mean" in value:
+            found[name] = {"seeds": len(value["values"]), **value} if "values" in value else value
+        elif isinstance(value, dict):
+            found[name] = present_figures(value)
+        elif name in BARE_FIGURES:
+            every = [value] if seeds == 1 else []
+            found[name] = {"mean": value, "std": spread.get(name, 0.0), "seeds": seeds, "values": every}
+        else:
+            found[name] = value
+    return found

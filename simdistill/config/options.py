@@ -1,13 +1,23 @@
 """Command-line options from dataclasses: tyro's parsing, with building blocks as expressions and errors of one line."""
 
-import io
-import re
+import argparse
+import dataclasses
+import difflib
 from collections.abc import Collection, Sequence
-from contextlib import redirect_stderr
 from dataclasses import MISSING, fields
-from typing import Any, TypeVar
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar, cast, get_type_hints
 
 import tyro
+from tyro._errors import (  # its own hooks for errors
+    BadValue,
+    InstantiationFailure,
+    InvalidChoice,
+    ParseErrorEvent,
+    UnrecognizedArgs,
+    on_parse_error,
+)
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from simdistill.config.expressions import PLACES, arguments_of, choices, convert, expression
@@ -15,10 +25,7 @@ from simdistill.support.checks import require
 
 Options = TypeVar("Options")
 
-NUMBERS = {
-    r"invalid literal for int\(\) with base 10": "a whole number",
-    "could not convert string to float": "a number",
-}
+NUMBERS = {"invalid literal for int()": "a whole number", "could not convert string to float": "a number"}
 """What Python says of a word that is no number, and what we do."""
 
 
@@ -39,35 +46,62 @@ def parse_options(default: Options, words: Sequence[str], verb: str, about: str)
             str_from_instance=lambda value: [expression(value)],
         )
 
-    complaint = io.StringIO()
-    try:
-        with redirect_stderr(complaint):
-            return tyro.cli(
-                type(default),
-                args=list(words),
-                default=default,
-                prog=f"simdistill {verb}",
-                description=about,
-                registry=registry,
-            )
-    except SystemExit as stop:
-        if not stop.code:
-            raise
-        raise ValueError(f"{_first_paragraph(complaint.getvalue())}; see simdistill {verb} --help") from None
+    with on_parse_error(partial(_refuse, verb, list(words), _names_of(type(default)))):
+        return tyro.cli(
+            type(default),
+            args=list(words),
+            default=default,
+            prog=f"simdistill {verb}",
+            description=about,
+            registry=registry,
+        )
 
 
-def _first_paragraph(box: str) -> str:
-    """What tyro's framed message says before its first rule."""
-    lines = [line.strip("│╭╮╰╯ ") for line in box.splitlines()[1:]]
-    said: list[str] = []
-    for line in lines:
-        if line.startswith("─"):
-            break
-        said.append(line)
-    text = re.sub(r"Error parsing _\w+: ", "", " ".join(said))  # a class of ours, not an option
-    for complaint, remedy in NUMBERS.items():
-        text = re.sub(rf"Error parsing (--[\w.-]+): {complaint}: ('.*')", rf"\1 = \2: must be {remedy}", text)
-    return text
+def _refuse(verb: str, words: Sequence[str], known: Sequence[str], event: ParseErrorEvent) -> None:
+    """Raise what is wrong with the words as a `ValueError` of one line, in place of tyro's box."""
+    lowered: Any = cast(Any, getattr(getattr(event, "argument", None), "lowered", None))
+    option = "" if lowered is None else lowered.name_or_flags[-1]
+    said = ""
+    if isinstance(event, UnrecognizedArgs):
+        options = [token for token in event.tokens if token.startswith("-")] or event.tokens
+        said = f"{', '.join(options)}: no such option"
+        if options[0].startswith("-"):
+            close = difflib.get_close_matches(options[0].split("=")[0], known, 1)
+            said += f"; did you mean {close[0]}?" if close else ""
+    elif isinstance(event, InvalidChoice):
+        said = f"{option} = {event.value!r}: must be one of {', '.join(event.choices)}"
+    elif isinstance(event, BadValue):
+        said = f"{option}: must be followed by {event.argument.lowered.nargs} value(s)"
+    elif isinstance(event, InstantiationFailure):
+        given = _given(option, words)
+        wanted = next((kind for python, kind in NUMBERS.items() if event.message.startswith(python)), None)
+        said = f"{option} = {given!r}: must be {wanted}" if wanted else f"{option} = {event.message}"
+    if said:
+        raise ValueError(f"{said}; see simdistill {verb} --help")
+
+
+def _given(option: str, words: Sequence[str]) -> str:
+    """What follows an option among the words."""
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        if word == option or word.startswith(f"{option}="):
+            return word.partition("=")[2] or following
+    return ""
+
+
+def _names_of(kind: Any) -> list[str]:
+    """The options that a dataclass gives, those of dataclasses in it without a prefix."""
+    names: list[str] = []
+    for name, inner in get_type_hints(kind).items():
+        nested = dataclasses.is_dataclass(inner) and inner not in PLACES and name == "settings"
+        names += _names_of(inner) if nested else [f"--{name.replace('_', '-')}"]
+    return names
+
+
+def named_file(words: Sequence[str], option: str) -> Path | None:
+    """The file that an option names, looked for before all others are read."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument(option, dest="file", type=Path, nargs="?")
+    return parser.parse_known_args(list(words))[0].file
 
 
 def first_word(words: Sequence[str], verb: str, what: str, known: Collection[str] = ()) -> tuple[str, Sequence[str]]:

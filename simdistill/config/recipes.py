@@ -1,4 +1,4 @@
-"""Recipes: every choice of a distillation as one value, and the paper's tables as values of it."""
+"""Recipes: every setting of a distillation as one value, and the paper's tables as values of it."""
 
 import math
 from dataclasses import dataclass, fields, replace
@@ -7,9 +7,10 @@ from typing import Any, Literal, TypeAlias
 from simdistill.method.algorithm import Method, ScoreDistillation
 from simdistill.method.distances import PseudoHuber
 from simdistill.method.ema import EMA, Averaging
+from simdistill.method.metrics import OwnMetric
 from simdistill.method.noise import Clamped, DiscreteVP, Karras, LogNormal, NoiseDistribution, Truncated
-from simdistill.method.objectives import DiffInstruct, Objective, ScoreIdentity, ScoreImplicitMatching
-from simdistill.method.weightings import EDM, InverseError, Uniform, VPScore, Weighting
+from simdistill.method.objectives import Objective, ScoreIdentity, ScoreImplicitMatching
+from simdistill.method.weightings import EDM, Uniform, VPScore, Weighting
 from simdistill.support.checks import require
 
 Levels: TypeAlias = Literal["scheduler", "paper"]
@@ -17,75 +18,77 @@ Levels: TypeAlias = Literal["scheduler", "paper"]
 
 @dataclass(frozen=True)
 class Recipe:
-    """Every choice of a distillation. Raises `ValueError` for values that cannot be."""
+    """Every setting of a distillation. Raises `ValueError` for values that cannot be."""
 
     teacher: str = ""
-    """What to distil: digits, fashion-mnist, faces (shipped), gaussians-25, gaussians-8, rings, checkerboard (exact),
-    FILE.safetensors, an EDM FILE.pkl, a diffusers FOLDER, or package.module:function."""
+    """The model to distil: digits, fashion-mnist, faces (shipped); gaussians-25, gaussians-8, rings, checkerboard
+    (exact densities); a FILE.safetensors; an EDM FILE.pkl; a diffusers FOLDER; package.module:function."""
     method: Method | None = None
-    """A method of your own, as package.module:Class(…); Algorithm 2, as the settings below have it, if not given."""
+    """A method of your own, package.module:Class(…). If not given: Algorithm 2, by the settings below."""
     objective: Objective = ScoreImplicitMatching(PseudoHuber(c=0.03))  # noqa: RUF009  (frozen, as all below)
-    """What the generator minimises, with its distance."""
+    """Objective of the generator, with its distance."""
     generator_noise: NoiseDistribution = LogNormal(-3.5, 2.5)  # noqa: RUF009
-    """Noise levels of the generator's update."""
+    """Noise distribution of the generator's update."""
     generator_weighting: Weighting = Uniform()  # noqa: RUF009
-    """Weight of the generator's loss."""
+    """Loss weight of the generator's update, by noise level."""
     online_noise: NoiseDistribution = LogNormal(-1.2, 1.2)  # noqa: RUF009
-    """Noise levels of the online network's update."""
+    """Noise distribution of the online network's update."""
     online_weighting: Weighting = EDM()  # noqa: RUF009
-    """Weight of the online network's denoising loss."""
+    """Loss weight of the online network's denoising loss, by noise level."""
     online_steps: int = 1
-    """Online updates before each generator update."""
+    """Updates of the online network for each update of the generator."""
     prompts: str = ""
-    """For a teacher that takes text: the folder of prompts that `simdistill encode` made."""
+    """Folder of prompts that `simdistill encode` made, for a text-to-image teacher."""
     held_out_prompts: str = ""
-    """Such a folder of other prompts, for milestones and evaluation; those of the training in turn if empty."""
+    """Such a folder of other prompts, for milestones and evaluation; the training's own if empty."""
     teacher_levels: Levels = "scheduler"
-    """Noise levels of the times of a diffusers FOLDER: its scheduler's, or the paper's for PixArt's [B.13]."""
+    """Noise levels of a diffusers FOLDER's timesteps: its scheduler's, or the paper's for PixArt [B.13]."""
     teacher_guidance: float = 1.0
-    """Classifier-free guidance of the teacher, here and in its samples; 1 is none."""
+    """Classifier-free guidance scale of the teacher, in training and in its samples; 1 is none."""
     online_guidance: float = 1.0
-    """The same of the online network, fitted and asked with it ("long and short guidance", Zhou et al. 2024)."""
+    """Guidance scale of the online network ("long and short guidance", Zhou et al. 2024); 1 is none."""
     guidance_interval: tuple[float, float] = (0.0, math.inf)
-    """Noise levels that are guided: all, or those in the middle."""
+    """Noise levels that are guided: from, to."""
     sigma_init: float = 2.5
-    """Noise level at which the generator calls its network [B.4]."""
+    """Noise level from which the generator starts [B.4]."""
     generator_lr: float = 1e-5
-    """Adam's rate for the generator."""
+    """Learning rate of the generator (Adam)."""
     online_lr: float = 1e-5
-    """Adam's rate for the online network."""
+    """Learning rate of the online network (Adam)."""
     betas: tuple[float, float] = (0.0, 0.999)
-    """Adam's betas, of both."""
+    """Adam's betas."""
     warmup: int = 0
-    """Iterations over which both rates rise linearly."""
+    """Iterations of linear learning-rate warm-up."""
     decay: Literal["none", "linear"] = "none"
-    """The generator's rate after warm-up: constant, or falling linearly towards zero at the end."""
+    """Learning-rate schedule of the generator after warm-up: constant, or linear decay to zero."""
     batch: int = 256
-    """Samples a generator update, and an online update."""
+    """Batch size of every update."""
     gradient_accumulation: int = 1
-    """Parts that a batch is computed in, for less memory; the result is the same."""
+    """Micro-batches that a batch is split into, for less memory; gradients add up to the same."""
     share_samples: bool = False
-    """Fit the online network to the samples of the generator's update: 10 instead of 11 forward passes' worth."""
+    """Fit the online network to the samples of the generator's update: saves one forward pass in eleven."""
     iterations: int = 400_000
-    """Generator updates."""
+    """Training iterations, each with one generator update."""
     ema: tuple[Averaging, ...] = (EMA(500_000.0),)
-    """Averages of the generator's weights; the first is the one to keep, all are evaluated."""
+    """EMA of the generator's weights; of several the first is kept as the student, all are evaluated."""
     reference: str = ""
-    """What students are judged against: a .npz of `simdistill stats`; the teacher's data or samples if empty."""
+    """Reference statistics of the metrics: a .npz of `simdistill stats`; the teacher's data or samples if empty."""
     features: str = ""
-    """In what: pixels, digits, fashion-mnist, faces, imagenet, or a file of Inception-v3; what fits reference or teacher if empty."""
+    """Feature space of the metrics: pixels, digits, fashion-mnist, faces, imagenet, or a file of Inception-v3; that of the reference or teacher if empty."""
+    metrics: tuple[OwnMetric, ...] = ()
+    """More metrics than the usual ones, as package.module:Class(…)."""
     seed: int = 0
-    """Of all random numbers of the training."""
+    """Random seed."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """What the networks compute in, by autocast; bf16 and fp16 pay on GPUs. Weights and optimizers stay in fp32."""
+    """Mixed precision (autocast) of the networks; weights and optimizer states stay in fp32. bf16 and fp16 pay on GPUs."""
     compile: bool = False
-    """Compile both losses (torch.compile): pays from some minutes of training on."""
+    """Compile the losses (torch.compile): pays off after some minutes of training."""
     gradient_checkpointing: bool = False
-    """Compute the networks' blocks twice to store only their inputs: a third more work, much less memory."""
+    """Activation (gradient) checkpointing of the networks' blocks: a third more work, much less memory."""
     shard: bool = False
-    """Under torchrun, spread every network over the processes (FSDP2), for those that outgrow one device."""
+    """Shard networks over torchrun's processes (FSDP2), for those that outgrow one device."""
     checkpoint_minutes: float = 1.0
-    """Minutes between two checkpoints: what a crash can cost."""
+    """Minutes between two checkpoints."""
 
     def __post_init__(self) -> None:
         for name in ("online_steps", "batch", "gradient_accumulation", "iterations"):
@@ -226,15 +229,5 @@ RECIPES: dict[str, Recipe] = {
                                generator_noise=DiscreteVP(), online_noise=DiscreteVP(), online_weighting=VPScore(),
                                online_steps=2, generator_lr=1e-3, online_lr=1e-3, batch=2000, iterations=2000),
     "densities":       IN_TWO_DIMENSIONS,
-    # Figure 2: method × times × weight of the generator's update.
-    "figure-2-sim-lognormal-none": replace(DIGITS, objective=SIM, generator_noise=SIM_TIMES,    generator_weighting=Uniform()),
-    "figure-2-sim-lognormal-sid":  replace(DIGITS, objective=SIM, generator_noise=SIM_TIMES,    generator_weighting=InverseError()),
-    "figure-2-sim-karras-none":    replace(DIGITS, objective=SIM, generator_noise=KARRAS_TIMES, generator_weighting=Uniform()),
-    "figure-2-sim-karras-sid":     replace(DIGITS, objective=SIM, generator_noise=KARRAS_TIMES, generator_weighting=InverseError()),
-    "figure-2-sid-lognormal-none": replace(DIGITS, objective=SID, generator_noise=SIM_TIMES,    generator_weighting=Uniform()),
-    "figure-2-sid-lognormal-sid":  replace(DIGITS, objective=SID, generator_noise=SIM_TIMES,    generator_weighting=InverseError()),
-    "figure-2-sid-karras-none":    replace(DIGITS, objective=SID, generator_noise=KARRAS_TIMES, generator_weighting=Uniform()),
-    "figure-2-sid-karras-sid":     replace(DIGITS, objective=SID, generator_noise=KARRAS_TIMES, generator_weighting=InverseError()),
-    "figure-2-diff-instruct":      replace(DIGITS, objective=DiffInstruct(), generator_noise=EDM_TIMES, generator_weighting=Uniform()),
 }
 # fmt: on

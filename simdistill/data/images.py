@@ -60,6 +60,10 @@ class ImageSet:
         values = self.read(indices)
         return values.float() / 127.5 - 1 if values.dtype == torch.uint8 else values
 
+    def at(self, rows: Tensor) -> Data:
+        """The images in those rows, as `batch` gives them."""
+        return self.batch(rows.tolist())
+
     def moments(self) -> tuple[Float[Tensor, "*shape"], Float[Tensor, "*shape"]]:
         """The mean picture, and the mean of the pictures' squares, float64; every image is decoded once."""
         total, squares = torch.zeros(2, *self.shape, dtype=torch.float64)

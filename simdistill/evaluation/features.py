@@ -91,7 +91,7 @@ def accuracy(classifier: ImageClassifier, data: ImageSet) -> float:
     return right / len(data)
 
 
-def write_classifier(path: Path, classifier: ImageClassifier, **facts: object) -> None:
+def write_classifier(path: Path, classifier: ImageClassifier, **facts: Any) -> None:
     """Store a classifier with its arguments and `facts` (JSON values) about it, atomically."""
     write_network(path, classifier, classifier=classifier.arguments, **facts)
 

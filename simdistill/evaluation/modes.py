@@ -47,10 +47,6 @@ class Modes:
         """
         return float((self.masses / self.weights - 1).abs().max())
 
-    def figures(self) -> dict[str, float]:
-        """Modes found, share within 4σ and largest deviation, by name."""
-        return {"modes_found": float(self.found), "within_4_sigma": self.within, "mass_deviation": self.deviation}
-
 
 def modes(samples: Features, mixture: GaussianMixture) -> Modes:
     """How the samples `[n, dim]` spread over the components of `mixture`.

@@ -14,10 +14,13 @@ from torch import Tensor
 
 from simdistill.data.images import open_images
 from simdistill.evaluation.extractors import PIXELS, load_extractor
+from simdistill.evaluation.figures import figures_of
 from simdistill.evaluation.reference import Reference, data_reference, stored_reference
 from simdistill.evaluation.sampling import Sampler, balanced_labels, batch_for, draw, in_batches, teacher_sampler
 from simdistill.evaluation.statistics import ALONE, Gathering, Statistics, Together
+from simdistill.evaluation.table import check_metrics
 from simdistill.method.denoisers import GaussianMixture
+from simdistill.method.metrics import OwnMetric
 from simdistill.method.samplers import noise_from_seeds
 from simdistill.support.bar import progress_bar
 from simdistill.support.checks import require
@@ -26,7 +29,6 @@ from simdistill.teachers.teacher import Teacher
 REFERENCE_SEED = 2**31  # far from the seeds that are evaluated
 FEWEST_SAMPLES = 10
 ROUND = 4  # batches that are held, and timed, at once
-SHARES = ("precision", "recall", "density", "coverage")
 
 
 def reference_for(
@@ -67,17 +69,20 @@ def evaluate(
     device: torch.device | str = "cpu",
     batch: int | None = None,
     together: Together = ALONE,
+    own: Sequence[OwnMetric] = (),
 ) -> dict[str, dict[str, Any]]:
     """The figures of each sampler by its name, on the same `seeds` × `samples` noises.
 
-    `frechet` and the other distances are {mean, std, seeds, values}, and of `frechet` the minimum; `precision`,
-    `recall`, `density` and `coverage` are means, their standard deviations in `spread`; what the reference has no
-    features for is left out. `images_per_second` is the median over the seeds of the samplers' own time, starting noise
-    given, taken in turns so that a busy machine slows all of them alike. Unless `full` only the metrics of
-    `Reference.quick` are taken. The noises are drawn and forgotten a few batches at a time; of several processes each
-    takes a part, and all return the same figures, which depend neither on their number nor on `batch` (None: a usual
-    one).
+    Every metric of the table (`simdistill.evaluation.table`), and of the user's `own`, is {mean, std, seeds, values};
+    what the reference does not allow for is left out, and unless `full` all but the quick ones. Beside them are `nfe`,
+    `samples` (of each seed) and `images_per_second`: the median over the seeds of the samplers' own time, starting
+    noise given, taken in turns so that a busy machine slows all of them alike.
+
+    The noises are drawn and forgotten a few batches at a time; of several processes each takes a part, and all return
+    the same figures, which depend neither on their number nor on `batch` (None: a usual one). Raises `ValueError` for
+    too few samples, seeds or a batch below 1, and as `check_metrics`.
     """
+    check_metrics(own)
     require(samples >= FEWEST_SAMPLES, "samples", samples, f"at least {FEWEST_SAMPLES}")
     require(seeds >= 1, "seeds", seeds, "at least 1")
     batch = batch_for(teacher.shape) if batch is None else batch
@@ -106,11 +111,11 @@ def evaluate(
         for seed in range(seeds):
             for name, sampler in samplers.items():
                 found, rate = gather(sampler, seed)
-                measured[name].append(reference.measure(found) if full else reference.quick(found))
+                measured[name].append(reference.measure(found, own) if full else reference.quick(found))
                 rates[name].append(rate)
     return {
         name: {
-            **_summary(measured[name]),
+            **figures_of(measured[name], own),
             "nfe": sampler.nfe,
             "images_per_second": round(median(rates[name]), 1),
             "samples": samples,
@@ -153,20 +158,3 @@ def _wait(z: Tensor) -> None:
 
 def _split(rows: range, size: int) -> list[range]:
     return [rows[start : start + size] for start in range(0, len(rows), size)]
-
-
-def _summary(measured: list[dict[str, float]]) -> dict[str, Any]:
-    values = {name: torch.tensor([m[name] for m in measured], dtype=torch.float64) for name in measured[0]}
-    spread = {name: float(v.std()) if len(v) > 1 else 0.0 for name, v in values.items()}
-    shares = [name for name in SHARES if name in values]
-    distances = {
-        name: {"mean": float(v.mean()), "std": spread[name], "seeds": len(v), "values": v.tolist()}
-        for name, v in values.items()
-        if name not in SHARES
-    }
-    distances["frechet"]["minimum"] = float(values["frechet"].min())
-    return {
-        **distances,
-        **{name: float(values[name].mean()) for name in shares},
-        "spread": {name: spread[name] for name in shares},
-    }

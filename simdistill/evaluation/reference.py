@@ -1,7 +1,7 @@
-"""What samples are judged against, and every metric that there are features for."""
+"""What samples are judged against: a set of images or samples, by its statistics."""
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,22 +11,15 @@ from torch import Tensor
 
 from simdistill.data.images import ImageSet
 from simdistill.evaluation.extractors import SHIPPED, Extractor, load_extractor
-from simdistill.evaluation.metrics import (
-    ball_radii,
-    energy_distance,
-    frechet_distance,
-    kernel_distance,
-    precision_recall,
-    sliced_wasserstein,
-)
-from simdistill.evaluation.modes import modes
+from simdistill.evaluation.figures import figures_of
+from simdistill.evaluation.metrics import ball_radii
 from simdistill.evaluation.statistics import Statistics, statistics_of
 from simdistill.evaluation.stored import Stored, read_statistics
+from simdistill.evaluation.table import NEIGHBOURS, Compared, Metric, all_metrics, quick_metrics
 from simdistill.method.denoisers import GaussianMixture
+from simdistill.method.metrics import OwnMetric
 from simdistill.method.shapes import Data, Pictures
 from simdistill.support.checks import require
-
-NEIGHBOURS = 3  # that the balls of precision and recall reach to (Kynkäänniemi et al. 2019)
 
 
 @dataclass(frozen=True)
@@ -42,22 +35,24 @@ class Reference:
     held_out: Statistics | None = None
     mixture: GaussianMixture | None = None
 
-    def measure(self, samples: Statistics) -> dict[str, float]:
-        """Every metric of some samples that their features and the reference's allow for."""
-        found, x, y = self.quick(samples), samples.features, self.statistics.features
-        if samples.inception_score is not None:
-            found["inception_score"] = samples.inception_score
-        if x is None or y is None:
-            return found
-        distances = {"kernel": kernel_distance, "energy": energy_distance, "sliced_wasserstein": sliced_wasserstein}
-        found |= {name: distance(x, y) for name, distance in distances.items()}
-        return found if self.mixture is None else found | modes(x, self.mixture).figures()
+    def measure(self, samples: Statistics, own: Sequence[OwnMetric] = ()) -> dict[str, float]:
+        """By name every metric of the table, and of the user's `own`, that there is what it needs for."""
+        return self._values(samples, all_metrics(own))
 
     def quick(self, samples: Statistics) -> dict[str, float]:
-        """The metrics to follow a training by: Fréchet distance, precision, recall, density and coverage."""
-        found = {"frechet": frechet_distance(samples.moments, self.statistics.moments)}
-        x, y = samples.features, self.statistics.features
-        return found if x is None or y is None else found | asdict(precision_recall(x, y, NEIGHBOURS, self._radii))
+        """The metrics to follow a training by."""
+        return self._values(samples, quick_metrics())
+
+    def real(self, own: Sequence[OwnMetric] = ()) -> dict[str, Any] | None:
+        """The figures of the held-out real samples, one value each: what no generator should be said to beat."""
+        if self.held_out is None:
+            return None
+        return {"samples": self.held_out.images, **figures_of([self.measure(self.held_out, own)], own)}
+
+    def _values(self, samples: Statistics, metrics: Sequence[Metric]) -> dict[str, float]:
+        compared = Compared(samples, self.statistics, self.mixture, self._radii)
+        values = {metric.name: metric.value(compared) for metric in metrics}
+        return {name: value for name, value in values.items() if value is not None}
 
     @cached_property
     def _radii(self) -> Tensor | None:
@@ -65,13 +60,9 @@ class Reference:
         y = self.statistics.features
         return None if y is None or len(y) <= NEIGHBOURS else ball_radii(y, NEIGHBOURS)
 
-    def real(self) -> dict[str, Any] | None:
-        """The metrics of the held-out real samples: what no generator should be said to beat."""
-        return None if self.held_out is None else {"samples": self.held_out.images, **self.measure(self.held_out)}
-
 
 def data_reference(name: str, images: ImageSet, extractor: Extractor) -> Reference:
-    """A set of images as the reference, and its held-out part, if there is one, as the floor."""
+    """A set of images as the reference, with its held-out part, if there is one."""
     held_out = None if images.held_out is None else statistics_of(images.held_out, extractor)
     return Reference(name, extractor, statistics_of(images, extractor), held_out)
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from simdistill.method.denoisers import calls
 from simdistill.method.generator import Generator
@@ -64,7 +65,7 @@ def draw(
     return torch.cat([sampler(z.to(device), None if c is None else c.to(device)).cpu() for z, c in parts])
 
 
-def in_batches(z: Data, condition: Rows, batch: int) -> list[tuple[Data, Rows]]:
+def in_batches(z: Tensor, condition: Tensor | None, batch: int) -> list[tuple[Tensor, Tensor | None]]:
     """Noise and conditions, `batch` rows at a time."""
     conditions = [None] * len(z.split(batch)) if condition is None else condition.split(batch)
     return list(zip(z.split(batch), conditions, strict=True))

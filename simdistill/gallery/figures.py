@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from simdistill.evaluation.figures import over_seeds
 from simdistill.evaluation.metrics import energy_distance, sliced_wasserstein
 from simdistill.evaluation.modes import Modes, modes
 from simdistill.evaluation.quality import REFERENCE_SEED
@@ -13,6 +14,8 @@ from simdistill.evaluation.sampling import Sampler, draw
 from simdistill.method.denoisers import GaussianMixture
 from simdistill.support.bar import progress_bar
 
+SHOWN = ("energy", "sliced_wasserstein", "within_4_sigma", "modes_found", "mass_deviation")
+"""The metrics of a gallery, by their names in the table of metrics."""
 SEEDS = 5
 SAMPLES = 100_000
 """Samples an evaluation seed; the modes' masses are those of all seeds' together."""
@@ -25,8 +28,8 @@ def figures_of(
 ) -> dict[str, dict[str, Any]]:
     """The figures of each sampler by its name, and of "exact" samples: what chance alone leaves.
 
-    `energy`, `sliced_wasserstein` and `within_4_sigma` are {mean, std, values} over 5 evaluation seeds, of 4,000,
-    4,000 and 100,000 samples each; `modes_found` and `mass_deviation` are of all 500,000, their number in `samples`.
+    Each of the metrics `SHOWN` is {mean, std, seeds, values}: of distances and shares over 5 evaluation seeds, of 4,000
+    and 100,000 samples each; of modes and masses one value, of all 500,000, their number in `samples`.
     """
     reference = mixture.sample(PAIRED, torch.Generator().manual_seed(REFERENCE_SEED))
     found: dict[str, dict[str, Any]] = {}
@@ -47,16 +50,11 @@ def figures_of(
                 torch.stack([part.near for part in parts]).mean(0),
             )
             found[name] = {
-                "energy": _spread([energy_distance(x[:PAIRED], reference) for x in sets]),
-                "sliced_wasserstein": _spread([sliced_wasserstein(x[:PAIRED], reference) for x in sets]),
-                "within_4_sigma": _spread([part.within for part in parts]),
-                "modes_found": whole.found,
-                "mass_deviation": whole.deviation,
+                "energy": over_seeds([energy_distance(x[:PAIRED], reference) for x in sets]),
+                "sliced_wasserstein": over_seeds([sliced_wasserstein(x[:PAIRED], reference) for x in sets]),
+                "within_4_sigma": over_seeds([part.within for part in parts]),
+                "modes_found": over_seeds([float(whole.found)]),
+                "mass_deviation": over_seeds([whole.deviation]),
                 "samples": SEEDS * SAMPLES,
             }
     return found
-
-
-def _spread(values: list[float]) -> dict[str, Any]:
-    numbers = torch.tensor(values, dtype=torch.float64)
-    return {"mean": float(numbers.mean()), "std": float(numbers.std()), "values": values}

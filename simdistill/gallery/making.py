@@ -19,7 +19,7 @@ from simdistill.gallery.frames import SAMPLES, frame_of, read_frames, write_fram
 from simdistill.gallery.page import gallery_page
 from simdistill.method.denoisers import GaussianMixture
 from simdistill.method.generator import Generator
-from simdistill.runs.folder import RunFolder, damaged
+from simdistill.runs.folder import RunFolder, damaged, read_figures
 from simdistill.support.files import write_atomically
 from simdistill.teachers.loading import load_teacher
 from simdistill.teachers.teacher import Teacher
@@ -73,7 +73,7 @@ def _kept(run: RunFolder) -> dict[str, Any]:
     if not all((run.path / name).is_file() for name in PICTURES):
         return {}
     try:
-        return json.loads((run.path / "figures.json").read_text(encoding="utf-8"))
+        return read_figures(run.path / "figures.json")
     except (OSError, ValueError):
         return {}
 

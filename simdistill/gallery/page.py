@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from simdistill.gallery.figures import PAIRED, SEEDS
+from simdistill.evaluation.table import metric_named
+from simdistill.gallery.figures import PAIRED, SEEDS, SHOWN
 from simdistill.gallery.frames import LEVEL
 from simdistill.reports.report import embedded, templates
 from simdistill.runs.progress import duration
@@ -35,21 +36,10 @@ def gallery_page(out: Path, figures: Mapping[str, Mapping[str, Any]], command: s
             seeds=SEEDS,
             paired=PAIRED,
             duration=duration,
-            cell=cell,
+            metrics=[metric_named(name) for name in SHOWN],
             level_colours={"light": [], "dark": []},
         )
     )
-
-
-def cell(figures: Mapping[str, Any], key: str) -> str:
-    """A figure as text, with its spread if it has one."""
-    value = figures[key]
-    if key == "modes_found":
-        return str(value)
-    if key == "mass_deviation":
-        return f"{value:.1%}".replace("%", " %")
-    digits = 5 if key == "energy" else 4 if key == "within_4_sigma" else 3
-    return f"{value['mean']:.{digits}f} ± {value['std']:.{digits}f}"
 
 
 def _film(path: Path) -> str:

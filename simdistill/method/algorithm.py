@@ -63,8 +63,8 @@ class Update:
     """Whether its learning rate falls as the recipe says; all rise."""
     reuses_samples: bool = False
     """Whether it is given the samples of the update before, with their conditions."""
-    images: Any = None
-    """A set of real images (`simdistill.data.images.ImageSet`), of which its batches have some, too."""
+    images: str = ""
+    """Real images, some of which are in its batches, too: what `simdistill.data.images.open_images` takes."""
 
 
 @runtime_checkable

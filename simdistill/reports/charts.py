@@ -11,38 +11,42 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
+from simdistill.evaluation.table import RANKED_BY
 from simdistill.runs.progress import Record
 
 LEVELS = [f"level-{k}" for k in range(32)]
-COLOURS = ["muted", "line", "teacher", "student", "real", "precision", "recall", *LEVELS]
+LINES = ["violet", "orange", "teacher", "real"]
+"""Colours of metrics that share a chart, in turn."""
+COLOURS = ["muted", "line", "teacher", "student", "real", "violet", "orange", *LEVELS]
 INK = {name: f"#fe00{k:02x}" for k, name in enumerate(COLOURS)}
 """Stand-ins for the colours that the page defines, for light and for dark: matplotlib takes no names but its own."""
 
 
 def learning_curve(milestones: Sequence[Record], figures: Record, colour: str) -> str:
-    """The Fréchet distance over the training, and where there are `figures`, that of teacher and held-out samples."""
+    """The distance over the training, and where there are `figures`, that of teacher and held-out real samples."""
     seconds = [record["seconds"] for record in milestones]
-    frechet = [record["quality"]["frechet"] for record in milestones]
-    low, high = ([f["mean"] + sign * f["std"] for f in frechet] for sign in (-1, 1))
+    distances = [record["quality"][RANKED_BY] for record in milestones]
+    low, high = ([f["mean"] + sign * f["std"] for f in distances] for sign in (-1, 1))
     figure, axes = _chart("seconds of training", log=True)
     axes.fill_between(seconds, low, high, color=INK[colour], alpha=0.2, linewidth=0)
-    axes.plot(seconds, [f["mean"] for f in frechet], color=INK[colour], marker="o", markersize=3.5)
+    axes.plot(seconds, [f["mean"] for f in distances], color=INK[colour], marker="o", markersize=3.5)
     if figures:
-        axes.axhline(figures["teacher"]["frechet"]["mean"], color=INK["teacher"], linestyle="--")
+        axes.axhline(figures["teacher"][RANKED_BY]["mean"], color=INK["teacher"], linestyle="--")
     if figures.get("real"):
-        axes.axhline(figures["real"]["frechet"], color=INK["real"], linestyle=":")
+        axes.axhline(figures["real"][RANKED_BY]["mean"], color=INK["real"], linestyle=":")
     return _svg(figure, axes, "learning")
 
 
-def shares(milestones: Sequence[Record], figures: Record) -> str:
-    """Precision and recall over the training, and where there are `figures`, the teacher's."""
+def shares(milestones: Sequence[Record], figures: Record, names: Sequence[str]) -> str:
+    """Metrics that are shares over the training, and where there are `figures`, the teacher's."""
     figure, axes = _chart("seconds of training")
     axes.set_ylim(0, 1.03)
-    for name in ("precision", "recall"):
-        values = [record["quality"][name] for record in milestones]
-        axes.plot([record["seconds"] for record in milestones], values, color=INK[name], marker="o", markersize=3.5)
+    for name, colour in zip(names, LINES, strict=False):
+        known = [record for record in milestones if name in record["quality"]]
+        seconds, values = [r["seconds"] for r in known], [r["quality"][name]["mean"] for r in known]
+        axes.plot(seconds, values, color=INK[colour], marker="o", markersize=3.5)
         if name in figures.get("teacher", {}):
-            axes.axhline(figures["teacher"][name], color=INK[name], linestyle="--", linewidth=1)
+            axes.axhline(figures["teacher"][name]["mean"], color=INK[colour], linestyle="--", linewidth=1)
     return _svg(figure, axes, "shares")
 
 

@@ -2,12 +2,10 @@
 
 import base64
 import io
-import json
-import math
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
@@ -15,9 +13,10 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from simdistill.config.settings import to_toml
-from simdistill.evaluation.extractors import of_inception
 from simdistill.evaluation.statistics import KEPT
+from simdistill.evaluation.table import RANKED_BY, metric_named, quick_metrics
 from simdistill.reports import charts
+from simdistill.reports.tables import TITLES, cells, measured, tables, titles
 from simdistill.runs.folder import RunFolder
 from simdistill.runs.progress import Progress, Record, State, duration, log_lines, losses_of, short, titled
 from simdistill.support.files import write_atomically
@@ -25,12 +24,20 @@ from simdistill.support.files import write_atomically
 Contents: TypeAlias = Mapping[str, Any]
 Item = TypeVar("Item")
 
-TITLES = {"teacher": "Teacher", "student": "Student", "undistilled": "Undistilled start", "real": "Held-out samples"}
-SHARES = ("precision", "recall", "density", "coverage")
 SPEED = "images_per_second"
-COLOURS = ("precision", "student", "teacher", "recall")  # of the losses, in turn
+COLOURS = ("violet", "student", "teacher", "orange")  # of the losses, in turn
 FILM = 8  # pictures over time
 POINTS = 400  # of a curve: more than can be told apart
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A chart with its title, a text in its place, and its lines as (label, colour, style)."""
+
+    title: str
+    svg: str
+    alt: str
+    legend: Sequence[tuple[str, str, str]]
 
 
 @dataclass(frozen=True)
@@ -66,7 +73,7 @@ def contents(run: RunFolder) -> Contents:
     """
     config, records = run.configuration(), sorted(run.read_metrics(), key=lambda record: record["iteration"])
     film = [(int(file.stem), embedded(file)) for file in _film(run)]  # now: drawing takes time, and the run goes on
-    figures: Record = json.loads(run.evaluation.read_text()) if run.evaluation.exists() else {}
+    figures: Record = run.read_evaluation()
     milestones = [record for record in records if "quality" in record]
     lines = _evenly(log_lines(records), POINTS)
     profiles = [line["levels"] for line in lines if line.get("levels")]
@@ -75,6 +82,7 @@ def contents(run: RunFolder) -> Contents:
     last: Record = milestones[-1]["quality"] if milestones else {}
     told = [name for name in ("features", "reference") if name in last]  # by older runs nothing
     beside = figures if all(last[name] == figures.get(name) for name in told) else {}  # or not to be compared
+    ranked, known = metric_named(RANKED_BY), measured(figures)
     path = Path(run.path.name) if run.path.is_absolute() else run.path  # the page may go to others
     return {
         "name": run.path.resolve().name,
@@ -82,22 +90,26 @@ def contents(run: RunFolder) -> Contents:
         "config_path": shlex.quote((path / run.config.name).as_posix()),
         "who": who,
         "outcome": _outcome(figures) if figures else "",
-        "distance": _distance(figures),
-        "milestones_distance": _distance(last),
+        "ranked_by": RANKED_BY,
+        "distances": cells(figures, RANKED_BY),
+        "milestones_distance": ranked.title_in(last.get("features")),
+        "milestones_heading": ranked.heading_in(last.get("features")),
         "beside": beside,
         "kept": KEPT,
         "config": config,
         "settings": {key: _setting(value) for key, value in config.items()},
         "progress": Progress.of(records, config.get("iterations")),
         "rollbacks": [record for record in records if "rollback" in record],
-        "titles": _titles(figures),
+        "titles": titles(figures),
         "pictures": {name: embedded(file) for name in TITLES if (file := run.picture(name)).exists()},
         "figures": figures,
-        "column": partial(_column, figures),
+        "tables": tables(figures),
+        "of_all": [m.title_in(figures.get("features")) for m in known if m.needs in ("moments", "classes")],
+        "of_features": any(m.needs in ("features", "mixture") for m in known),
         "milestones": milestones,
-        "frechet": {record["iteration"]: record["quality"]["frechet"]["mean"] for record in milestones},
+        "by_iteration": {record["iteration"]: record["quality"][RANKED_BY]["mean"] for record in milestones},
         "learning_curve": charts.learning_curve(milestones, beside, who) if milestones else "",
-        "shares": charts.shares(milestones, beside) if "recall" in last else "",
+        "shares": _shares(milestones, beside),
         "curves": _curves(lines),
         "levels": levels,
         "level_colours": {mode: charts.level_colours(len(levels), mode) for mode in ("light", "dark")},
@@ -106,9 +118,20 @@ def contents(run: RunFolder) -> Contents:
     }
 
 
-def _distance(figures: Record) -> str:
-    """What the Fréchet distance of such figures is called: in Inception's features it is the FID."""
-    return "FID" if of_inception(figures.get("features")) else "Fréchet distance"
+def _shares(milestones: Sequence[Record], beside: Record) -> Chart | None:
+    """The chart of the quick metrics but the distance; None if the last milestone has none."""
+    last: Record = milestones[-1]["quality"] if milestones else {}
+    metrics = [metric for metric in quick_metrics() if metric.name in last and metric.name != RANKED_BY]
+    if not metrics:
+        return None
+    names = {metric.name: metric.title.lower() for metric in metrics}
+    title, end = " and ".join(names.values()).capitalize(), [f"{names[k]} {last[k]['mean']:.2f}" for k in names]
+    legend = [(name, colour, "2px solid") for name, colour in zip(names.values(), charts.LINES, strict=False)]
+    if any(name in beside.get("teacher", {}) for name in names):
+        legend.append(("the teacher's", "muted", "1px dashed"))
+    drawing = charts.shares(milestones, beside, list(names))
+    alt = f"{title} against seconds of training; at the end {' and '.join(end)}"
+    return Chart(f"{title}, {metrics[0].better} is better", drawing, alt, legend)
 
 
 def _curves(lines: Sequence[Record]) -> list[tuple[str, str, str]]:
@@ -152,56 +175,19 @@ def templates(package: str = "simdistill.reports") -> Environment:
 def _outcome(figures: Record) -> str:
     """The result in plain words, whichever way it went."""
     teacher, student, speedup = figures["teacher"], figures["student"], figures["speedup"]
-    written = {name: " ± ".join(cell) for name, cell in _column(figures, "frechet").items()}
+    written = {name: " ± ".join(cell) for name, cell in cells(figures, RANKED_BY).items()}
+    calls = "One network evaluation" if student["nfe"] == 1 else f"{student['nfe']} network evaluations"
     text = (
-        f"One network evaluation instead of {teacher['nfe']}: {speedup:,.{0 if speedup >= 10 else 1}f}× the "
-        f"images per second, {_distance(figures)} {written['student']} where the teacher has {written['teacher']}."
+        f"{calls} instead of {teacher['nfe']}: {speedup:,.{0 if speedup >= 10 else 1}f}× the images per second, "
+        f"{metric_named(RANKED_BY).title_in(figures.get('features'))} {written['student']} where the teacher has "
+        f"{written['teacher']}."
     )
-    t, s = teacher["frechet"], student["frechet"]
+    t, s = teacher[RANKED_BY], student[RANKED_BY]
     if s["seeds"] < 2:
         return text  # without a spread there is no telling
     if abs(s["mean"] - t["mean"]) <= s["std"] + t["std"]:
         return f"{text} The two agree within their spread."
     return f"{text} Lower is better: the student is {'ahead' if s['mean'] < t['mean'] else 'behind'}."
-
-
-def _titles(figures: Record) -> dict[str, str]:
-    """What the samples are called, in the order of the tables: the student's other EMAs follow it."""
-    others = {name: f"Student, {average}" for name, average in figures.get("ema", {}).items()}
-    first = {name: TITLES[name] for name in ("teacher", "student")}
-    return {**first, **others, **TITLES}
-
-
-def _column(figures: Record, metric: str) -> dict[str, list[str]]:
-    """A metric of every sampler that has it, as [mean, spread] or [mean]; "minimum" is the least Fréchet distance.
-
-    All are rounded alike: the smallest spread keeps two digits.
-    """
-    if metric == "minimum":
-        return _least(figures)
-    found: dict[str, list[float]] = {}
-    for name in (name for name in _titles(figures) if figures.get(name) and metric in figures[name]):
-        sampler, value = figures[name], figures[name][metric]
-        mean, std = (value["mean"], value["std"]) if isinstance(value, dict) else (value, None)
-        std = sampler["spread"][metric] if metric in SHARES and "spread" in sampler else std
-        found[name] = [mean] if std is None or sampler["frechet"]["seeds"] < 2 else [mean, std]
-    spreads = [std for _, *rest in found.values() for std in rest if std > 0]
-    most = 3 if metric in SHARES else 5
-    counted = all(float(value).is_integer() for cell in found.values() for value in cell)
-    decimals = min(max(1 - math.floor(math.log10(min(spreads))), 2), most) if spreads else 0 if counted else 3
-    return {name: [_number(value, decimals) for value in cell] for name, cell in found.items()}
-
-
-def _least(figures: Record) -> dict[str, list[str]]:
-    """The least Fréchet distance of every sampler over the seeds, rounded as their mean."""
-    cells = _column(figures, "frechet")
-    decimals = len(cells["student"][0].partition(".")[2])
-    values = {name: figures[name]["frechet"] for name in cells}
-    return {name: [_number(v["minimum"], decimals)] for name, v in values.items() if isinstance(v, dict)}
-
-
-def _number(value: float, decimals: int) -> str:
-    return f"{value:,.{decimals}f}".replace("-", "−")
 
 
 def _setting(value: Any) -> str:

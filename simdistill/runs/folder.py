@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from simdistill.config.former import FORMER_METRICS, FORMER_SETTINGS, present
+from simdistill.config.former import FORMER_METRICS, FORMER_SETTINGS, present, present_figures
 from simdistill.config.settings import read_toml, to_toml
 from simdistill.support.files import write_atomically
 
@@ -136,6 +136,10 @@ class RunFolder:
             found.append(_present(record))
         return found
 
+    def read_evaluation(self) -> dict[str, Any]:
+        """The figures in `evaluation`; none if there is no such file, `ValueError` if it is damaged."""
+        return read_figures(self.evaluation) if self.evaluation.exists() else {}
+
     def forget_after(self, iteration: int) -> list[dict[str, Any]]:
         """Drop the metrics of iterations that a resumed run will do again; returns those that are left."""
         kept = [record for record in self.read_metrics() if record["iteration"] <= iteration]
@@ -143,8 +147,18 @@ class RunFolder:
         return kept
 
 
+def read_figures(path: Path) -> dict[str, Any]:
+    """The figures in a JSON file, also one of version 0.1; `ValueError` if it is damaged."""
+    found = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(found, dict):
+        raise ValueError(f"{path}: holds no figures")  # noqa: TRY004  (a damaged file, not a wrong argument)
+    return present_figures(found)
+
+
 def _present(record: dict[str, Any]) -> dict[str, Any]:
-    """A record of a distillation by version 0.1 under its present names; others as they are."""
+    """A record of version 0.1 in its present form; others as they are."""
+    if "quality" in record:
+        return {**record, "quality": present_figures(record["quality"])}
     if "generator_loss" not in record or "loss" not in record:
         return record
     levels = {"levels": {"y_norm": record.pop("y")}} if "y" in record else {}

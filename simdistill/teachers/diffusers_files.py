@@ -38,11 +38,13 @@ def load_model(kind: str, folder: Path, unused: Collection[str] = ()) -> nn.Modu
     """
     with library() as diffusers:
         try:
-            model, report = getattr(diffusers, kind).from_pretrained(
+            model_class = getattr(diffusers, kind)
+            model, report = model_class.from_pretrained(
                 str(folder),
                 local_files_only=True,
                 torch_dtype=torch.float32,
-                low_cpu_mem_usage=False,  # or missing weights raise in accelerate's words
+                # missing weights raise in accelerate's words if it is true, which these classes insist on
+                low_cpu_mem_usage=model_class._keep_in_fp32_modules is not None,
                 output_loading_info=True,
             )
         except Exception as error:  # whatever diffusers raises

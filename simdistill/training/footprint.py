@@ -134,7 +134,8 @@ def _trainer(teacher: Teacher, recipe: Recipe, module: nn.Module, tracker: Memor
     if teacher.text is not None:
         teacher = teacher.with_prompts(BlankPrompts(teacher.text), teacher.text.blank(1))
     teacher = replace(teacher, denoiser=denoiser)
-    trainer = DistillationTrainer(teacher, recipe, None if module is own else hollow(module))
+    start = None if module is own else hollow(module)
+    trainer = DistillationTrainer(teacher, recipe, start, images=lambda _: _BlankImages(teacher.shape))
     # which levels makes no difference, and not every distribution can be drawn from without data
     trainer.updates = tuple(replace(update, noise=LogNormal(0.0, 1.0)) for update in trainer.updates)
     for name, network in {"teacher": denoiser, **trainer.networks}.items():
@@ -147,6 +148,23 @@ def _trainer(teacher: Teacher, recipe: Recipe, module: nn.Module, tracker: Memor
         for p in trained_parameters(step.network):
             p.register_post_accumulate_grad_hook(partial(_assign_gradient, tracker))
     return trainer
+
+
+@dataclass(frozen=True)
+class _BlankImages:
+    """Real images, as long as only shapes matter."""
+
+    shape: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return 1
+
+    @property
+    def labels(self) -> Tensor:
+        return torch.zeros(1, dtype=torch.int64)
+
+    def at(self, rows: Tensor) -> Tensor:
+        return torch.zeros(len(rows), *self.shape)
 
 
 def _make_state(step: Step) -> None:

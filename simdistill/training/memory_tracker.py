@@ -107,6 +107,7 @@ def without_data(gpu: bool) -> Generator[MemoryTracker]:
         with ExitStack() as modes:
             modes.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
             modes.enter_context(_Copying())
+            modes.enter_context(patch.object(nn.Module, "_apply", _stay))  # torch cannot move modules of such tensors
             tracker = modes.enter_context(MemoryTracker())
             if gpu:
                 modes.enter_context(_autocast_of_cuda())
@@ -116,10 +117,8 @@ def without_data(gpu: bool) -> Generator[MemoryTracker]:
 
 
 def hollow(module: nn.Module) -> nn.Module:
-    """A copy of `module` without its data, on the CPU for good: torch cannot move modules of such tensors."""
-    copied = copy.deepcopy(module, {id(t): _blank(t) for t in (*module.parameters(), *module.buffers())})
-    copied.__class__ = type(type(module).__name__, (type(module),), {"_apply": _stay})
-    return copied
+    """A copy of `module` without its data, on the CPU."""
+    return copy.deepcopy(module, {id(t): _blank(t) for t in (*module.parameters(), *module.buffers())})
 
 
 def _stay(module: nn.Module, *_: Any, **__: Any) -> nn.Module:

@@ -21,16 +21,16 @@ from simdistill.training import augmentation
 
 @dataclass(frozen=True)
 class Pretraining:
-    """Every choice of a teacher's training. Raises `ValueError` for values that cannot be."""
+    """Every setting of a teacher's training. Raises `ValueError` for values that cannot be."""
 
     data: str = ""
     """Images to train on: digits, a .zip or folder of images, CIFAR-10's archive, a folder of IDX files."""
     prompts: str = ""
-    """For a text-to-image teacher: the folder of the images' captions that `simdistill encode` made."""
+    """Folder of the images' captions that `simdistill encode` made, for a text-to-image teacher."""
     caption_dropout: float = 0.10
-    """Share of the captions that are left out, so that the teacher can be guided (Ho & Salimans 2022)."""
+    """Probability of dropping a caption, so that the teacher can be guided (Ho & Salimans 2022)."""
     autoencoder: str = ""
-    """A diffusers AutoencoderKL's folder: the teacher is trained on its latents of the images, not on pixels."""
+    """Folder of a diffusers AutoencoderKL, to train the teacher on its latents instead of pixels."""
     conditional: bool = True
     """Condition on the class labels, where the images have them."""
     network: Literal["mlp", "unet", "pixart"] = "mlp"
@@ -46,36 +46,35 @@ class Pretraining:
     attention: tuple[int, ...] = (4,)
     """Resolutions at which the U-Net attends, as 16 for 16×16; at its lowest it does so once in any case."""
     patch: int = 1
-    """Side of the squares of pixels that the U-Net or the transformer takes as one: 2 quarters its work."""
+    """Patch size of the U-Net or the transformer: 2 quarters the work."""
     dropout: float = 0.10
     """Of the U-Net's blocks."""
     augment: float = 0.0
-    """Chance of each of EDM's augmentations, which the U-Net (without patches) is told of; 0 for none."""
+    """Probability of each of EDM's augmentations, for the U-Net without patches; 0 for none."""
     start: str = ""
-    """A teacher's .safetensors of the same network, to train on from its weights; with a rate, an average and a --seed
-    anew."""
+    """A teacher's .safetensors of the same network, to start from its weights; everything else starts anew."""
     centre: Literal["none", "mean", "picture"] = "none"
-    """What is taken off before the network: the mean of all values, or the mean picture, which pays for pictures that
-    are much alike; sigma_data is the spread around it."""
+    """What is subtracted from the data: nothing, the mean of all values, or the mean picture, which pays off for
+    pictures that are much alike; sigma_data is the spread around it."""
     noise: NoiseDistribution = LogNormal(-1.2, 1.2)  # noqa: RUF009  (frozen)
-    """Noise levels of the training [B.5]."""
+    """Noise distribution of the training [B.5]."""
     lr: float = 2e-3
-    """Adam's rate, at its highest."""
+    """Peak learning rate (Adam)."""
     batch: int = 256
-    """Images an iteration."""
+    """Batch size."""
     iterations: int = 10_000
-    """Optimizer steps."""
+    """Training iterations."""
     warmup: float = 0.02
-    """Share of the iterations over which the rate rises."""
+    """Share of the iterations for learning-rate warm-up."""
     decay: Literal["cosine", "none"] = "cosine"
-    """The rate after its rise: a cosine fall to zero, or constant."""
+    """Learning-rate schedule after warm-up: cosine decay to zero, or constant."""
     features: str = ""
-    """What the teacher is judged in: digits, fashion-mnist, faces (shipped), imagenet, or a classifier's
+    """Feature space of the metrics: digits, fashion-mnist, faces (shipped), imagenet, or a classifier's
     .safetensors."""
     ema_half_life: float = 180_000
-    """Images over which the memory of the averaged network halves."""
+    """Half-life of the EMA of the weights, in images."""
     seed: int = 0
-    """Of all random numbers of the training."""
+    """Random seed."""
 
     def __post_init__(self) -> None:
         for name in ("width", "depth", "patch", "batch", "iterations"):

@@ -1,7 +1,7 @@
 """A method with what surrounds it: random draws, optimizers, learning rates, EMA of the student."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.profiler import record_function
 
 from simdistill.config.recipes import Recipe
+from simdistill.data.images import open_images
 from simdistill.method.algorithm import Batch, Loss, Update, frozen
 from simdistill.method.generator import Generator
 from simdistill.method.noise import stratified
@@ -31,7 +32,7 @@ class DistillationTrainer:
 
     Its `networks`, by the method's names, start from `start`, by default the teacher's own weights. All random numbers
     are functions of (recipe.seed, iteration, row of the whole batch), drawn on the CPU: the same on every device, and
-    however many `processes` share a batch.
+    however many `processes` share a batch. Real images, where the method asks for some, are opened by `images`.
 
     Raises `ValueError` if there is nothing to start from, or fewer samples than processes and micro-batches.
     """
@@ -43,6 +44,7 @@ class DistillationTrainer:
         start: nn.Module | None = None,
         device: torch.device | str = "cpu",
         processes: Processes = ALONE,
+        images: Callable[[str], Any] = open_images,
     ) -> None:
         begin = start if start is not None else teacher.trainable
         if begin is None:
@@ -72,6 +74,7 @@ class DistillationTrainer:
             )
             for update in self.updates
         }
+        self._images = {update.images: images(update.images) for update in self.updates if update.images}
         self.ema = [AveragedWeights(self.student, averaging) for averaging in recipe.ema]
         self.profile = NoiseProfile(teacher.sigma_min, teacher.sigma_max, self.device, processes)
         self.iteration, self.rollbacks = 0, 0
@@ -168,10 +171,11 @@ class DistillationTrainer:
         among = self.teacher.conditions
         which = torch.randint(among, (recipe.batch,), generator=rng)[rows] if among else None
         batch = Batch(z, sigma, eps, self.teacher.condition(which))
-        if update.images is not None:
-            chosen = torch.randint(len(update.images), (recipe.batch,), generator=rng)[rows]
-            labels = None if update.images.labels is None else update.images.labels[chosen]
-            batch = batch._replace(images=update.images.batch(chosen.tolist()), images_condition=labels)
+        if update.images:
+            images = self._images[update.images]
+            chosen = torch.randint(len(images), (recipe.batch,), generator=rng)[rows]
+            labels = images.labels[chosen] if self.teacher.classes else None
+            batch = batch._replace(images=images.at(chosen), images_condition=labels)
         return sent(batch, self.device)
 
     def _rate(self, update: Update) -> float:

@@ -19,6 +19,7 @@ from simdistill.evaluation.extractors import SHIPPED
 from simdistill.evaluation.quality import FEWEST_SAMPLES, reference_for
 from simdistill.evaluation.reference import Reference, check_reference
 from simdistill.evaluation.sampling import balanced_labels, draw, student_sampler, teacher_sampler
+from simdistill.evaluation.table import check_metrics
 from simdistill.method.generator import Generator
 from simdistill.reports.report import write_report
 from simdistill.runs.folder import RunFolder
@@ -33,7 +34,7 @@ from simdistill.training.pretraining import Pretraining
 from simdistill.training.processes import Processes, joined
 from simdistill.training.trainer import DistillationTrainer
 from simdistill.workflows.evaluating import MILESTONE_SEEDS, evaluate_run, milestone
-from simdistill.workflows.models import Device, recipe_of, starting_network, teacher_of
+from simdistill.workflows.models import Device, own_code_of, recipe_of, starting_network, teacher_of
 
 PROXY = Pretraining(width=128, iterations=3000, ema_half_life=50_000)
 PROXY_OCTAVES = 5  # of Fourier features, for samples of at most …
@@ -82,6 +83,7 @@ def distill(
     where a training goes wrong again and again.
     """
     check_logs(log)
+    check_metrics(recipe.metrics)
     teacher = teacher.prepared(recipe)
     teacher.held_out(recipe)  # what is wrong with its prompts is told before anything is written
     with joined(device) as (processes, device):
@@ -101,8 +103,11 @@ def resume(
     device: Device = "cpu",
     log: Sequence[str] = (),
     measured: Measurements = Measurements(),
+    trusted: bool = False,
 ) -> Generator:
     """Go on with an interrupted distillation, on any number of processes; give the `teacher` if it is one of your own.
+
+    Other code of your own that the run's configuration names, as a method, is imported only if it is `trusted`.
 
     On a CPU, with as many threads and processes as before, the weights end bit-identical to those of a run left alone;
     on a GPU, or with others, as nearly as sums repeat themselves in another order.
@@ -113,7 +118,10 @@ def resume(
     run = RunFolder.open(Path(out))
     imported = run.configuration().get("verb") == "convert"
     require(not imported, "--resume", str(out), "a run that was trained here: this one's generator was imported")
-    recipe = recipe_of(run)
+    own = {} if trusted else own_code_of(run)
+    named = ", ".join(f"{name} = {value}" for name, value in own.items())
+    require(not own, f"{out}: names code of your own, {named}: --trust-code", False, "given to have it imported")
+    recipe = recipe_of(run, trusted=True)
     teacher = (teacher or teacher_of(run)).prepared(recipe)
     with joined(device) as (processes, device):
         teacher.check("cpu" if processes.shards(recipe.shard) else device)
@@ -148,7 +156,9 @@ def _distill(
         for k, averaging in enumerate(recipe.ema):
             denoiser = trainer.snapshot(k).denoiser
             facts["ema"] = expression(averaging)
-            processes.on_main(partial(write_network, run.ema(k), denoiser, **({"left_out": left_out} if left_out else {}), **facts))
+            processes.on_main(
+                partial(write_network, run.ema(k), denoiser, **({"left_out": left_out} if left_out else {}), **facts)
+            )
 
     def at_milestone() -> Measuring:
         student, iteration = trainer.snapshot(), trainer.iteration
@@ -181,7 +191,7 @@ def _distill(
     student = trainer.snapshot(for_all=True)
     if processes.is_main:
         if measured.samples:
-            evaluate_run(run.path, teacher, measured.samples, device=device)
+            evaluate_run(run.path, teacher, measured.samples, device=device, metrics=recipe.metrics)
         else:
             write_report(run)
     return student

@@ -15,6 +15,7 @@ from simdistill.method.text import Text
 from simdistill.support.bar import progress_bar
 from simdistill.support.checks import require
 from simdistill.teachers.encoders import TextEncoder, digest_of, load_encoder
+from simdistill.teachers.loading import is_code, load_teacher
 from simdistill.training.processes import ALONE, Processes
 from simdistill.workflows.models import Device
 
@@ -45,6 +46,8 @@ def encode(
 ) -> Encoded:
     """Encode the prompts in a file or folder (see `read_prompts`) by an `encoder`, named as `load_encoder` has it.
 
+    It may also be `package.module:function`, which gives a teacher: that one's encoder.
+
     They go into the folder `out` in parts; those that are there already stay as they are, and of several `processes`
     each takes every so many-th. How much room they will take is said first, on stderr.
 
@@ -52,6 +55,8 @@ def encode(
     """
     require(batch >= 1, "batch", batch, "at least 1")
     texts = read_prompts(prompts, column)
+    if is_code(encoder):  # of a pipeline whose family is the user's own
+        encoder = load_teacher(encoder).asked.encoder
     dtype = torch.bfloat16 if torch.device(device).type == "cuda" else torch.float32
     loaded = load_encoder(encoder, device, dtype, tokens)
     require(

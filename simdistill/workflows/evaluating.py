@@ -1,16 +1,18 @@
 """A run's figures and pictures beside those of its teacher."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from simdistill.evaluation.extractors import of_inception
+from simdistill.evaluation.figures import described, in_short, total_samples
 from simdistill.evaluation.quality import evaluate, machine, reference_for
 from simdistill.evaluation.reference import Reference
 from simdistill.evaluation.sampling import Sampler, balanced_labels, draw, student_sampler, teacher_sampler
+from simdistill.evaluation.table import quick_metrics
 from simdistill.method.generator import Generator
+from simdistill.method.metrics import OwnMetric
 from simdistill.method.shapes import Data
 from simdistill.reports.pictures import picture, side_by_side
 from simdistill.reports.report import write_report
@@ -37,17 +39,21 @@ def evaluate_run(
     processes: Processes = ALONE,
     student_only: bool = False,
     prompts: str = "",
+    metrics: Sequence[OwnMetric] = (),
 ) -> dict[str, Any]:
     """Measure a run's teacher, student and undistilled generator side by side, and renew its pictures and report.
 
     They are left as they are if they rest on more samples than this evaluation. `reference`, `features` and `prompts`
-    go before those of the run's recipe. Of several `processes` each draws its part of the samples, and all return the
-    figures. With `student_only` neither teacher nor undistilled generator draw any, and nothing is written.
+    go before those of the run's recipe. `metrics` of your own are measured beside the table's; those that the recipe
+    names are code, so that they have to be given again. Of several `processes` each draws its part of the samples, and
+    all return the figures. With `student_only` neither teacher nor undistilled generator draw any, and nothing is
+    written.
 
     Returns what it writes to `evaluation.json`: the figures that `simdistill.evaluation.quality.evaluate` describes,
-    `reference` and `features`, what they were measured against and in, `floor`, those of held-out real samples where
-    there are any, `speedup`, the student's images per second over the teacher's if it drew, and `machine`, what they
-    were measured on. Raises `ValueError` if there is no such run, or its reference cannot be had.
+    `reference` and `features`, what they were measured against and in, `real`, those of held-out real samples where
+    there are any, `own_metrics`, what the metrics of your own are called, `speedup`, the student's images per second
+    over the teacher's if it drew, and `machine`, what they were measured on. Raises `ValueError` if there is no such
+    run, or its reference cannot be had.
     """
     run = open_run(out)
     recipe = recipe_of(run)
@@ -70,13 +76,16 @@ def evaluate_run(
         samplers = {name: sampler for name, sampler in samplers.items() if name not in ("teacher", "undistilled")}
     stored, features = reference or recipe.reference, features or recipe.features
     against = reference_for(teacher, device=device, stored=stored, features=features)
-    found = evaluate(samplers, teacher, against, samples, seeds, device=device, batch=batch, together=processes)
+    found = evaluate(
+        samplers, teacher, against, samples, seeds, device=device, batch=batch, together=processes, own=metrics
+    )
     figures: dict[str, Any] = {
         **found,
         "ema": others,
         "reference": against.name,
         "features": against.extractor.name,
-        "real": against.real(),
+        "real": against.real(metrics),
+        "own_metrics": described(metrics),
         "machine": machine(),
     }
     if student_only:
@@ -91,7 +100,7 @@ def _keep(
     run: RunFolder, figures: dict[str, Any], samplers: Mapping[str, Sampler], teacher: Teacher, device: Device
 ) -> None:
     """Write figures, pictures and report of an evaluation, unless those there rest on more samples."""
-    if _samples(run) > figures["student"]["samples"] * figures["student"]["frechet"]["seeds"]:
+    if _samples(run) > total_samples(figures["student"]):
         return
     for name, sampler in samplers.items():
         show(run, name, sampler, teacher, device)
@@ -116,11 +125,9 @@ def milestone(
         return {}, "samples are not finite"  # the training will see for itself that it has diverged
     write_atomically(run.picture(f"{iteration:08d}"), picture(teacher.decoded(drawn, device)))
     figures = evaluate({"it": sampler}, teacher, reference, MILESTONE_SAMPLES, seeds, full=False, device=device)
-    quality = {name: figures["it"][name] for name in ("frechet", "precision", "recall") if name in figures["it"]}
-    distance = "FID" if of_inception(reference.extractor.name) else "Fréchet"
-    recall = f", recall {quality['recall']:.2f}" if "recall" in quality else ""
-    quality |= {"features": reference.extractor.name, "reference": reference.name}
-    return {"quality": quality}, f"{distance} {quality['frechet']['mean']:.3f}{recall}"
+    quality = {metric.name: figures["it"][metric.name] for metric in quick_metrics() if metric.name in figures["it"]}
+    said = in_short(quality, reference.extractor.name)
+    return {"quality": quality | {"features": reference.extractor.name, "reference": reference.name}}, said
 
 
 def show(run: RunFolder, name: str, sampler: Sampler, teacher: Teacher, device: Device) -> None:
@@ -136,10 +143,7 @@ def _first_samples(sampler: Sampler, teacher: Teacher, device: Device) -> Data:
 
 def _samples(run: RunFolder) -> int:
     """How many samples the run's stored figures rest on; 0 if there are none."""
-    if not run.evaluation.exists():
-        return 0
     try:
-        student = json.loads(run.evaluation.read_text(encoding="utf-8"))["student"]
-        return student["samples"] * student["frechet"]["seeds"]
-    except (ValueError, KeyError, TypeError):  # damaged: to be written anew
+        return total_samples(run.read_evaluation()["student"])
+    except (ValueError, KeyError, TypeError):  # none there, or damaged: to be written anew
         return 0

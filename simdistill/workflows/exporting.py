@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from simdistill.method.generator import Generator as OneStep
+from simdistill.method.generator import Generator as Student
 from simdistill.method.samplers import noise_from_seeds
 from simdistill.support.checks import require
 from simdistill.support.files import replacing
@@ -41,8 +41,8 @@ def export(
     """Write the generator `out` (see `load_generator`) as a file that maps standard normal z, and labels, to samples.
 
     `to` is safetensors, onnx or torch-export. The file is read back and compared with the generator on batches of
-    several sizes before it takes its place, by default one-step with the format's suffix, in the run's folder or the
-    current one. Give the `teacher` if the network is one of your own.
+    several sizes before it takes its place, by default `one-step` (or `4-steps` …) with the format's suffix, in the
+    run's folder or the current one. Give the `teacher` if the network is one of your own.
 
     Raises `ValueError` if there is no such generator or format, if a library is missing, if the network cannot be
     exported, or if the file's samples differ by more than 1e-4.
@@ -53,7 +53,8 @@ def export(
     what = "diffusers, for a text-to-image generator, whose teacher must be a pipeline's folder"
     require(not facts.get("text"), "--to", to, what)
     shape, classes = tuple(facts["shape"]), int(facts["classes"])
-    path = path or (Path(out) if Path(out).is_dir() else Path()) / f"one-step{form.suffix}"
+    steps = "one-step" if len(generator.levels) == 1 else f"{len(generator.levels)}-steps"
+    path = path or (Path(out) if Path(out).is_dir() else Path()) / f"{steps}{form.suffix}"
     require(path.suffix == form.suffix, "--out", str(path), f"a {form.suffix} for --to {to}")
     place, source = path.resolve(), Path(out).resolve()
     mine = place == source or (path.name.startswith("generator") and place.parent == source)
@@ -70,7 +71,7 @@ def export(
     return Exported(path, about, difference)
 
 
-def _describe(generator: OneStep, shape: tuple[int, ...], classes: int) -> dict[str, Any]:
+def _describe(generator: Student, shape: tuple[int, ...], classes: int) -> dict[str, Any]:
     """What a reader of the file has to know, as JSON values."""
     inputs = {"z": f"float32 [batch, {', '.join(map(str, shape))}], standard normal"}
     labels = {"labels": f"int64 [batch], 0 to {classes - 1}"} if classes else {}
@@ -80,12 +81,13 @@ def _describe(generator: OneStep, shape: tuple[int, ...], classes: int) -> dict[
         "samples": "float32, the shape of z, in the units of the teacher's data: pictures in [-1, 1], not clipped",
         "shape": list(shape),
         "classes": classes,
-        "sigma_init": generator.sigma_init,
+        "levels": list(generator.levels),
+        "nfe": generator.nfe,
     }
 
 
 @torch.no_grad()
-def _difference(sampler: Sampler, generator: OneStep, shape: tuple[int, ...], classes: int) -> float:
+def _difference(sampler: Sampler, generator: Student, shape: tuple[int, ...], classes: int) -> float:
     """The largest difference between the sampler's and the generator's samples, over batches of `BATCHES`."""
     found: list[torch.Tensor] = []
     for n in BATCHES:

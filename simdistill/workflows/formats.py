@@ -46,6 +46,8 @@ def _write_safetensors(generator: Generator, about: About, path: Path) -> About:
     network, described = _network(generator.denoiser)
     more: About = {"network": described}
     if network is not generator.denoiser:
+        one = "1: the formula in the file is of one step; use onnx or torch-export, which hold the whole program"
+        require(len(generator.levels) == 1, "--to safetensors: steps", len(generator.levels), one)
         more |= {"formula": FORMULA, **_scalings(generator, about)}
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in _weights(network).state_dict().items()}
     save_file(state, path, {KEY: json.dumps(about | more)})
@@ -60,7 +62,7 @@ def _read_safetensors(generator: Generator, path: Path) -> Sampler:
 
     def sampler(z: Data, labels: Rows) -> Data:
         if "formula" not in about:
-            return Generator(network, about["sigma_init"])(z, labels)
+            return Generator(network, about["levels"])(z, labels)
         if labels is not None and described["labels"] == "one-hot":
             labels = torch.eye(about["classes"])[labels]
         f = network(about["c_in"] * z + about["b_in"], torch.full((len(z),), about["time"]), labels)
@@ -110,7 +112,7 @@ def _scalings(generator: Generator, about: About) -> About:
     return {**around, "c_in": state - b_in, "b_in": b_in, "time": time}
 
 
-# ---- programs: the whole generator, sigma_init folded in
+# ---- programs: the whole generator, its levels folded in
 
 
 def _program(generator: Generator, about: About) -> ExportedProgram:

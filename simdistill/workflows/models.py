@@ -18,7 +18,7 @@ from simdistill.support.checks import require
 from simdistill.teachers.autoencoders import Autoencoder
 from simdistill.teachers.loading import is_code, load_teacher
 from simdistill.teachers.teacher import Asked, Judged, Teacher
-from simdistill.teachers.weights import read_into, read_network
+from simdistill.teachers.weights import is_partial, read_into, read_network
 
 Device: TypeAlias = torch.device | str
 
@@ -72,7 +72,8 @@ def load_generator(out: str | Path, teacher: Teacher | None = None, ema: int = 0
     path = run.ema(ema)
     if not path.exists():
         raise ValueError(f"{path}: no such file yet; go on with `simdistill distill --resume {out}`")
-    return _read_generator(path, teacher or folder_teacher(out))
+    partial = teacher is None and is_partial(path)  # it needs what the training left as the teacher has it
+    return _read_generator(path, teacher or (teacher_of(run) if partial else folder_teacher(out)))
 
 
 def known_from(generator: Generator, facts: dict[str, Any]) -> Teacher:

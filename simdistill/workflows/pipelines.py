@@ -34,8 +34,8 @@ def export_pipeline(
     Euler's whose one level, at the network's time for sigma_init, is that. Its samples are compared with the
     generator's before the folder takes its place.
 
-    Raises `ValueError` if the run has no teacher of such a pipeline, the folder is there, or the samples differ by more
-    than 1e-4.
+    Raises `ValueError` if the run has no teacher of such a pipeline, the student takes several steps, the folder is
+    there, or the samples differ by more than 1e-4.
     """
     teacher = teacher or folder_teacher(out)
     source = Path("" if teacher is None else teacher.asked.encoder)
@@ -46,6 +46,8 @@ def export_pipeline(
     path, index = path or Path(out) / "pipeline", read_json(source / "model_index.json")
     name, known = index.get("_class_name"), [name for name, about in pipelines().items() if about.exported]
     require(name in known, "--to diffusers: the teacher's pipeline", name, f"one of {', '.join(known)}")
+    steps = len(generator.levels)
+    require(steps == 1, "--to diffusers: steps of the student", steps, "1: pipelines space the times of several evenly")
     require(not path.exists(), "--out", str(path), "a folder that is not there yet")
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as temporary:
@@ -71,7 +73,7 @@ def _write(generator: Generator, folder: Path) -> None:
     adapter: Any = generator.denoiser
     network = _network(generator)
     model: Any = network.model
-    sigma = torch.tensor([generator.sigma_init], dtype=torch.float64)
+    sigma = torch.tensor(generator.levels, dtype=torch.float64)
     steps = int(adapter.time(sigma)[0]) + 1
     beta = float(-torch.expm1(-torch.log1p(sigma**2) / steps))  # (1 - beta)^steps = 1 / (1 + sigma²)
     prediction = next(name for name, kind in PREDICTIONS.items() if isinstance(adapter, kind))

@@ -17,11 +17,12 @@ from simdistill.comparison.jobs import DIVERGED, Workers, failure_of, figures_of
 from simdistill.comparison.setting import Setting
 from simdistill.config.recipes import RECIPES
 from simdistill.config.settings import settings_from_mapping, to_mapping, to_toml
+from simdistill.evaluation.figures import over_seeds
 from simdistill.runs.folder import RunFolder
 from simdistill.training.loop import Diverged
 from simdistill.workflows.models import recipe_of
 
-LAWS = {"generator_noise": ["Karras()", "LogNormal(-0.9,1.2)"]}
+NOISE = {"generator_noise": ["Karras()", "LogNormal(-0.9,1.2)"]}
 
 
 def error(capsys, *words):
@@ -39,7 +40,7 @@ def error(capsys, *words):
         (["compare", "digits"], "--over = 'nothing': must be given, or --grid: one of figure-2, table-4, table-5"),
         (["compare", "digits", "--grid", "figure-3"], "--grid = 'figure-3': must be one of figure-2"),
         (["compare", "digits", "--over", "generator_noise"], "must be followed by the values to compare"),
-        (["compare", "digits", "--over", "noise", "Karras()"], "--over = 'noise': must be one of objective"),
+        (["compare", "digits", "--over", "noise", "Karras()"], "--over = 'noise': must be one of"),
         (
             ["compare", "digits", "--grid", "table-4", "--iterations", "7"],
             "iterations = 7: must be at least milestones",
@@ -122,17 +123,17 @@ class Page(HTMLParser):
 
 @pytest.fixture
 def setting(tmp_path):
-    return Setting(RECIPES["digits"], product(LAWS), tmp_path / "compare", training_seeds=2, samples=100)
+    return Setting(RECIPES["digits"], product(NOISE), tmp_path / "compare", training_seeds=2, samples=100)
 
 
 def measured(jobs, *distances, samples=100):
     for job, distance in zip(jobs, distances, strict=False):
-        frechet = {"mean": distance, "std": 0.01, "seeds": 3, "values": [distance] * 3, "minimum": distance}
-        figures = {"frechet": frechet, "precision": 0.8, "recall": 0.7, "samples": samples, "nfe": 1}
+        metrics = {"frechet": [distance] * 3, "precision": [0.8] * 3, "recall": [0.7] * 3}
+        figures = {name: over_seeds(values) for name, values in metrics.items()} | {"samples": samples, "nfe": 35}
         figures |= {"reference": "the <training> images", "features": "digits-0", "real": None}
         figures_of(job.run).write_text(json.dumps(figures))
         for iteration in (0, 8000):
-            quality = {"frechet": {"mean": distance + 1, "std": 0.1}, "recall": 0.5}
+            quality = {"frechet": over_seeds([distance + 1]), "recall": over_seeds([0.5])}
             job.run.log_metrics({"iteration": iteration, "seconds": iteration / 80, "quality": quality})
 
 
@@ -211,7 +212,7 @@ def test_the_page_tells_who_won_and_what_failed(setting):
     assert "1 of 2 failed" in text
     assert "seed 1: killed by SIGKILL: it <said> nothing" in text
     assert "Judged against the <training> images" in text
-    assert "Fréchet distance 0.300" in text
+    assert "at 35 network evaluations a sample: Fréchet distance 0.300, precision 0.800, recall 0.700." in text
     assert text.count("Samples of") == 0
     assert "simdistill compare digits …" in text
 

@@ -1,5 +1,6 @@
 """Tables and verdicts of a comparison, on figures made up for the purpose."""
 
+import json
 import math
 
 import polars as pl
@@ -11,6 +12,7 @@ from simdistill.comparison.jobs import Job, failure_of, figures_of
 from simdistill.comparison.page import verdict
 from simdistill.comparison.results import Row, finals, holm, milestones, summary, write_table
 from simdistill.config.recipes import RECIPES
+from simdistill.evaluation.figures import over_seeds
 from simdistill.runs.folder import RunFolder
 
 A, B, C = "generator_lr 1e-4", "generator_lr 2e-4", "generator_lr 3e-4"
@@ -42,7 +44,7 @@ def test_means_and_intervals_are_those_of_the_logarithms():
     (row,) = summary(table(a=[0.2, 0.3, 0.45]))
     x = [math.log(v) for v in (0.2, 0.3, 0.45)]
     expected = stats.ttest_1samp(x, 0.0).confidence_interval(0.95)
-    assert row.frechet == pytest.approx((0.2 * 0.3 * 0.45) ** (1 / 3))
+    assert row.distance == pytest.approx((0.2 * 0.3 * 0.45) ** (1 / 3))
     assert (math.log(row.low), math.log(row.high)) == pytest.approx((expected.low, expected.high))
     assert verdict(row) == "best"
 
@@ -58,7 +60,7 @@ def test_variants_are_ranked_and_judged_against_the_best():
     assert rows[2].p == pytest.approx(2 * p["far"])
     assert rows[1].p == pytest.approx(p["close"])
     assert [row.differs for row in rows] == [None, False, True]
-    assert rows[2].times_best == pytest.approx(rows[2].frechet / rows[0].frechet)
+    assert rows[2].times_best == pytest.approx(rows[2].distance / rows[0].distance)
     assert verdict(rows[1]).startswith("within noise, p = ")
     assert verdict(rows[2]).startswith("worse, p = ")
 
@@ -100,12 +102,11 @@ def comparison(tmp_path):
     jobs = [Job("student", cell.variant, RunFolder(cell.folder(tmp_path)), 8000) for cell in found]
     for job in jobs:
         job.run.path.mkdir()
-    distance = {"mean": 0.5, "std": 0.1, "seeds": 3, "values": [0.4, 0.5, 0.6], "minimum": 0.4}
-    figures = f'{{"frechet": {distance}, "precision": 0.8, "recall": 0.7, "samples": 100}}'.replace("'", '"')
-    figures_of(jobs[0].run).write_text(figures)
+    metrics = {"frechet": over_seeds([0.4, 0.5, 0.6], minimum=True), "precision": over_seeds([0.7, 0.8, 0.9])}
+    figures_of(jobs[0].run).write_text(json.dumps({**metrics, "samples": 100, "nfe": 1}))
     failure_of(jobs[1].run).write_text("killed by SIGKILL: it said nothing")
     for iteration, mean in ((0, 4.0), (4000, 0.6)):
-        quality = {"frechet": {"mean": mean, "std": 0.2}, "precision": 0.9, "recall": 0.1}
+        quality = {"frechet": over_seeds([mean]), "precision": over_seeds([0.9]), "recall": over_seeds([0.1])}
         jobs[0].run.log_metrics({"iteration": iteration, "seconds": iteration / 100, "quality": quality})
     jobs[0].run.log_metrics({"iteration": 8000, "seconds": 81.5, "loss": 1.0})
     return found, jobs
@@ -116,11 +117,15 @@ def test_a_row_for_each_cell_with_its_settings_and_how_it_ended(comparison):
     assert found["status"].to_list() == ["done", "failed", "open"]
     assert found["generator_lr"].to_list() == [1e-4, 2e-4, 3e-4]
     assert found["frechet"].to_list() == [0.5, None, None]
-    assert found["frechet_std"][0] == 0.1
+    assert found["frechet_std"][0] == pytest.approx(0.1)
+    assert found.select("precision", "precision_std").row(0) == pytest.approx((0.8, 0.1))
     assert found["seconds"].to_list() == [81.5, None, None]
     assert found["images"].to_list() == [8000 * 64] * 3
     assert found["failure"][1] == "killed by SIGKILL: it said nothing"
-    assert [row.variant for row in summary(found)] == [A, B, C]
+    rows = summary(found)
+    assert [row.variant for row in rows] == [A, B, C]
+    assert rows[0].metrics["precision"] == over_seeds([found["precision"][0]])
+    assert rows[1].metrics == {}
 
 
 def test_figures_of_other_samples_do_not_count(comparison):

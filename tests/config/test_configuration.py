@@ -1,38 +1,35 @@
 import dataclasses
 import math
-from types import UnionType
-from typing import get_args, get_type_hints
+from typing import get_type_hints
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from simdistill.config.expressions import PLACES, VOCABULARY, choices, convert, expression, parse_expression, place_of
 from simdistill.config.recipes import RECIPES, Recipe
-from simdistill.config.settings import (
-    VOCABULARY,
-    choices,
-    convert,
-    is_choice,
-    parse_expression,
-    read_toml,
-    settings_from_mapping,
-    to_mapping,
-    to_toml,
+from simdistill.config.settings import read_toml, settings_from_mapping, to_mapping, to_toml
+from simdistill.method.distances import DISTANCES, Distance, Huber, PseudoHuber, SquaredL2
+from simdistill.method.ema import AVERAGINGS
+from simdistill.method.noise import (
+    DISTRIBUTIONS,
+    Clamped,
+    DiscreteVP,
+    Karras,
+    LogNormal,
+    NoiseDistribution,
+    Truncated,
 )
-from simdistill.method.distances import Distance, Huber, PseudoHuber, SquaredL2
-from simdistill.method.ema import Average
-from simdistill.method.noise import Clamped, DiscreteVP, Karras, Law, LogNormal, Truncated
-from simdistill.method.objectives import DiffInstruct, Objective, ScoreIdentity, ScoreImplicitMatching
-from simdistill.method.weightings import EDM, InverseError, Uniform, VPScore, Weighting
-
-KINDS = {kind for union in (Distance, Law, Weighting, Objective, Average) for kind in get_args(union)}
+from simdistill.method.objectives import OBJECTIVES, DiffInstruct, Objective, ScoreIdentity, ScoreImplicitMatching
+from simdistill.method.weightings import EDM, WEIGHTINGS, InverseError, Uniform, VPScore, Weighting
 
 
 def blocks(kind):
-    """Building blocks of a kind, or of any kind of a union, with arbitrary legal arguments, some left at defaults."""
-    if isinstance(kind, UnionType):
-        simple = [k for k in get_args(kind) if Law not in get_type_hints(k).values()]
-        nested = [k for k in get_args(kind) if k not in simple]
+    """Building blocks of a class, or for a place, with arbitrary legal arguments, some left at defaults."""
+    if kind in PLACES:
+        known = PLACES[kind].known
+        simple = [k for k in known if NoiseDistribution not in get_type_hints(k).values()]
+        nested = [k for k in known if k not in simple]
         return st.one_of([st.deferred(lambda k=k: blocks(k)) for k in simple + nested])
 
     def build(arguments):
@@ -70,15 +67,17 @@ many = settings(
 
 
 def test_the_vocabulary_is_every_row_of_every_table_by_its_name():
-    assert {kind.__name__: kind for kind in KINDS} == VOCABULARY
+    tables = (DISTANCES, DISTRIBUTIONS, WEIGHTINGS, OBJECTIVES, AVERAGINGS)
+    assert {kind.__name__: kind for table in tables for kind in table} == VOCABULARY
 
 
 @pytest.mark.parametrize("name", sorted(VOCABULARY))
 @given(data=st.data())
 @many
-def test_every_building_block_is_what_its_repr_says(name, data):
+def test_every_building_block_is_what_its_expression_says(name, data):
     block = data.draw(blocks(VOCABULARY[name]))
-    assert parse_expression(repr(block)) == block
+    assert parse_expression(expression(block)) == block
+    assert expression(block) == repr(block)
 
 
 @pytest.mark.parametrize(
@@ -136,7 +135,9 @@ def test_whole_numbers_become_the_declared_floats():
     ],
 )
 def test_code_and_whatever_could_be_misread_is_refused(text):
-    with pytest.raises(ValueError, match=r"only names|unknown name|no argument|twice|not of the form|is not one of"):
+    with pytest.raises(
+        ValueError, match=r"only names|unknown name|no argument|twice|not of the form|is not one of|No module named"
+    ):
         parse_expression(text)
 
 
@@ -152,7 +153,10 @@ def test_nothing_is_evaluated_on_the_way_to_a_refusal(tmp_path):
     ("text", "message"),
     [
         ("Karas()", r"'Karas\(\)': unknown name Karas; did you mean Karras\?"),
-        ("Foo", r"'Foo': unknown name Foo; known: ScoreImplicitMatching, .*SquaredL2.*LogNormal"),
+        (
+            "Foo",
+            "unknown name Foo; known: ScoreImplicitMatching, .*SquaredL2.*LogNormal.*, or package.module:Class",
+        ),
         ("Karras(sigma_mx=20)", r"Karras: no argument sigma_mx; did you mean sigma_max\?"),
         ("Karras(foo=20)", "Karras: no argument foo; known: sigma_min, sigma_max, rho, levels, highest"),
         ("Karras(rho='steep')", "Karras: rho = 'steep': input should be a valid number"),
@@ -161,7 +165,10 @@ def test_nothing_is_evaluated_on_the_way_to_a_refusal(tmp_path):
         ("Karras(rho=1, rho=2)", "Karras is given an argument twice"),
         ("LogNormal(1)", "LogNormal: .*'std'"),
         ("LogNormal(0, 0)", "LogNormal: std = 0.0: must be positive"),
-        ("Clamped(Uniform, 1, 2)", r"Clamped: law = Uniform\(\) is not one of LogNormal, Karras, DiscreteVP, Clamped"),
+        (
+            "Clamped(Uniform, 1, 2)",
+            r"Clamped: distribution = Uniform\(\) is not one of LogNormal, Karras, DiscreteVP",
+        ),
         ("ScoreImplicitMatching(L1(3))", r"'ScoreImplicitMatching\(L1\(3\)\)': L1 takes 0 argument\(s\)"),
         ("not True", "'not True': only names, numbers and calls of names are allowed"),
         ("two words", r"'two words' is not of the form Name\(argument=value\)"),
@@ -224,7 +231,7 @@ def test_every_wrong_key_is_listed_at_once_and_a_right_one_is_not():
     assert problems["generator_noise"].startswith("Uniform() is not one of LogNormal, Karras")
     assert problems["objective"].startswith("'Foo(1)': unknown name Foo")
     assert problems["online_noise"] == "Karras: rho = 0.0: must be positive"
-    assert problems["online_weighting"] == "3 is not one of Uniform, EDM, InverseError, VPScore"
+    assert problems["online_weighting"] == "3 is not one of Uniform, EDM, InverseError, VPScore, package.module:Class"
     assert "seed" not in problems
 
 
@@ -248,12 +255,12 @@ def test_a_recipe_that_cannot_be_names_the_setting_its_value_and_the_remedy(valu
         settings_from_mapping(Recipe(), values)
 
 
-def test_a_choice_is_a_union_of_building_blocks_and_nothing_else():
+def test_building_blocks_have_their_places_and_nothing_else_has():
     hints = get_type_hints(Recipe)
-    chosen = {"objective", "generator_noise", "generator_weighting", "online_noise", "online_weighting"}
-    assert {name for name, kind in hints.items() if is_choice(kind)} == chosen
-    assert not is_choice(int | None)
-    assert choices(Objective) == "ScoreImplicitMatching, ScoreIdentity, DiffInstruct"
+    chosen = {"method", "objective", "generator_noise", "generator_weighting", "online_noise", "online_weighting"}
+    assert {name for name, kind in hints.items() if place_of(kind)} == chosen
+    assert place_of(int | None) is None
+    assert choices(Objective) == "ScoreImplicitMatching, ScoreIdentity, DiffInstruct, package.module:Class"
 
 
 def test_convert_reads_an_expression_only_where_a_building_block_belongs():
@@ -284,7 +291,12 @@ def test_a_recipe_stored_as_toml_and_read_again_is_the_same_recipe(name, tmp_pat
 @given(data=st.data())
 @many
 def test_any_recipe_is_there_and_back(data, tmp_path_factory):
-    kinds = {"objective": Objective, "generator_noise": Law, "online_noise": Law, "online_weighting": Weighting}
+    kinds = {
+        "objective": Objective,
+        "generator_noise": NoiseDistribution,
+        "online_noise": NoiseDistribution,
+        "online_weighting": Weighting,
+    }
     drawn = {name: data.draw(blocks(kind)) for name, kind in kinds.items()}
     recipe = Recipe(
         teacher=data.draw(st.text(st.characters(blacklist_categories=["Cs"]), max_size=20)),
@@ -305,7 +317,7 @@ def test_the_stored_text_is_plain_and_readable():
     assert "betas = [0.0, 0.999]" in lines
     assert 'teacher = "gaussians-25"' in lines
     assert "batch = 2000" in lines
-    assert len(lines) == len(dataclasses.fields(Recipe))
+    assert len(lines) == len(dataclasses.fields(Recipe)) - 1  # there is no `method`
 
 
 def test_settings_without_a_value_are_left_out():

@@ -118,19 +118,19 @@ def test_fid_from_images_and_weights_to_the_report(tmp_path, run, images, weight
     assert found["minimum"] == min(found["values"]) < found["mean"]
     assert found["std"] == pytest.approx(np.std(expected, ddof=1), rel=1e-3)
     assert 1 < figures["student"]["inception_score"]["mean"] < 7
-    assert 0 <= figures["teacher"]["recall"] <= 1
+    assert 0 <= figures["teacher"]["recall"]["mean"] <= 1
     assert figures["features"] == stored["features"]
     assert figures["reference"] == f"60 images of digits-8x8.zip in the features {stored['features']}"
     assert json.loads((run / "evaluation.json").read_text())["student"] == figures["student"]
 
     table = printed(capsys, *words)
     headings = table.split("\n")[0].split()
-    assert headings == ["FID", "least", "of", "3", "IS", "precision", "recall", "nfe", "images/s"]
+    assert headings == ["FID", "min", "of", "3", "IS", "precision", "recall", "NFE", "images/s"]
     assert f"{found['mean']:.3f} ± {found['std']:.3f}" in table
     assert f"{found['minimum']:.3f}" in table
     page = (run / "report.html").read_text()
     assert f"FID {found['mean']:.2f}"[:7] in page
-    assert "FID, least" in page
+    assert "FID, minimum" in page
     assert "Fréchet distance" not in page
 
 
@@ -140,8 +140,8 @@ def test_edms_statistics_give_the_distance_alone(tmp_path, run, weights, capsys)
     assert "edm.npz: is in the features of an extractor that it does not name" in error(capsys, *words)
     assert "dimensions of pixels = 64: must be 16" in error(capsys, *words, "--features", "pixels")
     shown = printed(capsys, *words, "--inception", weights)
-    assert shown.split("\n")[0].split() == ["FID", "least", "of", "2", "IS", "nfe", "images/s"]
-    assert "no precision, recall and kernel distance" in shown
+    assert shown.split("\n")[0].split() == ["FID", "min", "of", "2", "IS", "NFE", "images/s"]
+    assert "no metric that needs their features" in shown
     assert "nowhere.npz: no such file" in error(capsys, *words[:-1], "nowhere.npz", "--inception", weights)
     assert "left out beside --inception" in error(capsys, *words, "--inception", weights, "--features", "pixels")
 
@@ -165,15 +165,19 @@ def test_statistics_are_computed_again_only_for_other_inputs(tmp_path, images, w
     assert out.read_bytes() == before
 
 
-def test_held_out_images_are_the_floor(tmp_path, run, capsys):
+def test_held_out_images_are_measured_as_samples_are(tmp_path, run, capsys):
     assert "1,348 images of" in printed(capsys, "stats", "digits", "--out", tmp_path / "d.npz", "--features", "digits")
     stored = read_statistics(tmp_path / "d.npz")
     assert (stored.statistics.images, stored.held_out.images) == (1348, 449)
     figures = evaluating.evaluate_run(run, load_teacher("digits"), 100, 1, reference=str(tmp_path / "d.npz"))
     usual = evaluating.evaluate_run(run, load_teacher("digits"), 100, 1)
-    assert figures["real"] == pytest.approx(usual["real"], rel=1e-6)
-    assert figures["student"]["frechet"]["mean"] == pytest.approx(usual["student"]["frechet"]["mean"], rel=1e-6)
-    assert figures["student"]["recall"] == pytest.approx(usual["student"]["recall"], abs=1e-6)
+    real, student = figures["real"], figures["student"]
+    assert real.pop("samples") == usual["real"].pop("samples") == 449
+    for name, figure in real.items():
+        assert figure["values"] == [figure["mean"]] == pytest.approx([usual["real"][name]["mean"]], rel=1e-6)
+        assert (figure["std"], figure["seeds"]) == (0.0, 1)
+    assert student["frechet"]["mean"] == pytest.approx(usual["student"]["frechet"]["mean"], rel=1e-6)
+    assert student["recall"]["mean"] == pytest.approx(usual["student"]["recall"]["mean"], abs=1e-6)
 
 
 def test_bad_requests(tmp_path, images, run, capsys):
@@ -232,7 +236,7 @@ def test_two_processes_compute_what_one_does(tmp_path, run):
     compute(str(images), run, tmp_path / "one", batch=3)  # of 43 samples; two processes draw 21 and 22
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     words = [*torchrun, HERE / "statistics_by_two.py", images, run, tmp_path / "two"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "PYTHONPATH": str(HERE.parent)}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "PYTHONPATH": str(HERE.parents[1])}
     subprocess.run([str(word) for word in words], env=environment, check=True, timeout=250)
     one, two = (read_statistics(tmp_path / name / "ref.npz") for name in ("one", "two"))
     assert one.statistics.images == two.statistics.images == 60

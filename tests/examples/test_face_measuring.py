@@ -169,7 +169,7 @@ def test_an_autoencoder_is_trained_for_teachers_of_latents(data, tmp_path):
     latents = Autoencoder(tmp_path / "long").latents(pictures)
     assert latents.shape == (len(pictures), 4, 8, 8)
     assert float(latents.std()) == pytest.approx(1, abs=1e-3)
-    assert Autoencoder(tmp_path / "long").enlarges == 2
+    assert Autoencoder(tmp_path / "long").size((4, 8, 8)) == (16, 16)
     network = Pretraining(network="pixart", width=32, depth=1, patch=2).build((4, 8, 8), 0, 1.0, text=TEXT)
     write_network(tmp_path / "teacher.safetensors", network, autoencoder=str(tmp_path / "long"))
     held_out, _ = faces(data / "held-out.zip")

@@ -51,7 +51,7 @@ def go(trainer, run, milestones=4, kept=None, minutes=60.0, **options):
 
     def at_milestone():
         iteration = trainer.iteration
-        return lambda: ({"quality": iteration}, "text")
+        return lambda: ({"quality": {"count": iteration}}, "text")
 
     Loop(trainer, run, at_milestone, keep, checkpoint_minutes=minutes, milestones=milestones, **options).train()
 

@@ -30,18 +30,18 @@ def gradients(recipe: Recipe, processes: Processes = ALONE) -> dict[str, torch.T
     """Whole gradients of the last update of either kind in one step, the metrics, and the generator after it."""
     trainer = DistillationTrainer(load_teacher("digits"), recipe, start=moved_teacher(), processes=processes)
     found: dict[str, torch.Tensor] = {}
-    for name, update in {"online": trainer.update_online, "generator": trainer.update_generator}.items():
+    for name, step in trainer.steps.items():
 
         def keep(optimizer, *_, name=name):
             parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
             grads = [gathered(p.grad).flatten().clone() for p in parameters]
             found[name] = torch.cat(grads)
 
-        update.optimizer.register_step_pre_hook(keep)
+        step.optimizer.register_step_pre_hook(keep)
     trainer.step()
     metrics = trainer.metrics()
-    y = list(metrics.pop("y").values())
-    found["metrics"] = torch.tensor([*metrics.values(), *y], dtype=torch.float64)
+    levels = [mean for means in metrics.pop("levels").values() for mean in means.values()]
+    found["metrics"] = torch.tensor([*metrics.values(), *levels], dtype=torch.float64)
     found["average"] = torch.cat([p.flatten() for p in trainer.snapshot().parameters()])
     return found
 

@@ -8,22 +8,21 @@ from PIL import Image
 
 CONFIG = {"verb": "distill", "teacher": "digits", "batch": 64, "betas": [0.0, 0.999]}
 
-READING = {"iteration": 50, "seconds": 1.5, "loss": 0.25, "y": {"0.0316": 1.5, "1": 2.0}}
+METRICS = {"iteration": 50, "seconds": 1.5, "online_loss": 0.25, "levels": {"y_norm": {"0.0316": 1.5, "1": 2.0}}}
 
 MILESTONE = {
     "iteration": 100,
     "seconds": 9.0,
-    "quality": {"frechet": {"mean": 0.5, "std": 0.125, "seeds": 3, "values": [0.375, 0.625]}, "precision": 0.75},
+    "quality": {"frechet": {"mean": 0.5, "std": 0.125, "seeds": 2, "values": [0.375, 0.625]}, "features": "digits"},
 }
 
-FLAT_READING = {"seconds": 1.5, "loss": 0.25, "y/0.0316": 1.5, "y/1": 2.0}
+FLAT_METRICS = {"seconds": 1.5, "online_loss": 0.25, "levels/y_norm/0.0316": 1.5, "levels/y_norm/1": 2.0}
 
 FLAT_MILESTONE = {
     "seconds": 9.0,
     "quality/frechet/mean": 0.5,
     "quality/frechet/std": 0.125,
-    "quality/frechet/seeds": 3,
-    "quality/precision": 0.75,
+    "quality/frechet/seeds": 2,
 }
 
 

@@ -1,4 +1,4 @@
-"""Iterations' memory, in a process of its own: `python -m tests.memory_of_steps NETWORK SETTING …` prints megabytes."""
+"""Iterations' memory, in a process of its own: `memory_of_steps.py NETWORK SETTING …` prints megabytes."""
 
 import gc
 import json

@@ -58,7 +58,7 @@ def players(mean, factor, teacher, objective, per_sample=0):
     return Distillation(
         teacher=teacher,
         online=Gaussian(mean, factor),
-        generator=Generator(Affine(*copies), sigma_init=2.5),
+        generator=Generator(Affine(*copies), levels=(2.5,)),
         objective=objective,
         online_weighting=EDM(),
         generator_weighting=Uniform(),

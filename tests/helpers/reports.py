@@ -53,33 +53,38 @@ class Page(HTMLParser):
         return [attrs[attribute] for _, attrs, _ in self.elements if attribute in attrs]
 
 
-def figures(frechet, rate, evaluations, seeds=5):
+def figure(mean, std=0.0123, seeds=5):
+    """A metric as it is stored."""
+    return {"mean": mean, "std": std, "seeds": seeds, "values": [mean] * seeds}
+
+
+def figures(frechet, rate, nfe, seeds=5):
     mean, std = frechet
-    distance = {"mean": mean, "std": std, "seeds": seeds, "values": [mean] * seeds}
     return {
-        "frechet": distance,
-        "kernel": {**distance, "mean": -mean / 100, "std": std / 10},
-        "energy": distance,
-        "sliced_wasserstein": distance,
-        "precision": 0.87741,
-        "recall": mean / 2,
-        "density": 1.01,
-        "coverage": 0.9,
-        "spread": dict.fromkeys(("precision", "recall", "density", "coverage"), 0.0123),
-        "nfe": evaluations,
+        "frechet": figure(mean, std, seeds) | {"minimum": mean},
+        "kernel": figure(-mean / 100, std / 10, seeds),
+        "energy": figure(mean, std, seeds),
+        "sliced_wasserstein": figure(mean, std, seeds),
+        "precision": figure(0.87741, seeds=seeds),
+        "recall": figure(mean / 2, seeds=seeds),
+        "density": figure(1.01, seeds=seeds),
+        "coverage": figure(0.9, seeds=seeds),
+        "nfe": nfe,
         "images_per_second": rate,
         "samples": 2000,
     }
 
 
 def evaluation(student, teacher=(0.0956, 0.0123), speedup=31.4, seeds=5):
-    floor = dict.fromkeys(("kernel", "energy", "sliced_wasserstein", "precision", "recall", "density", "coverage"), 0.5)
+    others = ("kernel", "energy", "sliced_wasserstein", "precision", "recall", "density", "coverage")
+    real = {"frechet": figure(0.13685, 0.0, 1), **{name: figure(0.5, 0.0, 1) for name in others}}
     return {
         "teacher": figures(teacher, 28.04, 35, seeds),
         "student": figures(student, 28.04 * speedup, 1, seeds),
         "undistilled": figures((6.7365, 0.1397), 1096.5, 1, seeds),
         "reference": "the <training> images",
-        "real": {"samples": 449, "frechet": 0.13685, **floor},
+        "real": {"samples": 449, **real},
+        "own_metrics": {},
         "speedup": speedup,
         "machine": "an abacus <of wood>",
     }
@@ -92,11 +97,11 @@ def a_run(tmp_path, rng):
     for name in ("teacher", "student", "undistilled", *(f"{k:08d}" for k in range(0, 201, 10))):
         run.picture(name).write_bytes(picture(torch.randn(20, 1, 2, 2, generator=rng), edge=4))
     for k in range(0, 201, 50):
-        frechet = {"mean": 5 * math.exp(-k / 50), "std": 0.1, "seeds": 2, "values": []}
-        quality = {"frechet": frechet, "precision": 0.8, "recall": k / 300}
+        distance, shares = figure(5 * math.exp(-k / 50), 0.1, 2), {"precision": 0.8, "recall": k / 300}
+        quality = {"frechet": distance, **{name: figure(value, 0.0, 2) for name, value in shares.items()}}
         run.log_metrics({"iteration": k, "seconds": k / 2, "quality": quality})
         y = {"0.00388": 0.01, "11": 0.3} | ({"2.92": 0.5} if k else {})
-        metrics = {"images_per_second": 128.0, "loss": 20.0, "generator_loss": -0.1, "y": y}
+        metrics = {"images_per_second": 128.0, "online_loss": 20.0, "generator_loss": -0.1, "levels": {"y_norm": y}}
         run.log_metrics({"iteration": k, "seconds": k / 2, **metrics})
     return RunFolder((tmp_path / "runs" / "mine").relative_to(tmp_path))
 

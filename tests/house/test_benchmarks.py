@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from draws import inputs
 
 from benchmarks.__main__ import PAGE, RESULTS, main, published
 from benchmarks.networks import NETWORKS
@@ -43,46 +44,49 @@ def test_both_loops_follow_the_same_gradients():
     trainer, loop = pair()
     for _ in range(3):  # at the start both denoisers are still alike
         trainer.step()
-    online = copy.deepcopy(trainer.online.state_dict())
-    for network in (loop.online, trainer.online):
-        network.load_state_dict(online)
-    loop.generator.load_state_dict(trainer.generator.denoiser.state_dict())
-    draw = trainer._draw("online 0", RECIPE.online_noise)
-    theirs, ours = gradients_of(trainer.update_online.optimizer), gradients_of(loop.online_adam)
-    losses, _ = trainer.update_online([draw], RECIPE.batch, RECIPE.online_lr)
-    assert loop.update_online(*draw).item() == pytest.approx(float(losses[0][0].mean()), rel=1e-5)
+    online, generator = trainer.networks["online"], trainer.student
+    state = copy.deepcopy(online.state_dict())
+    for network in (loop.online, online):
+        network.load_state_dict(state)
+    loop.generator.load_state_dict(generator.denoiser.state_dict())
+    batch = inputs(RECIPE, "online 0", RECIPE.online_noise, iteration=3)
+    theirs, ours = gradients_of(trainer.steps["online"].optimizer), gradients_of(loop.online_adam)
+    loss, _ = trainer.steps["online"]([batch], RECIPE.batch, RECIPE.online_lr)
+    assert loop.update_online(*batch[:4]).item() == pytest.approx(float(loss.value.mean()), rel=1e-5)
     assert (ours[0] - theirs[0]).norm() < 1e-5 * theirs[0].norm()
 
-    trainer.online.load_state_dict(online)
-    loop.online.load_state_dict(online)
-    draw = trainer._draw("generator", RECIPE.generator_noise)
-    theirs, ours = gradients_of(trainer.update_generator.optimizer), gradients_of(loop.generator_adam)
-    returned, _ = trainer.update_generator([draw], RECIPE.batch, RECIPE.generator_lr)
-    assert loop.update_generator(*draw).item() == pytest.approx(float(returned[0][0].mean()), rel=1e-4)
+    online.load_state_dict(state)
+    loop.online.load_state_dict(state)
+    batch = inputs(RECIPE, "generator", RECIPE.generator_noise, iteration=3)
+    theirs, ours = gradients_of(trainer.steps["generator"].optimizer), gradients_of(loop.generator_adam)
+    loss, _ = trainer.steps["generator"]([batch], RECIPE.batch, RECIPE.generator_lr)
+    assert loop.update_generator(*batch[:4]).item() == pytest.approx(float(loss.value.mean()), rel=1e-4)
     assert (ours[0] - theirs[0]).norm() < 1e-5 * theirs[0].norm()
 
 
 def test_a_step_of_both_loops_is_the_same():
     trainer, loop = pair()
     start = weights(loop.teacher)
-    draws = {law: trainer._draw(name, law) for name, law in NOISE.items()}
-    loop.draw = lambda law: draws[law]
+    draws = {noise: inputs(RECIPE, name, noise)[:4] for name, noise in NOISE.items()}
+    loop.draw = lambda noise: draws[noise]
     loop.step()
     trainer.step()
     rate = RECIPE.online_lr / RECIPE.warmup
     # With beta1 = 0 Adam's first step is lr sign(gradient): a share of them, at zero, may turn by rounding.
     for ours, theirs, moved in (
-        (loop.online, trainer.online, rate),
-        (loop.generator, trainer.generator.denoiser, rate),
-        (loop.average, trainer.ema[0].module.denoiser, rate * (1 - RECIPE.ema[0].decay(16, 16))),
+        (loop.online, trainer.networks["online"], rate),
+        (loop.generator, trainer.student.denoiser, rate),
+        (loop.average, trainer.snapshot().denoiser, rate * (1 - RECIPE.ema[0].decay(16, 16))),
     ):
         assert ((weights(ours) - weights(theirs)).abs() < 0.02 * moved).double().mean() > 0.995
         assert (weights(ours) - start).abs().max() == pytest.approx(moved, rel=1e-2)
-    for adam, update in ((loop.online_adam, trainer.update_online), (loop.generator_adam, trainer.update_generator)):
-        loop.iteration = trainer.iteration = 7
-        loop.set_rates()
-        assert adam.param_groups[0]["lr"] in trainer._rates()
-        assert update.optimizer.param_groups[0]["lr"] == pytest.approx(rate)
+    adams = {"online": loop.online_adam, "generator": loop.generator_adam}
+    assert all(step.optimizer.param_groups[0]["lr"] == pytest.approx(rate) for step in trainer.steps.values())
+    loop.iteration = trainer.iteration = 7
+    loop.set_rates()
+    trainer.step()
+    for name, adam in adams.items():
+        assert adam.param_groups[0]["lr"] == trainer.steps[name].optimizer.param_groups[0]["lr"]
 
 
 def test_no_layer_of_the_measured_networks_is_dead():

@@ -5,7 +5,6 @@ import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
 
 import polars as pl
 import pytest
@@ -13,8 +12,9 @@ import torch
 
 from benchmarks.tables import publish
 from docs import figure_2, noise_levels, pictures, site, tables
+from docs.distillation import Distillation
 from docs.experiments import MISTAKES, PAPER, RIGHT, START, TARGET, errors, expected_gradient, tensor, train
-from simdistill.method.distances import Distance, SquaredL2
+from simdistill.method.distances import DISTANCES, SquaredL2
 from simdistill.method.noise import LogNormal
 from simdistill.method.objectives import DiffInstruct
 from simdistill.teachers.loading import load_teacher
@@ -40,7 +40,7 @@ def test_the_tables_are_what_the_code_gives():
 def test_table_4_has_each_distance_once():
     rows = tables.table_4().rows
     assert [row[0] for row in rows] == ["1", "2", "3", "4", "5", "6"]
-    assert {row[1].strip("`") for row in rows} == {kind.__name__ for kind in get_args(Distance)}
+    assert {row[1].strip("`") for row in rows} == {kind.__name__ for kind in DISTANCES}
 
 
 def test_columns_part_when_recipes_differ(monkeypatch):
@@ -154,8 +154,8 @@ def test_the_site_is_built_without_loose_ends(tmp_path):
 def test_an_update_tells_what_its_levels_tell():
     useful = torch.linspace(0.1, 1.4, len(noise_levels.LEVELS))
     for k in (0, 5, 13):
-        law = LogNormal(noise_levels.LEVELS[k].log().item(), 1e-3)
-        assert noise_levels.told(law, useful) == pytest.approx(useful[k].item() / 1.4)
+        noise = LogNormal(noise_levels.LEVELS[k].log().item(), 1e-3)
+        assert noise_levels.told(noise, useful) == pytest.approx(useful[k].item() / 1.4)
     for outside in (1e-4, 1e3):
         assert noise_levels.told(LogNormal(math.log(outside), 0.1), useful) == 0
     inside = noise_levels.told(LogNormal(-1.0, 2.0), torch.full((14,), 3.0))
@@ -181,22 +181,23 @@ def test_an_online_network_that_is_fitted_has_kept_up(monkeypatch):
     trainer = DistillationTrainer(teacher, noise_levels.DIGITS)
     for _ in range(30):
         trainer.step()
-    fitted = noise_levels.caught_up(trainer.distillation, teacher.shape, teacher.classes, 40)
-    assert fitted.generator is trainer.generator
-    assert fitted.online is not trainer.online
+    training = Distillation.of(trainer)
+    fitted = noise_levels.caught_up(training, teacher.shape, teacher.classes, 40)
+    assert fitted.generator is trainer.student
+    assert fitted.online is not trainer.networks["online"]
     z, eps, labels = noise_levels.draw(2000, teacher.shape, teacher.classes, torch.Generator().manual_seed(3))
-    losses = [d.denoising_loss(z, torch.ones(2000), eps, labels).mean() for d in (fitted, trainer.distillation)]
+    losses = [d.denoising_loss(z, torch.ones(2000), eps, labels).mean() for d in (fitted, training)]
     assert losses[0] < 0.95 * losses[1]
     one, other = (noise_levels.gradients(fitted, teacher.shape, teacher.classes, 8, seed) for seed in (1, 2))
     torch.testing.assert_close((one.mean * other.mean).sum(1) / other.signal, torch.ones(2), rtol=0, atol=0.25)
 
 
-def test_the_laws_are_named_beside_their_curves_not_over_them():
+def test_the_distributions_are_named_beside_their_curves_not_over_them():
     curves = torch.ones(2, len(noise_levels.LEVELS))
     figure = noise_levels.picture({"digits": {500: noise_levels.Heard(curves, curves)}})
     figure.draw_without_rendering()
     (legend,) = figure.legends
-    assert [text.get_text() for text in legend.get_texts()] == list(noise_levels.LAWS)
+    assert [text.get_text() for text in legend.get_texts()] == list(noise_levels.NOISE)
     assert not any(axes.get_window_extent().overlaps(legend.get_window_extent()) for axes in figure.axes)
 
 
@@ -207,7 +208,7 @@ def test_the_laws_are_named_beside_their_curves_not_over_them():
 def compared(tmp_path):
     """Two seeds of each variant at two milestones; the k-th variant's distances are k + 1 and 4 (k + 1)."""
     rows, points = [], []
-    for k, variant in enumerate(figure_2.SETTINGS):
+    for k, variant in enumerate(figure_2.VARIANTS):
         for seed, distance in ((0, k + 1.0), (1, 4.0 * (k + 1))):
             row = {"variant": variant, "training_seed": seed, "status": "done", "iterations": 2000}
             rows.append({**row, "frechet": distance, "precision": 0.5, "recall": 0.1 * k})
@@ -222,14 +223,14 @@ def test_figure_2_is_a_table_and_curves_of_a_comparison(compared, monkeypatch):
     assert figure_2.finished(compared)
     made = figure_2.table(compared, "it", "MLP")
     assert made.title == "MLP: 2,000 iterations, 2 training seeds"
-    assert [row[0] for row in made.rows] == [f"`{variant}`" for variant in figure_2.SETTINGS]
+    assert [row[0] for row in made.rows] == [f"`{variant}`" for variant in figure_2.VARIANTS]
     assert [row[1].split(",")[0] for row in made.rows] == [f"{2 * (k + 1):.3f}" for k in range(9)]  # √(d · 4d)
     assert [row[4].split(",")[0] for row in made.rows] == ["best"] + 8 * ["within noise"]
     monkeypatch.chdir(compared.parent)
     Path("runs").symlink_to(".")
     axes = figure_2.curves({"it": "MLP"}).axes[0]
     lines = {line.get_label(): line for line in axes.lines}
-    assert list(lines) == list(figure_2.SETTINGS)
+    assert list(lines) == list(figure_2.VARIANTS)
     for k, line in enumerate(lines.values()):
         assert line.get_xdata().tolist() == [1000, 2000]
         assert line.get_ydata() == pytest.approx([((k + 1001) * (4 * k + 1004)) ** 0.5, 2 * (k + 1)])

@@ -1,4 +1,4 @@
-"""Averages of weights: half-lives, ramp-up, and the power function against its integral."""
+"""EMAs of weights: half-lives, ramp-up, and the power function against its integral."""
 
 import math
 
@@ -33,7 +33,7 @@ def test_ramp_up_and_none():
 
 
 @pytest.mark.parametrize("std", [0.05, 0.1, 0.25])
-def test_a_power_function_average_has_the_weights_of_its_name(std):
+def test_a_power_function_ema_has_the_weights_of_its_name(std):
     """∝ n^exponent, none on the start, their times' standard deviation `std` of the training so far."""
     average, steps = PowerEMA(std), 4000
     weights = weights_of_the_past(average, 8, steps)
@@ -70,8 +70,8 @@ def test_a_ramp_is_a_power_function():
 @pytest.mark.parametrize(
     ("kind", "arguments", "message"),
     [
-        (EMA, (-1.0,), "images = -1.0"),
-        (EMA, (math.inf,), "images = inf"),
+        (EMA, (-1.0,), "half_life = -1.0"),
+        (EMA, (math.inf,), "half_life = inf"),
         (EMA, (1.0, 0.0), "ramp_up = 0.0: must be positive"),
         (PowerEMA, (0.0,), "std = 0.0"),
         (PowerEMA, (0.3,), "std = 0.3"),

@@ -1,10 +1,12 @@
 import copy
+import math
 
 import pytest
 import torch
 
 from simdistill.method.denoisers import GaussianMixture, Preconditioned
 from simdistill.method.generator import Generator
+from simdistill.method.guidance import Guided
 from simdistill.networks.mlp import MLP
 
 
@@ -27,17 +29,17 @@ class Exact(torch.nn.Module):
         return self.denoiser(x_t, sigma, condition)
 
 
-@pytest.mark.parametrize("sigma_init", [2.5, 0.5, 80.0])
-def test_the_generator_is_the_denoiser_asked_once_at_its_level(sigma_init, rng):
+@pytest.mark.parametrize("level", [2.5, 0.5, 80.0])
+def test_the_generator_is_the_denoiser_asked_once_at_its_level(level, rng):
     denoiser, z, labels = teacher(), torch.randn(5, 1, 2, 2, generator=rng), torch.tensor([0, 1, 2, 1, 0])
-    x_0 = Generator(denoiser, sigma_init)(z, labels)
-    expected = denoiser(sigma_init * z, sigma_init * torch.ones(5), labels)
+    x_0 = Generator(denoiser, (level,))(z, labels)
+    expected = denoiser(level * z, level * torch.ones(5), labels)
     torch.testing.assert_close(x_0, expected, rtol=0, atol=0)
-    assert not torch.equal(x_0, Generator(denoiser, sigma_init)(z, labels.flip(0) + torch.tensor([1, 0, -1, 1, 1])))
+    assert not torch.equal(x_0, Generator(denoiser, (level,))(z, labels.flip(0) + torch.tensor([1, 0, -1, 1, 1])))
 
 
 def test_by_default_the_level_is_that_of_table_5():
-    assert Generator(teacher()).sigma_init == 2.5
+    assert Generator(teacher()).levels == (2.5,)
 
 
 def test_the_generator_of_a_gaussian_has_the_closed_forms_law(rng):
@@ -45,7 +47,7 @@ def test_the_generator_of_a_gaussian_has_the_closed_forms_law(rng):
     exact = GaussianMixture(torch.tensor([[1.0]], dtype=torch.float64), torch.tensor([[[0.25]]], dtype=torch.float64))
     z = torch.randn(7, 1, generator=rng, dtype=torch.float64)
     k = 0.25 / (0.25 + 2.5**2)
-    torch.testing.assert_close(Generator(Exact(exact), 2.5)(z), (1 - k) * 1.0 + k * 2.5 * z)
+    torch.testing.assert_close(Generator(Exact(exact), (2.5,))(z), (1 - k) * 1.0 + k * 2.5 * z)
 
 
 def test_a_generator_starts_from_its_denoisers_parameters_and_leaves_the_original_alone(rng):
@@ -62,6 +64,23 @@ def test_a_generator_starts_from_its_denoisers_parameters_and_leaves_the_origina
     assert not torch.equal(generator.denoiser.model.last.weight, denoiser.model.last.weight)
 
 
-def test_the_level_must_be_positive():
-    with pytest.raises(ValueError, match=r"^sigma_init = 0.0: must be positive"):
-        Generator(teacher(), 0.0)
+def test_a_few_levels_are_eulers_steps_along_the_probability_flow(rng):
+    """Of N(m, s²) a step to sigma' is x' = m + (x - m) (s² + sigma sigma') / (s² + sigma²), the last one to 0."""
+    exact = GaussianMixture(torch.tensor([[1.0]], dtype=torch.float64), torch.tensor([[[0.25]]], dtype=torch.float64))
+    z, levels = torch.randn(7, 1, generator=rng, dtype=torch.float64), (9.0, 2.5, 0.4)
+    expected = 9.0 * z
+    for level, following in [(9.0, 2.5), (2.5, 0.4), (0.4, 0.0)]:
+        expected = 1.0 + (expected - 1.0) * (0.25 + level * following) / (0.25 + level**2)
+    torch.testing.assert_close(Generator(Exact(exact), levels)(z), expected, rtol=1e-12, atol=0)
+
+
+def test_a_generator_knows_its_evaluations():
+    assert Generator(teacher()).nfe == 1
+    assert Generator(teacher(), (80.0, 2.5, 0.5)).nfe == 3
+    assert Generator(Guided(teacher(), torch.tensor([2]), 3.0), (80.0, 2.5)).nfe == 4
+
+
+@pytest.mark.parametrize("levels", [(0.0,), (-2.5,), (), (1.0, 2.0), (2.5, 2.5), (2.5, 0.0), (math.nan,)])
+def test_levels_must_be_positive_and_fall(levels):
+    with pytest.raises(ValueError, match=r"^levels = \(.*\): must be "):
+        Generator(teacher(), levels)

@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 
 from simdistill.cli import main
 from simdistill.config.recipes import Recipe
-from simdistill.evaluation.sampling import evaluations
+from simdistill.evaluation.sampling import teacher_sampler
+from simdistill.method.algorithm import Batch
 from simdistill.method.denoisers import GaussianMixture, Preconditioned, score
 from simdistill.method.guidance import Guided
 from simdistill.networks.mlp import MLP
-from simdistill.teachers.teacher import Teacher
+from simdistill.teachers.teacher import Asked, Teacher
 from simdistill.training.footprint import footprints
 from simdistill.training.trainer import DistillationTrainer
 
@@ -90,7 +91,7 @@ def small(**facts):
     network = Preconditioned(MLP((2,), 16, 1, label_dim=3), (2,), classes=3)
     for p in network.parameters():
         torch.nn.init.normal_(p, std=0.3)
-    return Teacher(network, (2,), classes=2, unconditional=NULL, **facts)
+    return Teacher(network, (2,), classes=2, asked=Asked(unconditional=NULL), **facts)
 
 
 RECIPE = Recipe(batch=64, iterations=4, teacher_guidance=3.0, online_guidance=2.0, guidance_interval=(0.1, 10.0))
@@ -102,16 +103,16 @@ def test_both_networks_are_guided_in_both_updates(rng):
     trainer = DistillationTrainer(teacher, RECIPE)
     z, eps = torch.randn(2, 64, 2, generator=rng)
     sigma, labels = torch.logspace(-2, 2, 64), torch.arange(64) % 2
-    distillation, d = trainer.distillation, teacher.denoiser
-    x_0 = trainer.generator(z, labels).detach()
+    algorithm, batch, d = trainer.method, Batch(z, sigma, eps, labels), teacher.denoiser
+    x_0 = trainer.student(z, labels).detach()
     x_t = x_0 + sigma[:, None] * eps
     towards = d(x_t, sigma, labels) - d(x_t, sigma, torch.full((64,), 2))
     inside = ((sigma >= 0.1) & (sigma <= 10))[:, None]
-    _, y_norm = distillation.generator_loss(z, sigma, eps, labels)
+    y_norm = algorithm.generator_loss(trainer.players, batch).metrics["y_norm"]
     torch.testing.assert_close(y_norm, (inside * towards).norm(dim=1), rtol=1e-4, atol=1e-5)
     guided = d(x_t, sigma, labels) + inside * towards  # w_psi - 1 = 1
     weight = (sigma**2 + 0.25) / (0.5 * sigma) ** 2
-    loss = distillation.denoising_loss(z, sigma, eps, labels)
+    loss = algorithm.online_loss(trainer.players, batch).value
     torch.testing.assert_close(loss, weight * ((guided - x_0) ** 2).sum(1), rtol=1e-3, atol=1e-4)
 
 
@@ -119,12 +120,14 @@ def test_only_the_networks_themselves_are_trained_and_kept():
     teacher = small()
     trainer = DistillationTrainer(teacher, RECIPE)
     assert sorted(trainer.state()) == sorted(DistillationTrainer(teacher, replace(RECIPE, teacher_guidance=1)).state())
-    before = [p.clone() for p in trainer.online.parameters()]
+    online, own = (list(network.parameters()) for network in (trainer.networks["online"], teacher.trainable))
+    before, untouched = ([p.detach().clone() for p in parameters] for parameters in (online, own))
     for _ in range(2):
         trainer.step()
-    assert any(not torch.equal(p, q) for p, q in zip(trainer.online.parameters(), before, strict=True))
+    assert any(not torch.equal(p, q) for p, q in zip(online, before, strict=True))
     assert teacher.trainable is teacher.prepared(RECIPE).trainable
-    assert not any(p.requires_grad for p in teacher.trainable.parameters())
+    assert all(torch.equal(p, q) and p.grad is None for p, q in zip(own, untouched, strict=True))
+    assert all(p.requires_grad for p in own)  # as it came
 
 
 def test_guidance_costs_a_forward_pass_of_its_network_more():
@@ -140,12 +143,11 @@ def test_guidance_costs_a_forward_pass_of_its_network_more():
     assert plain + 5.5 * f < both < plain + 7.01 * f
 
 
-def test_a_teacher_without_a_null_condition_is_refused(tmp_path, capsys):
+def test_a_teacher_without_an_unconditional_embedding_is_refused(tmp_path, capsys):
     assert main(["distill", "digits", "--teacher-guidance", "2", "--out", str(tmp_path / "run")]) == 2
-    said = "guidance = 2.0: must be 1: teacher 'digits' knows nothing that stands for no condition"
-    assert said in capsys.readouterr().err
+    assert "guidance = 2.0: must be 1: teacher 'digits' has no unconditional embedding" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 
 def test_guidance_takes_twice_the_evaluations():
-    assert (evaluations(small()), evaluations(small().prepared(RECIPE))) == (35, 70)
+    assert (teacher_sampler(small()).nfe, teacher_sampler(small().prepared(RECIPE)).nfe) == (35, 70)

@@ -1,5 +1,4 @@
 import math
-from typing import get_args
 
 import numpy as np
 import pytest
@@ -8,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from simdistill.method.noise import Clamped, DiscreteVP, Karras, Law, LogNormal, Truncated, diffuse, sample
+from simdistill.method.noise import DISTRIBUTIONS, Clamped, DiscreteVP, Karras, LogNormal, Truncated, diffuse, sample
 
 EDM_TIMES, SIM_TIMES = LogNormal(-1.2, 1.2), LogNormal(-3.5, 2.5)
-LAWS = [
+EXAMPLES = [
     EDM_TIMES,
     SIM_TIMES,
     Karras(),
@@ -26,7 +25,7 @@ LAWS = [
     Truncated(Clamped(SIM_TIMES, 0.01, 10.0), 0.005, 10.0),
     Truncated(Truncated(EDM_TIMES, 0.01, 10.0), 0.1, 20.0),
 ]
-laws = pytest.mark.parametrize("law", LAWS, ids=repr)
+each = pytest.mark.parametrize("distribution", EXAMPLES, ids=repr)
 many = settings(max_examples=40, deadline=None, derandomize=True, database=None)
 
 
@@ -39,64 +38,64 @@ def grid(n=4001):
     return (torch.arange(n, dtype=torch.float64) + 0.5) / n
 
 
-def test_every_law_of_the_table_is_tested_here():
-    assert {type(law) for law in LAWS} == set(get_args(Law))
+def test_every_distribution_of_the_table_is_tested_here():
+    assert {type(distribution) for distribution in EXAMPLES} == set(DISTRIBUTIONS)
 
 
-# ---- quantile, distribution function and sample, of every law
+# ---- quantile, distribution function and sample, of every distribution
 
 
-@laws
+@each
 @given(u=st.floats(1e-12, 1 - 1e-12))
 @many
-def test_the_quantile_is_the_smallest_level_that_the_distribution_function_lifts_to_u(law, u):
-    level = law.quantile(f64(u))
-    below, at = law.cdf(torch.cat([level * (1 - 1e-9), level])).tolist()
+def test_the_quantile_is_the_smallest_level_that_the_distribution_function_lifts_to_u(distribution, u):
+    level = distribution.quantile(f64(u))
+    below, at = distribution.cdf(torch.cat([level * (1 - 1e-9), level])).tolist()
     assert at >= u - 1e-9
     assert below <= u + 1e-9
 
 
-@laws
-def test_levels_and_probabilities_rise_together_and_return(law):
+@each
+def test_levels_and_probabilities_rise_together_and_return(distribution):
     u = grid()
-    levels = law.quantile(u)
+    levels = distribution.quantile(u)
     assert (levels.diff() >= 0).all()
-    torch.testing.assert_close(law.quantile(law.cdf(levels)), levels, rtol=1e-9, atol=0)
+    torch.testing.assert_close(distribution.quantile(distribution.cdf(levels)), levels, rtol=1e-9, atol=0)
     sigma = torch.logspace(-6, 4, 5000, dtype=torch.float64)
-    probability = law.cdf(sigma)
+    probability = distribution.cdf(sigma)
     assert (probability.diff() >= 0).all()
     assert probability[0] < 1e-3  # SIM's times have a heavy lower tail
     assert probability[-1] > 1 - 1e-6
 
 
-@laws
-def test_samples_follow_the_law_and_repeat(law, rng):
+@each
+def test_samples_follow_the_distribution_and_repeat(distribution, rng):
     n = 20_000
-    levels = sample(law, n, rng)
+    levels = sample(distribution, n, rng)
     assert levels.dtype == torch.float32
     assert levels.shape == (n,)
-    torch.testing.assert_close(sample(law, n, torch.Generator().manual_seed(0)), levels, rtol=0, atol=0)
-    assert (sample(law, n, rng) != levels).double().mean() > 0.5  # the stream goes on
+    torch.testing.assert_close(sample(distribution, n, torch.Generator().manual_seed(0)), levels, rtol=0, atol=0)
+    assert (sample(distribution, n, rng) != levels).double().mean() > 0.5  # the stream goes on
     distinct, counts = levels.double().unique(return_counts=True)
     # Kolmogorov and Smirnov, over the jumps; a level was rounded to float32 by up to 6e-8 of itself
-    gap = (counts.cumsum(0) / n - law.cdf(distinct * (1 + 1e-7))).abs().max()
+    gap = (counts.cumsum(0) / n - distribution.cdf(distinct * (1 + 1e-7))).abs().max()
     assert gap < stats.kstwobign.isf(0.01) / math.sqrt(n)
 
 
-@laws
+@each
 @pytest.mark.parametrize("u", [0.0, 1 - 2**-53])
-def test_the_extreme_uniform_numbers_give_levels_above_zero_and_finite(law, u, monkeypatch, rng):
+def test_the_extreme_uniform_numbers_give_levels_above_zero_and_finite(distribution, u, monkeypatch, rng):
     monkeypatch.setattr(torch, "rand", lambda n, **_: torch.full((n,), u, dtype=torch.float64))
-    levels = sample(law, 2, rng)
+    levels = sample(distribution, 2, rng)
     assert (levels > 0).all()
     assert levels.isfinite().all()
 
 
-@laws
-def test_the_distribution_function_counts_a_level_that_float32_rounded(law):
-    """Of a discrete law the level itself belongs to P(level <= sigma), whichever way float32 rounded it."""
-    levels = law.quantile(grid(100))
-    torch.testing.assert_close(law.cdf(levels.float()), law.cdf(levels).float(), rtol=1e-5, atol=1e-6)
+@each
+def test_the_distribution_function_counts_a_level_that_float32_rounded(distribution):
+    """Of a discrete distribution the level itself belongs to P(level <= sigma), whichever way float32 rounded it."""
+    levels = distribution.quantile(grid(100))
+    torch.testing.assert_close(distribution.cdf(levels.float()), distribution.cdf(levels).float(), rtol=1e-5, atol=1e-6)
 
 
 # ---- log-normal times
@@ -104,11 +103,11 @@ def test_the_distribution_function_counts_a_level_that_float32_rounded(law):
 
 @pytest.mark.parametrize(("mean", "std"), [(-1.2, 1.2), (-3.5, 2.5), (-2.0, 2.0), (0.3, 0.01)])
 def test_log_normal_times_agree_with_scipy(mean, std):
-    reference, law = stats.lognorm(s=std, scale=math.exp(mean)), LogNormal(mean, std)
+    reference, distribution = stats.lognorm(s=std, scale=math.exp(mean)), LogNormal(mean, std)
     u = torch.cat([f64(1e-12, 1e-6), grid(101), f64(1 - 1e-6)])
-    np.testing.assert_allclose(law.quantile(u), reference.ppf(u.numpy()), rtol=1e-9)
-    sigma = law.quantile(u)
-    np.testing.assert_allclose(law.cdf(sigma), reference.cdf(sigma.numpy()), rtol=1e-9, atol=1e-15)
+    np.testing.assert_allclose(distribution.quantile(u), reference.ppf(u.numpy()), rtol=1e-9)
+    sigma = distribution.quantile(u)
+    np.testing.assert_allclose(distribution.cdf(sigma), reference.cdf(sigma.numpy()), rtol=1e-9, atol=1e-15)
 
 
 def test_the_moments_of_edms_times_are_those_of_scipys_log_normal(rng):
@@ -140,9 +139,9 @@ def test_the_karras_levels_run_from_the_smallest_up_and_sid_never_draws_the_larg
 
 
 def test_karras_levels_are_drawn_alike_and_none_above_the_highest(rng):
-    law = Karras(levels=10, highest=7)
-    values, counts = sample(law, 40_000, rng).unique(return_counts=True)
-    torch.testing.assert_close(values, law.table().float())
+    distribution = Karras(levels=10, highest=7)
+    values, counts = sample(distribution, 40_000, rng).unique(return_counts=True)
+    torch.testing.assert_close(values, distribution.table().float())
     assert stats.chisquare(counts.numpy()).pvalue > 0.01
     assert sample(Karras(), 40_000, rng).max() <= Karras().table()[800].float()
 
@@ -150,15 +149,15 @@ def test_karras_levels_are_drawn_alike_and_none_above_the_highest(rng):
 # ---- discrete variance-preserving times
 
 
-@pytest.mark.parametrize("law", [DiscreteVP(), DiscreteVP(steps=7, beta_start=0.05, beta_end=0.6)], ids=repr)
-def test_the_vp_levels_are_those_of_a_plain_cumulative_product(law):
+@pytest.mark.parametrize("times", [DiscreteVP(), DiscreteVP(steps=7, beta_start=0.05, beta_end=0.6)], ids=repr)
+def test_the_vp_levels_are_those_of_a_plain_cumulative_product(times):
     signal, expected = 1.0, []
-    for t in range(law.steps):
-        signal *= 1 - (law.beta_start + (law.beta_end - law.beta_start) * t / (law.steps - 1))
+    for t in range(times.steps):
+        signal *= 1 - (times.beta_start + (times.beta_end - times.beta_start) * t / (times.steps - 1))
         if t >= 1:  # the listing draws t from 1 … T - 1
             expected.append(math.sqrt((1 - signal) / signal))
-    np.testing.assert_allclose(law.table(), expected, rtol=1e-12)
-    np.testing.assert_allclose(law.quantile(grid(law.steps - 1)), expected, rtol=1e-12)
+    np.testing.assert_allclose(times.table(), expected, rtol=1e-12)
+    np.testing.assert_allclose(times.quantile(grid(times.steps - 1)), expected, rtol=1e-12)
 
 
 def test_the_usual_vp_process_ends_at_the_level_that_the_literature_gives():
@@ -169,38 +168,38 @@ def test_the_usual_vp_process_ends_at_the_level_that_the_literature_gives():
 # ---- truncated and clamped times
 
 
-def test_truncated_times_are_the_conditional_law():
+def test_truncated_times_are_the_conditional_distribution():
     low, high = 0.002, 80.0
     ends = [(math.log(end) + 3.5) / 2.5 for end in (low, high)]
-    reference, law = stats.truncnorm(*ends, loc=-3.5, scale=2.5), Truncated(SIM_TIMES, low, high)
+    reference, distribution = stats.truncnorm(*ends, loc=-3.5, scale=2.5), Truncated(SIM_TIMES, low, high)
     u = grid(301)
-    np.testing.assert_allclose(law.quantile(u).log(), reference.ppf(u.numpy()), rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(distribution.quantile(u).log(), reference.ppf(u.numpy()), rtol=1e-9, atol=1e-9)
     sigma = torch.logspace(-4, 3, 200, dtype=torch.float64)
-    np.testing.assert_allclose(law.cdf(sigma), reference.cdf(sigma.log().numpy()), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(distribution.cdf(sigma), reference.cdf(sigma.log().numpy()), rtol=1e-9, atol=1e-12)
 
 
-def test_a_truncated_discrete_law_draws_exactly_the_levels_inside():
-    law, table = Truncated(Karras(), 0.1, 1.0), Karras().table()
+def test_a_truncated_discrete_distribution_draws_exactly_the_levels_inside():
+    distribution, table = Truncated(Karras(), 0.1, 1.0), Karras().table()
     inside = table[(table > 0.1) & (table <= 1.0)]
-    torch.testing.assert_close(law.quantile(grid()).unique(), inside, rtol=1e-15, atol=0)
-    torch.testing.assert_close(law.quantile(law.cdf(inside)), inside, rtol=1e-15, atol=0)
+    torch.testing.assert_close(distribution.quantile(grid()).unique(), inside, rtol=1e-15, atol=0)
+    torch.testing.assert_close(distribution.quantile(distribution.cdf(inside)), inside, rtol=1e-15, atol=0)
 
 
 def test_a_level_at_the_lower_end_is_truncated_and_one_at_the_upper_end_is_not():
     table = Karras(levels=5, highest=4).table()
-    law = Truncated(Karras(levels=5, highest=4), table[1].item(), table[3].item())
-    torch.testing.assert_close(law.quantile(grid()).unique(), table[2:4], rtol=0, atol=0)
+    distribution = Truncated(Karras(levels=5, highest=4), table[1].item(), table[3].item())
+    torch.testing.assert_close(distribution.quantile(grid()).unique(), table[2:4], rtol=0, atol=0)
 
 
 def test_clamped_times_gather_the_tails_at_the_ends(rng):
-    law, low, high = Clamped(SIM_TIMES, 0.002, 2.5), 0.002, 2.5
+    distribution, low, high = Clamped(SIM_TIMES, 0.002, 2.5), 0.002, 2.5
     below, above = 0.1388, 1 - stats.norm.cdf((math.log(2.5) + 3.5) / 2.5)
-    levels = sample(law, 50_000, rng)
+    levels = sample(distribution, 50_000, rng)
     assert levels.min() == torch.tensor(low)
     assert levels.max() == torch.tensor(high)
     assert (levels == torch.tensor(low)).double().mean().item() == pytest.approx(below, abs=0.006)
     assert (levels == torch.tensor(high)).double().mean().item() == pytest.approx(above, abs=0.004)
-    probability = law.cdf(f64(low * 0.999, low, 0.1, high * 0.999, high, 2 * high))
+    probability = distribution.cdf(f64(low * 0.999, low, 0.1, high * 0.999, high, 2 * high))
     expected = [0, below, stats.norm.cdf((math.log(0.1) + 3.5) / 2.5), 1 - above, 1, 1]
     np.testing.assert_allclose(probability, expected, atol=1e-3)
 
@@ -229,7 +228,7 @@ def test_clamped_times_gather_the_tails_at_the_ends(rng):
         (lambda: Truncated(Clamped(EDM_TIMES, 1.0, 2.0), 3.0, 4.0), "high = 4.0: must be such that Clamped"),
     ],
 )
-def test_a_law_that_cannot_be_names_the_setting_its_value_and_the_remedy(build, message):
+def test_a_distribution_that_cannot_be_names_the_setting_its_value_and_the_remedy(build, message):
     with pytest.raises(ValueError, match=f"^{message}"):
         build()
 

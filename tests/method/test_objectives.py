@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from simdistill.method.algorithm import Distillation, denoising_loss, frozen
+from docs.distillation import Distillation
+from simdistill.method.algorithm import denoising_loss, frozen
 from simdistill.method.denoisers import Preconditioned
 from simdistill.method.distances import L1, Exponential, Huber, PoweredL2, PseudoHuber, SquaredL2
 from simdistill.method.generator import Generator

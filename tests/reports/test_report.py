@@ -8,7 +8,7 @@ import re
 import pytest
 import torch
 from PIL import Image
-from reports import CONFIG, Page, a_run, evaluation, write_config
+from reports import CONFIG, Page, a_run, evaluation, figure, write_config
 
 from simdistill.reports.pictures import picture
 from simdistill.reports.report import contents, write_report
@@ -62,12 +62,12 @@ def test_the_sentence_says_how_it_went(run, values, sentence):
 def test_the_tables_hold_the_figures(run):
     page = report(run, evaluation((0.6442, 0.0469)))
     rows = [row.split(" ", 1) for row in page.texts("tr")]
-    assert [name for name, _ in rows] == ["Samples", "Teacher", "Student", "Undistilled", "Held-out"] * 2
+    assert [name for name, _ in rows] == ["Samples", "Teacher", "Student", "Undistilled", "Real"] * 2
     assert [rest for _, rest in rows[1:5]] == [
         "0.096 ± 0.012 0.877 ± 0.012 0.048 ± 0.012 35 28",
         "0.644 ± 0.047 0.877 ± 0.012 0.322 ± 0.012 1 880",
         "start 6.737 ± 0.140 0.877 ± 0.012 3.368 ± 0.012 1 1,096",
-        "samples 0.137 0.500 0.500 – –",
+        "(held-out) 0.137 0.500 0.500 – –",
     ]
     assert rows[6][1] == "1.010 ± 0.012 0.900 ± 0.012 −0.0010 ± 0.0012 0.096 ± 0.012 0.096 ± 0.012"
     text = page.texts("main")[0]
@@ -89,8 +89,8 @@ def test_without_held_out_samples_there_is_no_word_of_them(run):
     values = evaluation((0.6442, 0.0469))
     values["real"] = None
     page = report(run, values)
-    assert "Held-out" not in page.html
-    assert "held-out" not in page.html.replace("--real", "")
+    assert "held" not in page.texts("main")[0]
+    assert "Real" not in page.texts("main")[0]
 
 
 def test_the_page_loads_nothing_and_holds_every_picture(run):
@@ -129,8 +129,8 @@ def test_the_charts_take_their_colours_from_the_page(run):
     names = [set(re.findall(r"var\(--([\w-]+)\)", chart)) for chart in charts]
     common = {"muted", "line"}
     assert names[0] == common | {"student", "teacher", "real"}
-    assert names[1] == common | {"precision", "recall"}
-    assert names[2:5] == [common | {"precision"}, common | {"student"}, common | {"real"}]  # losses, speed
+    assert names[1] == common | {"violet", "orange"}
+    assert names[2:5] == [common | {"violet"}, common | {"student"}, common | {"real"}]  # losses, speed
     assert names[5] == common | {"level-0", "level-1", "level-2"}
     assert not re.search(r"#[0-9a-f]{6}", "".join(charts))
     for name in set.union(*names):  # defined for light and for dark
@@ -222,15 +222,15 @@ def test_curves_are_drawn_in_the_order_of_iterations(run):
     after = contents(run)
     assert after["progress"] == before["progress"]
     assert [record["iteration"] for record in after["milestones"]] == [0, 50, 100, 150, 200]
-    for name in ("learning_curve", "shares", "profile", "curves"):
+    for name in ("learning_curve", "shares", "profiles", "curves"):
         assert after[name] == before[name]
 
 
 def test_losses_and_speed_are_drawn(run):
     curves = contents(run)["curves"]
     assert [curve[:2] for curve in curves] == [
-        ("Denoising loss", "20"),
-        ("Generator's loss", "−0.1"),
+        ("Online loss", "20"),
+        ("Generator loss", "−0.1"),
         ("Training speed, images per second", "128"),
     ]
     heights = set(re.findall(r'<use [^>]* y="([\d.]+)" style="fill: var\(--real', curves[-1][2]))
@@ -239,7 +239,7 @@ def test_losses_and_speed_are_drawn(run):
 
 def test_long_runs_are_thinned_to_what_can_be_told_apart(run):
     for k in range(1, 2001):
-        run.log_metrics({"iteration": 200 + k, "seconds": 100 + k / 2, "loss": 20.0 + k % 2, "y": {"11": 0.3}})
+        run.log_metrics({"iteration": 200 + k, "seconds": 100 + k / 2, "online_loss": 20.0 + k % 2})
     filling = contents(run)
     assert filling["progress"].iteration == 2200
     path = max(re.findall(r' d="([^"]*)"', filling["curves"][0][2]), key=len)
@@ -263,8 +263,8 @@ def fid_evaluation(**changes):
     values = evaluation((2.0412, 0.0123), teacher=(1.9712, 0.0123), seeds=3)
     for name, least in (("teacher", 1.9583), ("student", 2.0297), ("undistilled", 6.6)):
         row = {key: values[name][key] for key in ("frechet", "nfe", "images_per_second", "samples")}
-        score = {"mean": 9.8765, "std": 0.0512, "seeds": 3, "values": [9.8765] * 3}
-        values[name] = row | {"frechet": row["frechet"] | {"minimum": least}, "inception_score": score, "spread": {}}
+        score = figure(9.8765, 0.0512, 3)
+        values[name] = row | {"frechet": row["frechet"] | {"minimum": least}, "inception_score": score}
     return values | {"features": "inception-6726825d", "real": None} | changes
 
 
@@ -288,7 +288,7 @@ def test_with_features_of_inception_the_distance_is_called_fid(run):
     ]
     heading, teacher, student, _ = page.texts("tr")
     names = re.split("(?:lower|higher) is better ?", heading)
-    assert names[:3] == ["Samples FID", "FID, least", "Inception Score"]
+    assert names[:3] == ["Samples FID", "FID, minimum", "Inception Score"]
     assert teacher == "Teacher 1.971 ± 0.012 1.958 9.877 ± 0.051 35 28"
     assert student == "Student 2.041 ± 0.012 2.030 9.877 ± 0.051 1 880"
     assert "Fréchet" not in page.html

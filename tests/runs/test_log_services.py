@@ -9,11 +9,11 @@ import time
 
 import numpy as np
 import pytest
-from logged import CONFIG, FLAT_MILESTONE, FLAT_READING, MILESTONE, READING
+from logged import CONFIG, FLAT_METRICS, FLAT_MILESTONE, METRICS, MILESTONE
 from PIL import Image
 
-from simdistill.runs.logs import open_logs
 from simdistill.runs.folder import RunFolder
+from simdistill.runs.logs import open_logs
 
 pytestmark = pytest.mark.usefixtures("offline")
 
@@ -55,18 +55,17 @@ class TestTensorBoard:
 
     def test_holds_the_numbers_the_picture_and_the_configuration(self, run, png):
         (service,) = open_logs(["tensorboard"], run)
-        tell(run, service, READING, MILESTONE)
+        tell(run, service, METRICS, MILESTONE)
         service.picture("samples", 100, png[1])
         service.close()
         assert self.curves(run) == {
-            "loss": [(50, 0.25)],
-            "y/0.0316": [(50, 1.5)],
-            "y/1": [(50, 2.0)],
+            "online_loss": [(50, 0.25)],
+            "levels/y_norm/0.0316": [(50, 1.5)],
+            "levels/y_norm/1": [(50, 2.0)],
             "seconds": [(50, 1.5), (100, 9.0)],
             "quality/frechet/mean": [(100, 0.5)],
             "quality/frechet/std": [(100, 0.125)],
-            "quality/frechet/seeds": [(100, 3.0)],
-            "quality/precision": [(100, 0.75)],
+            "quality/frechet/seeds": [(100, 2.0)],
         }
         ((tag, step, encoded),) = self.pictures(run)
         assert (tag, step) == ("samples", 100)
@@ -76,15 +75,15 @@ class TestTensorBoard:
 
     def test_has_what_was_recorded_without_being_closed(self, run):
         (service,) = open_logs(["tensorboard"], run)
-        service.log_metrics(READING)
-        assert self.curves(run)["loss"] == [(50, 0.25)]
+        service.log_metrics(METRICS)
+        assert self.curves(run)["online_loss"] == [(50, 0.25)]
 
     @pytest.mark.parametrize("cut_first", [True, False])
     def test_a_resumed_run_voids_what_it_does_again(self, run, png, cut_first):
         (service,) = open_logs(["tensorboard"], run)
         tell(run, service, *({"iteration": i, "loss": float(i)} for i in (0, 50, 100)))
         service.picture("samples", 100, png[1])
-        tell(run, service, {"iteration": 125, "quality": 1.0}, {"iteration": 150, "loss": 150.0})
+        tell(run, service, {"iteration": 125, "quality": {"share": 1.0}}, {"iteration": 150, "loss": 150.0})
         service.picture("samples", 125, png[1])  # … then it is killed, and its last checkpoint is of iteration 100
 
         if cut_first:
@@ -117,9 +116,9 @@ class TestTensorBoard:
     def test_a_late_measurement_voids_nothing(self, run):
         (service,) = open_logs(["tensorboard"], run)
         tell(run, service, *({"iteration": i, "loss": float(i)} for i in (50, 100, 150)))
-        tell(run, service, {"iteration": 100, "quality": 0.5})
+        tell(run, service, {"iteration": 100, "quality": {"share": 0.5}})
         service.close()
-        assert self.curves(run) == {"loss": [(50, 50.0), (100, 100.0), (150, 150.0)], "quality": [(100, 0.5)]}
+        assert self.curves(run) == {"loss": [(50, 50.0), (100, 100.0), (150, 150.0)], "quality/share": [(100, 0.5)]}
 
 
 class TestWandb:
@@ -161,13 +160,13 @@ class TestWandb:
 
     def test_holds_the_numbers_the_picture_and_the_configuration(self, run, png, capsys):
         (service,) = open_logs(["wandb"], run)
-        service.log_metrics(READING)
+        service.log_metrics(METRICS)
         service.log_metrics(MILESTONE)
         service.picture("samples", 125, png[1])
         service.close()
         (folder,) = (run.path / "wandb").glob("offline-run-*")
-        reading, milestone, picture = self.rows(folder)
-        assert reading == {"iteration": 50, **FLAT_READING}
+        metrics, milestone, picture = self.rows(folder)
+        assert metrics == {"iteration": 50, **FLAT_METRICS}
         assert milestone == {"iteration": 100, **FLAT_MILESTONE}
         assert picture["iteration"] == 125
         assert (picture["samples/_type"], picture["samples/width"], picture["samples/height"]) == ("image-file", 5, 4)
@@ -206,7 +205,7 @@ class TestWandb:
 
         own = wandb.init(project="own", dir=tmp_path)
         (service,) = open_logs(["wandb"], run)
-        service.log_metrics(READING)
+        service.log_metrics(METRICS)
         service.close()
         own.log({"mine": 1})
         own.finish()
@@ -229,12 +228,12 @@ class TestTrackio:
 
     def test_holds_the_numbers_the_picture_and_the_configuration(self, run, png, offline, capsys):
         (service,) = open_logs(["trackio"], run)
-        service.log_metrics(READING)
+        service.log_metrics(METRICS)
         service.log_metrics(MILESTONE)
         service.picture("samples", 100, png[1])
         service.close()
-        reading, milestone, (step, picture) = self.rows(offline, run)
-        assert reading == (50, FLAT_READING)
+        metrics, milestone, (step, picture) = self.rows(offline, run)
+        assert metrics == (50, FLAT_METRICS)
         assert milestone == (100, FLAT_MILESTONE)
         assert (step, list(picture)) == (100, ["samples"])
         file = offline / "trackio" / "media" / picture["samples"]["file_path"]
@@ -262,8 +261,8 @@ class TestTrackio:
 
     def test_another_thread_may_record(self, run, offline):
         (service,) = open_logs(["trackio"], run)
-        thread = threading.Thread(target=service.record, args=(READING,))
+        thread = threading.Thread(target=service.log_metrics, args=(METRICS,))
         thread.start()
         thread.join()
         service.close()
-        assert self.rows(offline, run) == [(50, FLAT_READING)]
+        assert self.rows(offline, run) == [(50, FLAT_METRICS)]

@@ -5,7 +5,7 @@ import threading
 import time
 
 import pytest
-from logged import FLAT_MILESTONE, FLAT_READING, MILESTONE, READING
+from logged import FLAT_METRICS, FLAT_MILESTONE, METRICS, MILESTONE
 
 from simdistill.runs import logs
 from simdistill.runs.logs import check_logs, flatten, open_logs
@@ -14,9 +14,9 @@ pytestmark = pytest.mark.usefixtures("offline")
 
 
 def test_numbers_are_named_by_their_path():
-    assert flatten({**READING, "rollback": "the loss is nan", "resumed": True, "none": None, "empty": {}}) == {
+    assert flatten({**METRICS, "rollback": "the loss is nan", "resumed": True, "none": None, "empty": {}}) == {
         "iteration": 50,
-        **FLAT_READING,
+        **FLAT_METRICS,
     }
     assert flatten(MILESTONE) == {"iteration": 100, **FLAT_MILESTONE}
 
@@ -83,8 +83,8 @@ class TestFailures:
         monkeypatch.setitem(logs.SERVICES, "trackio", lambda run: other)
         other = StandIn()
         (service,) = open_logs(["wandb", "trackio"], run)
-        service.log_metrics(READING)
-        assert other.heard == [("record", READING)]
+        service.log_metrics(METRICS)
+        assert other.heard == [("record", METRICS)]
         expected = "--log wandb did not start, so it is left out; the run's folder has everything (no API key)\n"
         assert capsys.readouterr().err == expected
 
@@ -94,9 +94,9 @@ class TestFailures:
         (guarded,) = open_logs(["wandb"], run)
         guarded.picture("samples", 100, png[1])
         guarded.picture("samples", 200, png[1])
-        guarded.log_metrics(READING)
+        guarded.log_metrics(METRICS)
         guarded.close()
-        assert service.heard == [("record", READING)]
+        assert service.heard == [("record", METRICS)]
         expected = "--log wandb failed, so it misses something; the run's folder has everything (the network is down)\n"
         assert capsys.readouterr().err == expected
 
@@ -106,7 +106,7 @@ class TestFailures:
         monkeypatch.setitem(logs.SERVICES, "wandb", lambda run: service)
         (guarded,) = open_logs(["wandb"], run)
         with pytest.raises(KeyboardInterrupt):
-            guarded.log_metrics(READING)
+            guarded.log_metrics(METRICS)
 
     def test_without_a_login_to_wandb_the_training_goes_on(self, run, capsys, monkeypatch):
         import wandb
@@ -127,7 +127,7 @@ def test_threads_take_turns(run, monkeypatch):
     service = StandIn()
     monkeypatch.setitem(logs.SERVICES, "wandb", lambda run: service)
     (guarded,) = open_logs(["wandb"], run)
-    threads = [threading.Thread(target=guarded.record, args=({"iteration": i},)) for i in range(8)]
+    threads = [threading.Thread(target=guarded.log_metrics, args=({"iteration": i},)) for i in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -173,19 +173,20 @@ def test_the_docs_own_network_is_a_teacher():
 def test_copies_in_training_drop_no_labels(latents):
     recipe = replace(RECIPES["digits"], teacher="", batch=4, iterations=10)
     trainer = DistillationTrainer(load_teacher(str(latents)), recipe)
-    before = copy.deepcopy(trainer.generator.state_dict())
+    generator, online = trainer.student, trainer.networks["online"]
+    before = copy.deepcopy(generator.state_dict())
     for _ in range(2):  # at the first all networks are the teacher, and y = 0
         trainer.step()
-    for network in (trainer.online, trainer.generator):
+    for network in (online, generator):
         assert not any(module.training for module in network.modules())
-    moved = [name for name, tensor in trainer.generator.state_dict().items() if not torch.equal(tensor, before[name])]
+    moved = [name for name, tensor in generator.state_dict().items() if not torch.equal(tensor, before[name])]
     assert {"pos_embed.proj.weight", "proj_out_2.weight"} <= {name.partition("model.")[2] for name in moved}
     z, labels = torch.randn(64, 4, 8, 8), torch.arange(64) % 10
     with torch.no_grad():
-        assert torch.equal(trainer.generator(z, labels), trainer.generator(z, labels))
-        table = trainer.generator.get_submodule("denoiser.network.model.transformer_blocks.0.norm1.emb.class_embedder")
+        assert torch.equal(generator(z, labels), generator(z, labels))
+        table = generator.get_submodule("denoiser.network.model.transformer_blocks.0.norm1.emb.class_embedder")
         table.embedding_table.weight[10] = torch.nan  # the null label's
-        assert trainer.generator(z, labels).isfinite().all()
+        assert generator(z, labels).isfinite().all()
 
 
 @pytest.fixture

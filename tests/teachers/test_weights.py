@@ -13,9 +13,10 @@ from simdistill.method.preconditioning import EDMScaling, IDDPMScaling, VEScalin
 from simdistill.networks.mlp import MLP
 from simdistill.networks.unet import DhariwalUNet, SongUNet
 from simdistill.support.files import write_atomically
+from simdistill.support.tensors import read_metadata, read_tensors
 from simdistill.teachers.loading import load_teacher
 from simdistill.teachers.teacher import Teacher
-from simdistill.teachers.weights import read_into, read_network, read_tensors, write_network
+from simdistill.teachers.weights import is_partial, read_into, read_network, write_network
 from simdistill.training.checkpoints import read_checkpoint, write_checkpoint
 
 
@@ -79,8 +80,81 @@ def test_any_other_module_is_filled_but_not_built(tmp_path):
     assert torch.equal(back.weight, module.weight)
     with pytest.raises(ValueError, match="only weights"):
         read_network(tmp_path / "n.safetensors")
-    with pytest.raises(ValueError, match="do not fit"):
+    with pytest.raises(ValueError, match=r"shape of weight = \[2, 2\]: must be \[2, 3\], as the Linear given has it"):
         read_into(torch.nn.Linear(3, 2), tmp_path / "n.safetensors")
+
+
+# ---- files of a part of a network
+
+
+LAYERS = {"net.0.weight", "net.0.bias"}  # of three, the frozen one
+
+
+def layers(seed):
+    torch.manual_seed(seed)
+    return torch.nn.ModuleDict({"net": torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Linear(3, 1))})
+
+
+def test_a_part_of_a_network_fills_what_it_holds_and_leaves_the_rest(tmp_path):
+    stored, other = layers(0), layers(1)
+    write_network(tmp_path / "n.safetensors", stored, left_out=frozenset(LAYERS), figure=0.25)
+    assert is_partial(tmp_path / "n.safetensors")
+    tensors, _ = read_tensors(tmp_path / "n.safetensors")
+    assert tensors.keys() == {"net.1.weight", "net.1.bias"}
+    header = json.loads(read_metadata(tmp_path / "n.safetensors")["simdistill"])
+    assert (header["partial"], set(header["left_out"])) == (True, LAYERS)
+    before = {name: tensor.clone() for name, tensor in other.state_dict().items()}
+    back, facts = read_into(other, tmp_path / "n.safetensors")
+    assert facts == {"figure": 0.25}
+    for name, tensor in back.state_dict().items():
+        assert torch.equal(tensor, before[name] if name in LAYERS else stored.state_dict()[name]), name
+    assert not any(p.requires_grad for p in back.parameters())
+
+
+def test_a_part_of_a_network_is_no_network(tmp_path):
+    network = NETWORKS["mlp"]()
+    write_network(tmp_path / "whole.safetensors", network)
+    assert not is_partial(tmp_path / "whole.safetensors")
+    name = next(iter(network.state_dict()))
+    write_network(tmp_path / "part.safetensors", network, left_out={name})
+    for read in (read_network, lambda path: load_teacher(str(path))):
+        with pytest.raises(ValueError, match=r"part.safetensors: holds only what was trained .* \(--teacher\)"):
+            read(tmp_path / "part.safetensors")
+    assert torch.equal(
+        read_into(network, tmp_path / "part.safetensors")[0].state_dict()[name], network.state_dict()[name]
+    )
+    with pytest.raises(ValueError, match=r"left_out = \['more'\]: must be names of the network's own tensors"):
+        write_network(tmp_path / "part.safetensors", network, left_out={"more"})
+    with pytest.raises(ValueError, match="no such file"):
+        is_partial(tmp_path / "none.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda tensors, header: tensors.pop("net.1.bias"), "1 tensor is missing, as net.1.bias"),
+        (lambda tensors, header: tensors.update(odd=torch.zeros(1)), "1 tensor is unknown, as odd"),
+        (lambda tensors, header: tensors.update({"net.0.bias": torch.zeros(3)}), "is unknown, as net.0.bias"),
+        (lambda tensors, header: tensors.update({"net.1.bias": torch.zeros(3)}), r"shape of net.1.bias = \[3\]"),
+        (lambda tensors, header: header["left_out"].append("odd"), "1 tensor is unknown, as odd"),
+        (lambda tensors, header: header["left_out"].remove("net.0.bias"), "1 tensor is missing, as net.0.bias"),
+        (lambda tensors, header: header.pop("left_out"), "no header"),
+        (lambda tensors, header: header.update(left_out=3), "no header"),
+        (lambda tensors, header: header.pop("partial"), "2 tensors are missing, as net.0.bias"),
+    ],
+)
+def test_a_part_that_is_not_what_its_header_says_is_refused(tmp_path, change, message):
+    path, network = tmp_path / "n.safetensors", layers(0)
+    write_network(path, network, left_out=LAYERS)
+    tensors, metadata = read_tensors(path)
+    header = json.loads(metadata["simdistill"])
+    change(tensors, header)
+    save_file(tensors, path, {"simdistill": json.dumps(header)})
+    with pytest.raises(ValueError, match=message):
+        read_into(network, path)
+
+
+# ---- unsound files
 
 
 def with_header(path, header):
@@ -165,12 +239,12 @@ def test_tensors_of_a_plain_safetensors_file(tmp_path):
 
 def test_teachers_by_name(tmp_path, monkeypatch):
     digits = load_teacher("digits")
-    assert (digits.shape, digits.classes, digits.data) == ((1, 8, 8), 10, "digits")
+    assert (digits.shape, digits.classes, digits.judged.data) == ((1, 8, 8), 10, "digits")
     exact = load_teacher("gaussians-25")
     assert (exact.shape, exact.classes, exact.trainable) == ((2,), 0, None)
     write_network(tmp_path / "mine.safetensors", NETWORKS["mlp"]())
     mine = load_teacher(str(tmp_path / "mine.safetensors"))
-    assert (mine.sigma_min, mine.sigma_max, mine.data) == (0.01, 50.0, None)
+    assert (mine.sigma_min, mine.sigma_max, mine.judged.data) == (0.01, 50.0, None)
 
     (tmp_path / "mymodule.py").write_text(
         "from simdistill.data.densities import gaussians_25\n"
@@ -181,7 +255,7 @@ def test_teachers_by_name(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     assert load_teacher("mymodule:good").name == "mymodule:good"
     for name, message in [
-        ("mymodule:bad", "must return a simdistill.teachers.teacher.Teacher, not int"),
+        ("mymodule:bad", "must return a simdistill.Teacher, not int"),
         ("mymodule:none", "no attribute 'none'"),
         ("nosuchmodule:f", "is the module on PYTHONPATH"),
         ("cifar", "must be digits, fashion-mnist, faces, gaussians-25"),

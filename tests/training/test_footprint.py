@@ -21,9 +21,10 @@ from simdistill.teachers.loading import load_teacher
 from simdistill.teachers.published import ARCHITECTURES
 from simdistill.teachers.teacher import Teacher
 from simdistill.training import footprint
-from simdistill.training.footprint import footprints, forward
+from simdistill.training.footprint import EMAS, footprints, forward
 
 HERE = Path(__file__).parents[1] / "helpers"
+ENVIRONMENT = RETURN_MEMORY | {"PYTHONPATH": f"{HERE.parents[1]}:{HERE}"}
 KINDS = ("mlp", "unet", "transformer")
 SMALL = Preconditioned(MLP((1, 4, 4), 64, 1, label_dim=4), (1, 4, 4), classes=4)
 TEACHER = Teacher(SMALL, SMALL.shape, SMALL.classes)
@@ -41,8 +42,8 @@ def teacher_of(name):
 
 def compare(name, kinds):
     """Estimates over measurements, by setting."""
-    command = [sys.executable, "-m", "tests.memory_of_steps", name, *kinds]
-    measured = finish(start(command, threads=1, environment=RETURN_MEMORY))
+    command = [sys.executable, str(HERE / "memory_of_steps.py"), name, *kinds]
+    measured = finish(start(command, threads=1, environment=ENVIRONMENT))
     base = Recipe(batch=NETWORKS[name].batch)
     estimates = [of(replace(base, **SETTINGS[kind]), teacher=teacher_of(name), gpu=False) for kind in kinds]
     return {kind: e.total / 1e6 / m for kind, e, m in zip(kinds, estimates, measured, strict=True)}
@@ -62,7 +63,7 @@ def test_memory_of_two_processes_is_what_is_measured(tmp_path):
     """Replicated and sharded; the sharded trainer keeps one whole network on the CPU, which on a GPU is elsewhere."""
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command = [sys.executable, *launch, str(HERE / "memory_of_processes.py")]
-    measured = finish(start(command, threads=1, environment=RETURN_MEMORY | {"PYTHONPATH": f"{HERE.parent}:{HERE}"}))
+    measured = finish(start(command, threads=1, environment=ENVIRONMENT))
     for name, (replicated, sharded) in measured.items():
         teacher = teacher_of(name)
         recipe = Recipe(batch=NETWORKS[name].batch)
@@ -116,7 +117,7 @@ def test_cifar10_costs_11_passes_of_42_gigaflop():
     need = of(replace(RECIPES["cifar10-uncond"], batch=16), teacher=teacher)
     assert need.flops == pytest.approx(11 * 16 * 42.4e9, rel=0.005)
     weights = 4 * 55_733_891
-    for name in ("teacher", "online", "generator", "ema"):
+    for name in ("teacher", "online", "generator", EMAS):
         assert need.memory[name] == pytest.approx(weights, rel=1e-4)
     assert need.memory["optimizers"] == pytest.approx(2 * weights, rel=1e-4)
     assert 6e9 < need.total + 2 * weights < 10e9
@@ -129,11 +130,11 @@ def test_optimizers_hold_one_moment_or_two():
     assert with_momentum.memory["optimizers"] == 2 * (2 * BYTES + steps)
 
 
-def test_every_average_is_counted():
-    average = Recipe().ema[0]
-    one, three = of(Recipe(batch=8)).memory, of(Recipe(batch=8, ema=(average,) * 3)).memory
-    assert three["ema"] == 3 * one["ema"]
-    assert {**three, "ema": 0} == {**one, "ema": 0}
+def test_every_ema_is_counted():
+    averaging = Recipe().ema[0]
+    one, three = of(Recipe(batch=8)).memory, of(Recipe(batch=8, ema=(averaging,) * 3)).memory
+    assert three[EMAS] == 3 * one[EMAS]
+    assert {**three, EMAS: 0} == {**one, EMAS: 0}
 
 
 @pytest.mark.slow
@@ -163,7 +164,7 @@ def test_every_part_is_as_if_it_were_simulated(gradient_accumulation, share):
 def test_sharding_splits_what_stays():
     recipe = Recipe(batch=64, shard=True)  # every first axis is a multiple of 4
     alone, four = of(recipe), of(recipe, 4)
-    for name in ("teacher", "online", "generator", "ema"):
+    for name in ("teacher", "online", "generator", EMAS):
         assert 4 * four.memory[name] == alone.memory[name]
     assert four.memory["activations"] == of(replace(recipe, batch=16)).memory["activations"]
     assert 0 < four.memory["gathered"] < 4 * BYTES

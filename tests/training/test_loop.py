@@ -51,7 +51,7 @@ def test_measuring_does_not_hold_up_the_training(run):
 
         def measuring():
             assert iteration != 50 or reached.wait(20), "iteration 90 waits for the measuring of iteration 50"
-            return {"quality": iteration}, ""
+            return {"quality": {"count": iteration}}, ""
 
         return measuring
 
@@ -74,7 +74,7 @@ def test_a_checkpoint_waits_for_a_measurement_but_not_for_ever(run, monkeypatch,
 
     def measuring():
         reached.wait(1)
-        return {"quality": 1.0}, ""
+        return {"quality": {}}, ""
 
     trainer.at_step = step
     Loop(

@@ -86,11 +86,11 @@ def test_an_exploding_gradient_norm_rolls_back(run):
         iterations = 1000
 
         def metrics(self):
-            return {"gradient_norm": 1e6 if self.iteration == 700 and not self.rollbacks else 2.0}
+            return {"online_gradient_norm": 1e6 if self.iteration == 700 and not self.rollbacks else 2.0}
 
     go(Exploding(), run, minutes=0)
     (notice,) = [r for r in run.read_metrics() if "rollback" in r]
-    assert (notice["iteration"], notice["rollback"]) == (650, "the gradient_norm is 1e+06, after 2")
+    assert (notice["iteration"], notice["rollback"]) == (650, "the online_gradient_norm is 1e+06, after 2")
 
 
 # --- What disks do ----------------------------------------------------------------------------------------------------

@@ -6,18 +6,18 @@ from dataclasses import replace
 
 import pytest
 import torch
+from draws import inputs
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from simdistill.config.recipes import RECIPES
-from simdistill.method.algorithm import frozen
+from simdistill.method.algorithm import Loss, frozen
 from simdistill.method.distances import PseudoHuber
 from simdistill.method.ema import EMA, PowerEMA
-from simdistill.method.noise import LogNormal, stratified
+from simdistill.method.noise import LogNormal
 from simdistill.teachers.loading import load_teacher
 from simdistill.teachers.teacher import Teacher
 from simdistill.training.processes import Processes
 from simdistill.training.profile import NoiseProfile
-from simdistill.training.randomness import normal_rows, stream
 from simdistill.training.trainer import DistillationTrainer
 
 RECIPE = replace(RECIPES["digits"], batch=8, iterations=20, warmup=4, share_samples=False)
@@ -25,6 +25,10 @@ RECIPE = replace(RECIPES["digits"], batch=8, iterations=20, warmup=4, share_samp
 
 def weights(module: torch.nn.Module) -> torch.Tensor:
     return torch.cat([p.detach().flatten() for p in module.parameters()])
+
+
+def rate(trainer, network):
+    return trainer.steps[network].optimizer.param_groups[0]["lr"]
 
 
 def largest_change(a: torch.nn.Module, b: torch.nn.Module) -> float:
@@ -41,24 +45,18 @@ def test_a_step_is_algorithm_2_written_out():
     adams = [torch.optim.Adam(m.parameters(), lr=4e-4, betas=(0.0, 0.999)) for m in (d_psi, d_theta)]
     adams[0].param_groups[0]["lr"], adams[1].param_groups[0]["lr"] = recipe.online_lr, recipe.generator_lr
 
-    def inputs(update, law):
-        rng = stream(recipe.seed, 0, update)
-        sigma, labels = stratified(law, 8, rng), torch.randint(10, (8,), generator=rng)
-        z, eps = (normal_rows(slice(0, 8), (1, 8, 8), recipe.seed, 0, update, name) for name in ("z", "eps"))
-        return z, sigma, eps, labels
-
     def g(z, labels):
         return d_theta(2.5 * z, torch.full((8,), 2.5), labels)
 
     for k in range(2):
-        z, sigma, eps, labels = inputs(f"online {k}", recipe.online_noise)
+        z, sigma, eps, labels, *_ = inputs(recipe, f"online {k}", recipe.online_noise)
         x_0, t = g(z, labels).detach(), sigma[:, None, None, None]
         error = d_psi(x_0 + t * eps, sigma, labels) - x_0
         weight = (sigma**2 + 0.75**2) / (sigma * 0.75) ** 2
         adams[0].zero_grad()
         (weight * error.square().sum((1, 2, 3))).mean().backward()
         adams[0].step()
-    z, sigma, eps, labels = inputs("generator", recipe.generator_noise)
+    z, sigma, eps, labels, *_ = inputs(recipe, "generator", recipe.generator_noise)
     x_0, t = g(z, labels), sigma[:, None, None, None]
     x_t = x_0 + t * eps
     y = d_psi(x_t, sigma, labels) - d_q(x_t, sigma, labels)
@@ -69,13 +67,13 @@ def test_a_step_is_algorithm_2_written_out():
 
     assert recipe.objective.distance == PseudoHuber(c=0.03)
     # With beta1 = 0 Adam's first step is lr sign(gradient): compare where no rounding can turn a sign.
-    for ours, theirs, rate in (
-        (trainer.online, d_psi, recipe.online_lr),
-        (trainer.generator.denoiser, d_theta, recipe.generator_lr),
+    for ours, theirs, lr in (
+        (trainer.networks["online"], d_psi, recipe.online_lr),
+        (trainer.student.denoiser, d_theta, recipe.generator_lr),
     ):
-        close = (weights(ours) - weights(theirs)).abs() < 0.02 * rate
+        close = (weights(ours) - weights(theirs)).abs() < 0.02 * lr
         assert close.double().mean() > 0.995
-        assert largest_change(ours, teacher.denoiser) > 0.9 * rate
+        assert largest_change(ours, teacher.denoiser) > 0.9 * lr
 
 
 def recorded(trainer, into):
@@ -85,15 +83,15 @@ def recorded(trainer, into):
     """
     rng = torch.Generator().manual_seed(5)
     with torch.no_grad():
-        for p in trainer.online.parameters():
+        for p in trainer.networks["online"].parameters():
             p.add_(0.01 * torch.randn(p.shape, generator=rng))
-    for name, update in {"online": trainer.update_online, "generator": trainer.update_generator}.items():
+    for name, step in trainer.steps.items():
 
         def keep(optimizer, *_, name=name):
             parameters = optimizer.param_groups[0]["params"]
             into.setdefault(name, []).append(torch.cat([p.grad.flatten() for p in parameters]))
 
-        update.optimizer.register_step_pre_hook(keep)
+        step.optimizer.register_step_pre_hook(keep)
     return trainer
 
 
@@ -110,10 +108,8 @@ def recorded(trainer, into):
 def test_how_a_step_is_computed_does_not_change_it(change):
     """Parts of a batch, or blocks computed twice, give the gradients of a step done at once."""
     gradients = [{}, {}]
-    changed = replace(RECIPE, **change, online_lr=1e-7)
-    plain = replace(
-        changed, gradient_accumulation=1, gradient_checkpointing=False
-    )  # so that psi hardly moves before theta
+    changed = replace(RECIPE, **change, online_lr=1e-7)  # so that psi hardly moves before theta
+    plain = replace(changed, gradient_accumulation=1, gradient_checkpointing=False)
     for recipe, into in zip((plain, changed), gradients, strict=True):
         recorded(DistillationTrainer(load_teacher("digits"), recipe), into).step()
     for name in ("online", "generator"):
@@ -127,33 +123,35 @@ def test_shared_samples_are_one_generator_forward_for_both_updates():
     gradients = {}
     trainer = recorded(DistillationTrainer(load_teacher("digits"), recipe), gradients)
     calls = []
-    trainer.generator.register_forward_hook(lambda module, inputs, output: calls.append(output))
+    trainer.student.register_forward_hook(lambda module, inputs, output: calls.append(output))
     trainer.step()
     assert len(calls) == 1
 
     other = recorded(DistillationTrainer(load_teacher("digits"), recipe), {})
-    psi, theta = other._draw("online 0", recipe.online_noise), other._draw("generator", recipe.generator_noise)
-    with frozen(other.online):  # the generator is updated first, by a network that has not seen its samples
-        other.distillation.generator_loss(*theta)[0].mean().backward()
+    algorithm, players, online = other.method, other.players, other.networks["online"]
+    psi, theta = inputs(recipe, "online 0", recipe.online_noise), inputs(recipe, "generator", recipe.generator_noise)
+    with frozen(online):  # the generator is updated first, by a network that has not seen its samples
+        algorithm.generator_loss(players, theta).value.mean().backward()
     (ours,) = gradients["generator"]
-    theirs = torch.cat([p.grad.flatten() for p in other.generator.parameters()])
+    theirs = torch.cat([p.grad.flatten() for p in other.student.parameters()])
     assert (ours - theirs).norm() < 1e-6 * theirs.norm()
-    other.distillation.denoising_loss(theta.z, psi.sigma, psi.eps, theta.condition).mean().backward()
+    algorithm.online_loss(players, psi._replace(z=theta.z, condition=theta.condition)).value.mean().backward()
     (ours,) = gradients["online"]
-    theirs = torch.cat([p.grad.flatten() for p in other.online.parameters()])
+    theirs = torch.cat([p.grad.flatten() for p in online.parameters()])
     assert (ours - theirs).norm() < 1e-6 * theirs.norm()
 
 
 def test_the_online_network_collects_no_gradient_of_the_generators_loss():
     trainer = DistillationTrainer(load_teacher("digits"), RECIPE)
     seen = []
-    trainer.update_generator.optimizer.register_step_pre_hook(
-        lambda *_: seen.extend(p.grad is None for p in trainer.online.parameters())
+    online = trainer.networks["online"]
+    trainer.steps["generator"].optimizer.register_step_pre_hook(
+        lambda *_: seen.extend(p.grad is None for p in online.parameters())
     )
     trainer.step()
     assert seen
     assert all(seen)
-    assert all(p.requires_grad for p in trainer.online.parameters())
+    assert all(p.requires_grad for p in online.parameters())
 
 
 def test_bfloat16_follows_float32():
@@ -162,38 +160,44 @@ def test_bfloat16_follows_float32():
         recipe = replace(RECIPE, precision=precision, online_lr=1e-7, generator_noise=LogNormal(0.0, 0.5))
         trainer = recorded(DistillationTrainer(load_teacher("digits"), recipe), into)
         trainer.step()
-        assert all(p.dtype == torch.float32 for p in trainer.generator.parameters())
+        assert all(p.dtype == torch.float32 for p in trainer.student.parameters())
     (exact,), (rounded,) = (g["online"] for g in gradients)
     assert 0 < (exact - rounded).norm() < 0.05 * exact.norm()  # eight bits a factor
     # y = d_psi - d_q is zero at the start, but for rounding: the generator's direction comes later
+
+
+def scale(factor, steps):
+    """As a state holds it."""
+    return torch.tensor([factor, steps], dtype=torch.float64)
 
 
 def test_float16_scales_the_loss_and_leaves_out_what_overflows():
     trainer = DistillationTrainer(load_teacher("digits"), replace(RECIPE, precision="fp16", warmup=0))
     gradients = {}
     recorded(trainer, gradients)
-    before = trainer.state()
-    trainer.update_online.scale = (2.0**40, 0)  # overflows for certain
+    before, online, generator = trainer.state(), trainer.steps["online"], trainer.steps["generator"]
+    online.scale = (2.0**40, 0)  # overflows for certain
     trainer.step()
     after = trainer.state()
-    assert trainer.update_online.scale == (2.0**39, 0)
-    assert all(torch.equal(after[n], before[n]) for n in after if n.startswith("online."))
-    assert all(math.isfinite(value) for name, value in trainer.metrics().items() if name != "y")
-    trainer.update_online.scale = (2.0**10, 0)
+    assert online.scale == (2.0**39, 0)
+    assert all(torch.equal(after[n], before[n]) for n in after if n.startswith("network_online."))
+    assert all(math.isfinite(value) for name, value in trainer.metrics().items() if name != "levels")
+    online.scale = (2.0**10, 0)
     state = trainer.state()
-    trainer.restore({**state, "scale": torch.tensor([[64.0, 7.0], [128.0, 9.0]], dtype=torch.float64)})
-    assert (trainer.update_online.scale, trainer.update_generator.scale) == ((64.0, 7), (128.0, 9))
+    trainer.restore({**state, "scale.online": scale(64.0, 7), "scale.generator": scale(128.0, 9)})
+    assert (online.scale, generator.scale) == ((64.0, 7), (128.0, 9))
     trainer.step()
-    assert not torch.equal(trainer.state()["online.model.first.weight"], before["online.model.first.weight"])
+    first = "network_online.model.first.weight"
+    assert not torch.equal(trainer.state()[first], before[first])
     exact = {}
     recorded(DistillationTrainer(load_teacher("digits"), RECIPE), exact).step()
-    trainer.restore({**before, "scale": torch.tensor([[64.0, 7.0], [64.0, 7.0]], dtype=torch.float64)})
+    trainer.restore({**before, "scale.online": scale(64.0, 7), "scale.generator": scale(64.0, 7)})
     trainer.step()
     assert (gradients["online"][-1] - exact["online"][0]).norm() < 0.02 * exact["online"][0].norm()
 
 
 def test_a_step_never_waits_for_the_device():
-    """No number is fetched from the device (`.item()` and the like) between the draws and the ema."""
+    """No number is fetched from the device (`.item()` and the like) between the draws and the EMA."""
 
     class Watching(TorchDispatchMode):
         def __torch_dispatch__(self, function, types, args=(), kwargs=None):
@@ -204,15 +208,15 @@ def test_a_step_never_waits_for_the_device():
     with Watching():
         trainer.step()
         with pytest.raises(AssertionError, match="a number is fetched"):
-            float(trainer.profile.y.sum())
+            float(trainer.profile.sums["y_norm"].sum())
 
 
-def test_every_setback_halves_the_rates():
+def test_every_rollback_halves_the_rates():
     trainer = DistillationTrainer(load_teacher("digits"), replace(RECIPE, warmup=0, decay="none"))
     trainer.rollbacks = 2
     trainer.step()
-    assert trainer.update_online.optimizer.param_groups[0]["lr"] == RECIPE.online_lr / 4
-    assert trainer.update_generator.optimizer.param_groups[0]["lr"] == RECIPE.generator_lr / 4
+    assert rate(trainer, "online") == RECIPE.online_lr / 4
+    assert rate(trainer, "generator") == RECIPE.generator_lr / 4
     other = DistillationTrainer(load_teacher("digits"), RECIPE)
     other.restore(trainer.state())
     assert (other.iteration, other.rollbacks) == (1, 2)
@@ -228,12 +232,7 @@ def test_learning_rates_rise_and_fall():
     rates = []
     for _ in range(20):
         trainer.step()
-        rates.append(
-            (
-                trainer.update_online.optimizer.param_groups[0]["lr"],
-                trainer.update_generator.optimizer.param_groups[0]["lr"],
-            )
-        )
+        rates.append((rate(trainer, "online"), rate(trainer, "generator")))
     online, generator = zip(*rates, strict=True)
     assert online == pytest.approx([RECIPE.online_lr * min(1, (i + 1) / 4) for i in range(20)])
     expected = [RECIPE.generator_lr * min(1, (i + 1) / 4) * (1 - i / 20) for i in range(20)]
@@ -264,8 +263,8 @@ def test_the_seed_decides():
     runs = [DistillationTrainer(teacher, replace(RECIPE, seed=seed)) for seed in (0, 0, 1)]
     for run in runs:
         run.step()
-    assert torch.equal(weights(runs[0].generator), weights(runs[1].generator))
-    assert not torch.equal(weights(runs[0].generator), weights(runs[2].generator))
+    assert torch.equal(weights(runs[0].student), weights(runs[1].student))
+    assert not torch.equal(weights(runs[0].student), weights(runs[2].student))
 
 
 def test_a_teacher_without_weights_needs_a_start():
@@ -283,18 +282,19 @@ def test_networks_with_dropout_are_called_in_eval_mode():
             return self.dropout(self.linear(x_t))
 
     trainer = DistillationTrainer(Teacher(Dropping().train(), (2,)), RECIPE)
-    for module in (trainer.distillation.teacher, trainer.online, trainer.generator, trainer.snapshot()):
+    for module in (*trainer.players.values(), trainer.snapshot()):
         assert not any(m.training for m in module.modules())
-    assert not any(p.requires_grad for p in trainer.distillation.teacher.parameters())
+    trainer.step()
+    assert all(p.grad is None for p in trainer.players["teacher"].parameters())
 
 
-def test_several_averages_at_once():
+def test_several_ema_at_once():
     recipe = replace(RECIPE, ema=(EMA(0), EMA(40, ramp_up=1e9), PowerEMA(0.2)))
     trainer = DistillationTrainer(load_teacher("digits"), recipe)
-    course = [weights(trainer.generator)]
+    course = [weights(trainer.student)]
     for _ in range(10):
         trainer.step()
-        course.append(weights(trainer.generator))
+        course.append(weights(trainer.student))
     assert torch.equal(weights(trainer.snapshot(0)), course[-1])
     halved = course[0]
     for theta in course[1:]:
@@ -311,30 +311,30 @@ def test_several_averages_at_once():
 
 
 def test_profile_means_by_noise_level():
+    def told(value, **metrics):
+        return Loss(torch.tensor(value), {name: torch.tensor(numbers) for name, numbers in metrics.items()})
+
     profile = NoiseProfile(0.01, 100.0, torch.device("cpu"), levels=4)  # edges 0.01 0.1 1 10 100
-    profile.add_online(torch.tensor([1.0, 3.0]), torch.tensor(8.0))
-    profile.add_generator(
-        torch.tensor([0.001, 0.05, 2.0, 500.0]),
-        torch.tensor([1.0, 2.0, 3.0, 6.0]),
-        torch.tensor([1.0, 2.0, 3.0, 4.0]),
-        torch.tensor(10.0),
-    )
-    profile.add_generator(torch.tensor([0.5]), torch.tensor([8.0]), torch.tensor([5.0]), torch.tensor(30.0))
+    profile.add("online", torch.tensor([0.5, 5.0]), told([1.0, 3.0]), torch.tensor(8.0))
+    four, one = told([1.0, 2.0, 3.0, 6.0], y_norm=[1.0, 2.0, 3.0, 4.0]), told([8.0], y_norm=[5.0])
+    profile.add("generator", torch.tensor([0.001, 0.05, 2.0, 500.0]), four, torch.tensor(10.0))
+    profile.add("generator", torch.tensor([0.5]), one, torch.tensor(30.0))
     assert profile.read() == {
-        "loss": 2.0,
-        "gradient_norm": 8.0,
+        "online_loss": 2.0,
+        "online_gradient_norm": 8.0,
         "generator_loss": 4.0,
         "generator_gradient_norm": 20.0,
         "y_norm": 3.0,
-        "y": {"0.0316": 1.5, "0.316": 5.0, "3.16": 3.0, "31.6": 4.0},
+        "levels": {"y_norm": {"0.0316": 1.5, "0.316": 5.0, "3.16": 3.0, "31.6": 4.0}},
     }
-    profile.add_online(torch.tensor([7.0]), torch.tensor(2.0))
-    profile.add_generator(torch.tensor([0.5]), torch.tensor([5.0]), torch.tensor([9.0]), torch.tensor(4.0))
+    profile.add("online", torch.tensor([0.5]), told([7.0]), torch.tensor(2.0))
+    profile.add("generator", torch.tensor([0.5]), told([5.0], y_norm=[9.0], own=[2.0]), torch.tensor(4.0))
     assert profile.read() == {
-        "loss": 7.0,
-        "gradient_norm": 2.0,
+        "online_loss": 7.0,
+        "online_gradient_norm": 2.0,
         "generator_loss": 5.0,
         "generator_gradient_norm": 4.0,
         "y_norm": 9.0,
-        "y": {"0.316": 9.0},
+        "own": 2.0,
+        "levels": {"y_norm": {"0.316": 9.0}, "own": {"0.316": 2.0}},
     }

@@ -19,8 +19,9 @@ from simdistill.data.packing import write_zip
 from simdistill.method.preconditioning import VPScaling
 from simdistill.networks.unet import SongUNet
 from simdistill.runs.folder import RunFolder
+from simdistill.support.tensors import read_tensors
 from simdistill.teachers.loading import load_teacher
-from simdistill.teachers.weights import read_network, read_tensors, write_network
+from simdistill.teachers.weights import read_network, write_network
 from simdistill.training.trainer import DistillationTrainer
 from simdistill.workflows import models
 from simdistill.workflows.converting import convert_images, convert_teacher

@@ -21,7 +21,7 @@ from simdistill.method.samplers import noise_from_seeds
 from simdistill.networks.mlp import MLP
 from simdistill.networks.unet import SongUNet
 from simdistill.runs.folder import RunFolder
-from simdistill.teachers.diffusers_networks import DiffusersNetwork
+from simdistill.teachers.families import FAMILIES, DiffusersNetwork
 from simdistill.teachers.loading import load_teacher
 from simdistill.teachers.prediction_types import EpsilonPrediction, NearestTime, SamplePrediction, VelocityPrediction
 from simdistill.teachers.teacher import Teacher
@@ -213,7 +213,7 @@ class Native(torch.nn.Module):
     ],
 )
 def test_the_formula_of_each_parametrisation(tmp_path, kind, skip, out):
-    denoiser = kind(DiffusersNetwork(Native()), NearestTime(torch.tensor([0.1, 2.0, 9.0])))
+    denoiser = kind(DiffusersNetwork(Native(), FAMILIES["UNet2DModel"]), NearestTime(torch.tensor([0.1, 2.0, 9.0])))
     run = a_run(tmp_path / "run", denoiser, (2,), 0, "mine:teacher")
     about = export(run, "safetensors", teacher=Teacher(denoiser, (2,))).about
     assert about["network"] == {"class": "diffusers.Native", "config": {"width": 1}, "labels": "integers"}
@@ -227,7 +227,7 @@ class Centred(torch.nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.network = DiffusersNetwork(Native())
+        self.network = DiffusersNetwork(Native(), FAMILIES["UNet2DModel"])
 
     def forward(self, x_t, sigma, condition=None):
         state, time = (x_t - 0.4) / (1 + sigma[0] ** 2).sqrt(), torch.zeros(len(x_t), dtype=torch.int64)

@@ -17,8 +17,8 @@ from simdistill.config.settings import read_toml
 from simdistill.evaluation.quality import reference_for
 from simdistill.method.samplers import noise_from_seeds
 from simdistill.runs.folder import RunFolder
+from simdistill.support.tensors import read_tensors
 from simdistill.teachers.pipeline_encoders import PipelineEncoder
-from simdistill.teachers.weights import read_tensors
 from simdistill.workflows import evaluating, models
 from simdistill.workflows.converting import convert_generator
 

@@ -136,12 +136,16 @@ def test_a_student_as_a_pipeline_of_one_step(tmp_path, capsys, name):
     size = {"height": 16, "width": 16, "output_type": "latent"}
     latents = theirs(PROMPTS, num_inference_steps=1, guidance_scale=1.0, latents=z, **size, **more).images
     with torch.no_grad():
-        expected = Generator(student, 2.5)(z, PipelineEncoder(teacher)(PROMPTS))
+        expected = Generator(student, (2.5,))(z, PipelineEncoder(teacher)(PROMPTS))
     torch.testing.assert_close(latents, expected, rtol=1e-4, atol=1e-4)
 
     assert main(["export", str(run), "--to", "diffusers"]) == 2
     assert "must be a folder that is not there yet" in capsys.readouterr().err
     assert not list(run.glob(".pipeline*"))
+    facts = {"levels": [80.0, 2.5], "shape": (4, 8, 8), "classes": 0, "text": True}
+    write_network(RunFolder(run).network, student, **facts)
+    assert main(["export", str(run), "--to", "diffusers", "--out", str(tmp_path / "two")]) == 2
+    assert "--to diffusers: steps of the student = 2: must be 1" in capsys.readouterr().err
 
 
 def test_other_runs_are_no_pipelines(tmp_path, capsys):

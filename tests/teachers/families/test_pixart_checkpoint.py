@@ -8,7 +8,7 @@ from edm_files import Evil
 from original_pixart import OriginalPixArt, positions
 from tiny_models import PIXART
 
-from simdistill.teachers.pixart import read_pixart
+from simdistill.teachers.families.pixart_checkpoint import read_pixart
 
 diffusers = pytest.importorskip("diffusers")
 
@@ -97,16 +97,16 @@ def having(name, value):
     return lambda ema: ema | {f"module.model.{name}": value}
 
 
-NAMED = "those of the teacher's network by PixArt's names"
+WHOSE = "must be those of the teacher's network"
 UNSOUND = {
-    "a missing bias": (without("blocks.1.attn.qkv.bias"), r"blocks.1.attn.qkv.bias missing \(of 1\)': must be those"),
-    "a missing table": (without("final_layer.scale_shift_table"), "'final_layer.scale_shift_table missing"),
-    "no positions": (without("pos_embed"), r"tensors = 'pos_embed missing \(of 1\)'"),
-    "a third block": (having("blocks.2.attn.proj.bias", torch.ones(16)), "'blocks.2.attn.proj.bias unexpected"),
-    "of 1024 pixels": (having("csize_embedder.mlp.0.bias", torch.ones(5)), "'csize_embedder.mlp.0.bias unexpected"),
+    "a missing bias": (without("blocks.1.attn.qkv.bias"), rf"1 tensor is missing, as blocks.1.attn.qkv.bias: {WHOSE}"),
+    "a missing table": (without("final_layer.scale_shift_table"), "is missing, as final_layer.scale_shift_table"),
+    "no positions": (without("pos_embed"), rf"1 tensor is missing, as pos_embed: {WHOSE}"),
+    "a third block": (having("blocks.2.attn.proj.bias", torch.ones(16)), "is unknown, as blocks.2.attn.proj.bias"),
+    "of 1024 pixels": (having("csize_embedder.mlp.0.bias", torch.ones(5)), "is unknown, as csize_embedder.mlp.0.bias"),
     "another shape": (
         having("blocks.0.cross_attn.kv_linear.weight", torch.ones(16, 16)),
-        r"shape of blocks.0.cross_attn.kv_linear.weight = \[16, 16\]: must be \[32, 16\], as the teacher's",
+        r"shape of blocks.0.cross_attn.kv_linear.weight = \[16, 16\]: must be \[32, 16\], as the teacher's network",
     ),
     "a shape that broadcasts": (having("t_block.1.bias", torch.ones(1)), r"t_block.1.bias = \[1\]: must be \[96\]"),
     "positions of zeros": (having("pos_embed", torch.zeros(1, 16, 16)), "pos_embed = 'another table"),
@@ -115,7 +115,7 @@ UNSOUND = {
         having("pos_embed", positions(4, 16).unflatten(1, (4, 4)).transpose(1, 2).flatten(1, 2)),
         "pos_embed = 'another table",
     ),
-    "more positions": (having("pos_embed", positions(8, 16)), r"another table, \[1, 64, 16\]': must be the teacher's"),
+    "more positions": (having("pos_embed", positions(8, 16)), r"pos_embed = \[1, 64, 16\]: must be \[1, 16, 16\]"),
     "usual levels": (having("u", usual_levels()), r"u = 'another table, \[1001\]': must be the paper's noise levels"),
     "few levels": (having("u", torch.ones(3)), r"u = 'another table, \[3\]'"),
     "a name twice": (lambda ema: ema | {"t_block.1.bias": torch.ones(96)}, "t_block.1.bias = 'there twice'"),
@@ -139,7 +139,7 @@ def test_what_does_not_fit_is_named_and_nothing_is_changed(tmp_path, case):
 
 def test_a_smaller_checkpoint_is_told_how_much_is_missing(tmp_path):
     path = write(tmp_path / "g.pth", {"ema": ema_of(OriginalPixArt(depth=1))})
-    with pytest.raises(ValueError, match=r"'blocks\.1\.scale_shift_table missing, .*, .* \(of 15\)': must be those of"):
+    with pytest.raises(ValueError, match=rf"15 tensors are missing, as blocks\.1\.attn\.proj\.bias: {WHOSE}"):
         read_pixart(path, network())
 
 

@@ -1,4 +1,4 @@
-"""The tracker books what tensors would take, and autocast on the CPU stands in for CUDA's."""
+"""The tracker counts what tensors would take, and autocast on the CPU stands in for CUDA's."""
 
 import copy
 from contextlib import contextmanager
@@ -25,10 +25,10 @@ def test_storages_are_held_as_long_as_somebody_holds_them():
         assert tracker.held == {WORKING: 80}
         assert tracker.peak == {WORKING: 4080}
         tracker.restart()
-        tracker.book([b], "weights")
+        tracker.assign([b], "weights")
         c = torch.cat([b, b])
         assert tracker.peak == tracker.busiest == {WORKING: 160, "weights": 80}
-        tracker.book([c], "weights")
+        tracker.assign([c], "weights")
         d = torch.empty(2)
         assert tracker.peak == {WORKING: 8, "weights": 240}
         assert tracker.busiest == {WORKING: 160, "weights": 80}

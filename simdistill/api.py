@@ -1,0 +1,94 @@
+"""What `import simdistill` gives: the package's work as functions, in a few lines of Python."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from simdistill.config.recipes import RECIPES, Recipe
+from simdistill.config.settings import read_toml, settings_from_mapping
+from simdistill.runs.folder import RunFolder
+from simdistill.support.checks import suggest
+from simdistill.teachers.loading import load_teacher
+from simdistill.teachers.teacher import Teacher
+from simdistill.workflows import distilling, evaluating
+from simdistill.workflows.distilling import Measurements
+from simdistill.workflows.models import recipe_of, teacher_of
+from simdistill.workflows.sampling import Student, load_student, sample
+
+__all__ = [
+    "Recipe",
+    "Student",
+    "Teacher",
+    "distill",
+    "evaluate",
+    "load_generator",
+    "load_recipe",
+    "load_teacher",
+    "sample",
+]
+
+
+def load_generator(
+    name: str | Path, teacher: Teacher | None = None, device: str | None = None, ema: int = 0
+) -> Student:
+    """The student of a run's folder, a .safetensors, or a shipped name ("fashion-mnist", "faces", "faces-unguided").
+
+    Give the `teacher` if its network is code of your own. `ema` counts through the recipe's EMAs; `device` is a GPU, if
+    there is one, by default. Raises `ValueError` if there is no such student.
+    """
+    return load_student(name, teacher, _device(device), ema)
+
+
+def load_recipe(name: str | Path) -> Recipe:
+    """A recipe by its name ("digits", "cifar10-uncond", …), from a TOML file, or that of a run's folder.
+
+    Raises `ValueError` if there is none.
+    """
+    if str(name) in RECIPES:
+        return RECIPES[str(name)]
+    path = Path(name)
+    if path.is_dir():
+        return recipe_of(RunFolder.open(path))
+    if path.suffix != ".toml":
+        raise ValueError(
+            f"recipe = {str(name)!r}: is no recipe, TOML file or run's folder{suggest(str(name), RECIPES)}"
+        )
+    values = read_toml(path)
+    values.pop("verb", None)
+    return settings_from_mapping(Recipe(), values)
+
+
+def distill(
+    teacher: Teacher | str,
+    recipe: Recipe | str,
+    out: str | Path,
+    overwrite: bool = False,
+    device: str | None = None,
+    evaluation_samples: int = 2000,
+) -> Student:
+    """Distil `teacher` by `recipe` (objects, or names) into a student, with everything about it in the folder `out`.
+
+    `evaluation_samples` a seed are drawn at the end to measure it; 0 for no evaluation. Raises `ValueError` for bad
+    settings or an existing folder, and what `simdistill.workflows.distilling.distill` raises.
+    """
+    recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    teacher = teacher if isinstance(teacher, Teacher) else load_teacher(teacher, recipe.teacher_levels)
+    where, measured = _device(device), Measurements(samples=evaluation_samples)
+    generator = distilling.distill(teacher, recipe, out, overwrite, where, measured=measured)
+    return Student(generator, teacher.prepared(recipe), str(out), recipe, where)
+
+
+def evaluate(
+    run: str | Path, samples: int = 2000, seeds: int = 5, teacher: Teacher | None = None, device: str | None = None
+) -> dict[str, Any]:
+    """The figures of a run's teacher, student and undistilled start, side by side; renews its report.
+
+    Give the `teacher` if it is code of your own. Raises `ValueError` if there is no such run.
+    """
+    teacher = teacher or teacher_of(RunFolder.open(Path(run)))
+    return evaluating.evaluate_run(run, teacher, samples, seeds, _device(device))
+
+
+def _device(name: str | None) -> str:
+    return name or ("cuda" if torch.cuda.is_available() else "cpu")
