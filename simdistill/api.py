@@ -1,5 +1,6 @@
 """What `import simdistill` gives: the package's work as functions, in a few lines of Python."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import torch
 
 from simdistill.config.recipes import RECIPES, Recipe
 from simdistill.config.settings import read_toml, settings_from_mapping
+from simdistill.method.metrics import OwnMetric
 from simdistill.runs.folder import RunFolder
 from simdistill.support.checks import suggest
 from simdistill.teachers.loading import load_teacher
@@ -14,19 +16,8 @@ from simdistill.teachers.teacher import Teacher
 from simdistill.workflows import distilling, evaluating
 from simdistill.workflows.distilling import Measurements
 from simdistill.workflows.models import recipe_of, teacher_of
-from simdistill.workflows.sampling import Student, load_student, sample
-
-__all__ = [
-    "Recipe",
-    "Student",
-    "Teacher",
-    "distill",
-    "evaluate",
-    "load_generator",
-    "load_recipe",
-    "load_teacher",
-    "sample",
-]
+from simdistill.workflows.sampling import Student, load_student
+from simdistill.workflows.sampling import sample as sample  # which this module gives, too
 
 
 def load_generator(
@@ -80,14 +71,20 @@ def distill(
 
 
 def evaluate(
-    run: str | Path, samples: int = 2000, seeds: int = 5, teacher: Teacher | None = None, device: str | None = None
+    run: str | Path,
+    samples: int = 2000,
+    seeds: int = 5,
+    teacher: Teacher | None = None,
+    device: str | None = None,
+    metrics: Sequence[OwnMetric] = (),
 ) -> dict[str, Any]:
     """The figures of a run's teacher, student and undistilled start, side by side; renews its report.
 
+    Each metric is {mean, std, seeds, values} over the evaluation seeds; `metrics` of your own are measured besides.
     Give the `teacher` if it is code of your own. Raises `ValueError` if there is no such run.
     """
     teacher = teacher or teacher_of(RunFolder.open(Path(run)))
-    return evaluating.evaluate_run(run, teacher, samples, seeds, _device(device))
+    return evaluating.evaluate_run(run, teacher, samples, seeds, _device(device), metrics=metrics)
 
 
 def _device(name: str | None) -> str:

@@ -1,4 +1,4 @@
-"""The command line: one subcommand a verb. Nothing heavy is imported before a verb is chosen."""
+"""The command line, one subcommand per verb. Nothing heavy is imported before a verb is chosen."""
 
 import argparse
 import os
@@ -8,23 +8,23 @@ from importlib import import_module
 from importlib.metadata import version
 
 VERBS = {
-    "distill": "distil a teacher into a student of one step; writes a folder with weights, metrics and a report",
-    "plan": "estimate memory, operations and hours of a distillation on named GPUs; starts nothing",
-    "sample": "draw images from a run or a shipped student, one for each seed",
+    "distill": "distil a teacher into a one-step student; writes weights, metrics and a report",
+    "plan": "estimate memory, compute and hours of a distillation on given GPUs; starts nothing",
+    "sample": "draw images from a run or a shipped student, one per seed",
     "evaluate": "measure a run's teacher, student and undistilled start side by side",
-    "score": "score text-to-image samples for prompts: CLIP score, aesthetic score, PickScore and others",
-    "compare": "run variants of a recipe and training seeds; tells which differences are more than noise",
-    "gallery": "distil exact densities in two dimensions, with animations and figures",
-    "encode": "encode prompts with a text encoder, once, before a text-to-image teacher is distilled",
-    "stats": "compute reference statistics of images, for FID and the other metrics",
-    "export": "write a student as safetensors, ONNX, a torch program or a diffusers pipeline",
-    "demo": "open a local page: type a prompt or pick a class, see teacher and student side by side",
+    "score": "score text-to-image samples: CLIP score, aesthetic score, PickScore and others",
+    "compare": "compare variants of a recipe over training seeds, with significance tests",
+    "gallery": "distil exact two-dimensional densities, with animations and metrics",
+    "encode": "encode prompts once, before distilling a text-to-image teacher",
+    "stats": "compute reference statistics of images for FID and the other metrics",
+    "export": "export a student as safetensors, ONNX, a torch.export program or a diffusers pipeline",
+    "demo": "open a local page: type a prompt or pick a class, and see teacher and student side by side",
     "study": "run a preference study: which of two pictures is better? questionnaire, votes, results",
     "quiz": "make a page like the paper's Figure 1: which image is the student's?",
     "watch": "show a run in progress on a live page: pictures, curves, speed",
     "pretrain": "train a teacher on images",
     "convert": "convert EDM checkpoints to safetensors, the paper's generator to a run, images to EDM's zip",
-    "features": "train a classifier whose features the metrics use",
+    "features": "train a classifier as a feature extractor for the metrics",
 }
 
 EXAMPLES = """\
@@ -32,16 +32,16 @@ examples:
   simdistill distill digits                        the shipped teacher of 8x8 digits, about two minutes on two cores
   simdistill sample runs/digits --seeds 0-63 --labels 3
   simdistill evaluate runs/digits --json
-  simdistill export runs/digits --to onnx          a file for ONNX Runtime, compared with the generator
-  simdistill distill digits --help                 every choice of the method, with its default
+  simdistill export runs/digits --to onnx          an ONNX file, checked against the generator
+  simdistill distill digits --help                 all options of a distillation, with their defaults
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb and return the exit code.
 
-    0; 1 diverged; 2 not understood, or the machine refused; 75 stopped by a scheduler's SIGTERM or SIGUSR1, to be
-    queued again (EX_TEMPFAIL of sysexits.h); 130 stopped by Ctrl-C.
+    0: success; 1: diverged; 2: invalid input or a system error; 75: stopped by a scheduler's SIGTERM or SIGUSR1, to be
+    queued again (EX_TEMPFAIL of sysexits.h); 130: stopped by Ctrl-C.
     """
     parser = argparse.ArgumentParser(
         prog="simdistill",

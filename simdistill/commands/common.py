@@ -1,4 +1,4 @@
-"""What several verbs share: the device, resuming, figures as a table."""
+"""Options and output shared by several verbs: the device, resuming, tables of metrics."""
 
 import json
 import os
@@ -20,14 +20,53 @@ from simdistill.teachers.loading import load_teacher
 from simdistill.teachers.teacher import SMALL, Teacher
 from simdistill.workflows.models import levels_of
 
-ABOUT_RESUMING = "Go on with an interrupted run, with its own settings; on a CPU to the same weights bit by bit."
+ABOUT_RESUMING = "Resume an interrupted run with its own settings; bit-identical on a CPU."
 
+ABOUT_RUN = """\
+- RUN is the folder of a run, or a shipped student: fashion-mnist, faces,
+  faces-unguided."""
+
+# options of several verbs, with one help text each
+Column: TypeAlias = Annotated[
+    str, arg(help="Column or JSON key of the prompts; the first of prompt, caption, text and txt if empty.")
+]
+Config: TypeAlias = Annotated[
+    Path | None,
+    arg(help="TOML file with settings of the recipe, such as a run's config.toml; the command line overrides it."),
+]
+DatabaseURL: TypeAlias = Annotated[
+    str,
+    arg(
+        help="URL of the votes' database, such as postgresql+psycopg://user@host/name; votes.sqlite3 in STUDY if not "
+        "given."
+    ),
+]
+EmaPlace: TypeAlias = Annotated[int, arg(help="Which EMA of the generator to use: its place in the recipe, from 0.")]
 EvaluationSamples: TypeAlias = Annotated[
     int,
     arg(
-        help="Samples of student, teacher and start for each of 5 evaluation seeds at the end; 0 for no evaluation, as "
-        "where a teacher takes too long."
+        help="Samples per evaluation seed (5 seeds) for student, teacher and undistilled start; 0 skips the evaluation."
     ),
+]
+FirstSeed: TypeAlias = Annotated[int, arg(help="Random seed of the first sample; each further one has the next.")]
+Host: TypeAlias = Annotated[str, arg(help="Address to listen on; 0.0.0.0 shows the page to the whole network.")]
+Inception: TypeAlias = Annotated[
+    Path | None,
+    arg(help="Weights of Inception-v3 for the FID: inception-2015-12-05.pt or pt_inception-2015-12-05-6726825d.pth."),
+]
+Json: TypeAlias = Annotated[bool, arg(help="Print the results to stdout as JSON, and nothing else.")]
+Log: TypeAlias = Annotated[tuple[str, ...], arg(help="Also log the metrics to: tensorboard, wandb, trackio.")]
+Overwrite: TypeAlias = Annotated[bool, arg(help="Replace the output if it exists.")]
+Prompts: TypeAlias = Annotated[
+    Path | None,
+    arg(
+        help="Prompts to draw: figure-3 (the paper's), faces, or a file: .txt (one per line), .csv, .tsv, .parquet, "
+        ".jsonl, .tar."
+    ),
+]
+TeacherOfRun: TypeAlias = Annotated[
+    str | None,
+    arg(help="The run's teacher: package.module:function if it is your own code, or its folder if that has moved."),
 ]
 
 
@@ -36,60 +75,58 @@ class Common:
     """The options of every verb that computes."""
 
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
-    """Where to compute: cpu, cuda, cuda:1, …"""
-    json: bool = False
-    """Print the results as JSON, and nothing else, on stdout."""
+    """Device to compute on: cpu, cuda, cuda:1, …"""
+    json: Json = False
 
     def __post_init__(self) -> None:
         try:
             torch.empty(0, device=self.device)
         except (RuntimeError, AssertionError) as error:
-            raise ValueError(f"device = {self.device!r}: must be one that this machine has, as cpu") from error
+            raise ValueError(f"device = {self.device!r}: must be a device of this machine, such as cpu") from error
 
 
 @dataclass(frozen=True)
 class Resume(Common):
-    """The options of every verb that goes on with a run."""
+    """The options of every verb that resumes a run."""
 
     resume: Path = Path()
-    """Folder of the run to go on with."""
-    log: tuple[str, ...] = ()
-    """Services that get the metrics besides the run's folder: tensorboard, wandb, trackio."""
+    """Folder of the run to resume."""
+    log: Log = ()
 
 
 def asks_to_resume(words: Sequence[str]) -> bool:
-    """Whether --resume is among the words."""
+    """Whether --resume is given."""
     return any(word.split("=")[0] == "--resume" for word in words)
 
 
 def own_teacher(name: str | None, run: Path) -> Teacher | None:
-    """The teacher that --teacher names, if it does; one in a folder has the noise levels that `run` gives it."""
+    """The teacher that --teacher names, or None; a folder's teacher gets the noise levels of `run`."""
     return None if name is None else load_teacher(name, levels_of(run))
 
 
 def chosen_features(inception: Path | None, features: str) -> str:
-    """The features that --inception and --features name: a name or a file, "" for neither."""
-    require(inception is None or not features, "--features", features, "left out beside --inception")
+    """The feature space that --inception or --features names: a name or a file; "" for neither."""
+    require(inception is None or not features, "--features", features, "left out with --inception")
     return features if inception is None else str(inception)
 
 
 def parameters(teacher: Teacher) -> int:
-    """The number of the parameters that the teacher's copies train."""
+    """The number of parameters in a trainable copy of the teacher."""
     return sum(p.numel() for p in teacher.trainable.parameters()) if teacher.trainable else 0
 
 
 def limit_threads(parameters: int) -> None:
-    """Compute on one thread for a network too small to gain from more; OMP_NUM_THREADS overrides it.
+    """Use one thread for networks too small to gain from more; OMP_NUM_THREADS overrides this.
 
-    With the passive waiting that `cli` sets, the digits' iteration takes half as long on one thread as on two, on idle
-    cores and on busy ones. The weights that a seed gives then do not depend on the number of cores either.
+    With the passive waiting that `cli` sets, an iteration on digits takes half as long on one thread as on two, on idle
+    and busy cores. The weights for a seed then do not depend on the number of cores either.
     """
     if parameters < SMALL and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)
 
 
 def print_figures(figures: dict[str, Any], out: Path, as_json: bool) -> None:
-    """The figures of the run in `out`, as a table or as JSON."""
+    """Print the metrics of the run in `out`, as a table or as JSON."""
     if as_json:
         return print(json.dumps(figures))
     rows = {"teacher": "teacher", "student": "student", **figures["ema"], "undistilled": "undistilled"}
@@ -98,14 +135,14 @@ def print_figures(figures: dict[str, Any], out: Path, as_json: bool) -> None:
     if real:
         print(f"real (held-out), {real['samples']} samples: {in_short(real, figures.get('features'))}")
     if not any(metric.needs == "features" and metric.name in figures["student"] for metric in metrics_of(figures)):
-        print("the reference has only the moments of its images: no metric that needs their features was taken")
+        print("the reference has only moments, no features: metrics that need features were skipped")
     if "speedup" in figures:
-        print(f"student / teacher images per second: {figures['speedup']}x   report: {out / 'report.html'}")
+        print(f"speedup of the student over the teacher: {figures['speedup']}x   report: {out / 'report.html'}")
     return None
 
 
 def print_table(rows: Mapping[str, Mapping[str, Any]], about: Mapping[str, Any] | None = None) -> None:
-    """The main metrics of samplers by their names; `about` tells what features they are in, and of your own metrics."""
+    """Print a table of the main metrics, one row per sampler; `about` has the feature space and custom metrics."""
     table = Table(box=None, pad_edge=False)
     cells = {name: _cells(row, about or {}) for name, row in rows.items()}
     headings = list(dict.fromkeys(heading for row in cells.values() for heading in row))
@@ -117,7 +154,7 @@ def print_table(rows: Mapping[str, Mapping[str, Any]], about: Mapping[str, Any] 
 
 
 def _cells(row: Mapping[str, Any], about: Mapping[str, Any]) -> dict[str, str]:
-    """A row of figures as text, by heading."""
+    """A row of metrics as text, by heading."""
     cells: dict[str, str] = {}
     features = about.get("features")
     for metric in (metric for metric in metrics_of(about) if metric.heading and metric.name in row):

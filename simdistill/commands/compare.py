@@ -1,4 +1,4 @@
-"""`simdistill compare`: which choice is better, and by more than noise."""
+"""`simdistill compare`: which variant of a recipe is better, and is the difference significant?"""
 
 import json
 import shlex
@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from tyro.conf import UseAppendAction, arg
 
-from simdistill.commands.common import Common
+from simdistill.commands.common import Common, Config
 from simdistill.commands.settings import about_blocks, configured
 from simdistill.comparison.comparing import compare
 from simdistill.comparison.estimate import describe, estimate
@@ -32,37 +32,36 @@ from simdistill.training.loop import MILESTONES
 class _Compare(Common):
     settings: Annotated[Recipe, arg(name="")] = RECIPES["digits"]
     grid: str = ""
-    """Ready-made variants: figure-2 (method, times, weight), table-4 (distances), table-5 (online steps, c, EMA),
-    family (SIM, SiD, Diff-Instruct, DMD)."""
+    """Ready-made variants: figure-2 (objective, noise distribution, weighting), table-4 (distances), table-5 (online
+    steps, c, EMA), family (SIM, SiD, Diff-Instruct, DMD)."""
     over: UseAppendAction[tuple[tuple[str, ...], ...]] = ()
-    """A setting and the values to compare; given more than once, every combination is a variant."""
+    """A setting and the values to compare; if given more than once, all combinations are variants."""
     seeds: int = 3
-    """Training seeds of each variant, from --seed on."""
+    """Training seeds per variant, from --seed on."""
     samples: int = 2000
-    """Samples an evaluation seed, of the final figures."""
+    """Samples per evaluation seed, for the final metrics."""
     evaluation_seeds: int = 3
-    """Evaluation seeds of the final figures."""
+    """Evaluation seeds of the final metrics."""
     milestones: int = MILESTONES
-    """Points of a learning curve besides its start, each of 2,000 samples."""
+    """Points on a learning curve besides its start, 2,000 samples each."""
     workers: int | None = None
-    """Cells that run at a time; as many as there are cores, or GPUs, if not given."""
+    """Cells run in parallel; by default one per core, or per GPU."""
     out: Path | None = None
-    """Folder of the comparison; runs/compare-RECIPE, or runs/compare-RECIPE-GRID, if not given."""
-    config: Path | None = None
-    """TOML file with settings of the recipe, as in a run's config.toml; the command line overrides it."""
+    """Folder of the comparison; by default runs/compare-RECIPE or runs/compare-RECIPE-GRID."""
+    config: Config = None
     dry_run: bool = False
-    """List the cells, their settings and the time that they will take, by a few iterations of each kind; then stop."""
+    """List the cells, their settings and their estimated time, from a few iterations of each kind; then stop."""
 
 
-ABOUT = """Run variants of a recipe on one teacher with equal budgets, several training seeds each: a page with curves,
-samples and verdicts (compare.html), and tidy tables of cells and milestones (CSV, Parquet).
+ABOUT = """Train variants of a recipe on one teacher with equal budgets, several training seeds each. Writes a page with
+curves, samples and significance tests (compare.html), and tables of cells and milestones (CSV, Parquet).
 
   simdistill compare digits --grid figure-2
   simdistill compare digits --over generator-noise "Karras()" "LogNormal(-0.9, 1.2)" --over generator-lr 1e-4 3e-4
   simdistill compare cifar10-cond --teacher teacher.pkl --grid table-4 --iterations 20000 --dry-run
 
-Stopped, or asked for more seeds or variants, the same command goes on: what is done stays done.
-Every cell is a run's folder of its own in OUT/cells.
+If stopped, the same command resumes the comparison; with more seeds or variants, only the missing cells run.
+Each cell is a run's folder in OUT/cells.
 """
 
 

@@ -1,4 +1,4 @@
-"""`simdistill demo`: a page on which teacher and student draw the same thing side by side."""
+"""`simdistill demo`: a page that compares samples of teacher and student."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from simdistill.commands.common import Common, own_teacher
+from simdistill.commands.common import ABOUT_RUN, Common, Host, TeacherOfRun, own_teacher
 from simdistill.config.options import first_word, parse_options
 from simdistill.demo.pair import Pair
 from simdistill.demo.serving import serve_pair
@@ -15,19 +15,20 @@ from simdistill.demo.serving import serve_pair
 @dataclass(frozen=True)
 class _Demo(Common):
     run: Positional[str] = ""
-    """Folder of the run, or the name of a shipped student: fashion-mnist, faces, faces-unguided."""
+    """Folder of a run, or a shipped student: fashion-mnist, faces, faces-unguided."""
     port: int = 8766
-    """Port of the page."""
-    host: str = "127.0.0.1"
-    """Address to listen on; 0.0.0.0 shows the page to the whole network."""
-    teacher: str | None = None
-    """The run's teacher, package.module:function, if it is code of your own."""
+    """Port to listen on."""
+    host: Host = "127.0.0.1"
+    teacher: TeacherOfRun = None
 
 
-ABOUT = """Open a local page: type a prompt or pick a class, and see what teacher and student make of it, and how fast.
+ABOUT = f"""Open a local page that compares samples and speed of teacher and student.
 
   simdistill demo fashion-mnist
   simdistill demo runs/digits
+
+- Type a prompt or choose a class; both draw from the same noise.
+{ABOUT_RUN}
 """
 
 

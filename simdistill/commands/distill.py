@@ -1,4 +1,4 @@
-"""`simdistill distill`: from a teacher to a one-step generator."""
+"""`simdistill distill`: distil a teacher into a one-step generator."""
 
 import json
 import os
@@ -10,6 +10,7 @@ from simdistill.commands.common import (
     ABOUT_RESUMING,
     EvaluationSamples,
     Resume,
+    TeacherOfRun,
     asks_to_resume,
     limit_threads,
     own_teacher,
@@ -25,18 +26,19 @@ from simdistill.teachers.loading import load_teacher
 from simdistill.workflows import distilling, models
 from simdistill.workflows.distilling import Measurements
 
-ABOUT = """Distil a teacher into a one-step generator by Algorithm 2: a folder with weights, metrics, report.
+ABOUT = """Distil a teacher into a one-step generator by Algorithm 2.
 
-  simdistill distill --resume RUN        goes on with an interrupted run, to the same weights bit by bit"""
+- The output folder has the weights, metrics, samples and a report.
+- `simdistill distill --resume RUN` resumes an interrupted run; on a CPU, the
+  weights end bit-identical to those of an uninterrupted one."""
 
 
 @dataclass(frozen=True)
 class _ResumeDistillation(Resume):
-    teacher: str | None = None
-    """Its teacher, package.module:function, if it is code of your own."""
+    teacher: TeacherOfRun = None
     evaluation_samples: EvaluationSamples = 2000
     trust_code: bool = False
-    """Import the code of your own that the run's configuration names, as package.module:Class(…)."""
+    """Import the code that the run's configuration names as package.module:Class(…)."""
 
 
 def run(words: Sequence[str]) -> None:
@@ -52,7 +54,7 @@ def run(words: Sequence[str]) -> None:
     if options.dry_run:
         return print_plan(name, options)
     recipe, out = options.settings, options.out_of(name)
-    kinds = "FILE.pkl, FILE.safetensors, a diffusers FOLDER or module:function"
+    kinds = "FILE.pkl, FILE.safetensors, a diffusers FOLDER or package.module:function"
     require(recipe.teacher != "", "--teacher", recipe.teacher, f"given for {name}: {kinds}")
     teacher = load_teacher(recipe.teacher, recipe.teacher_levels)
     limit_threads(parameters(teacher))
@@ -62,7 +64,7 @@ def run(words: Sequence[str]) -> None:
 
 
 def _report_run(out: Path, as_json: bool) -> None:
-    if os.environ.get("RANK", "0") != "0":  # of a run in several processes the first one reports
+    if os.environ.get("RANK", "0") != "0":  # only the main process reports
         return
     run = RunFolder(out)
     if run.evaluation.exists():
@@ -70,4 +72,4 @@ def _report_run(out: Path, as_json: bool) -> None:
     elif as_json:
         print(json.dumps({}))
     else:
-        print(f"not evaluated: `simdistill evaluate {out}` does that   report: {run.report}")
+        print(f"not evaluated; to do so: simdistill evaluate {out}   report: {run.report}")

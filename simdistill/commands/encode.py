@@ -1,4 +1,4 @@
-"""`simdistill encode`: prompts for text-to-image distillation, encoded once."""
+"""`simdistill encode`: encode prompts once, for text-to-image distillation."""
 
 import json
 import sys
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from simdistill.commands.common import Common
+from simdistill.commands.common import Column, Common
 from simdistill.config.options import first_word, parse_options
 from simdistill.support.checks import require
 from simdistill.teachers.encoders import tell_of_cut
@@ -19,29 +19,39 @@ from simdistill.workflows.encoding import encode
 @dataclass(frozen=True)
 class _Encode(Common):
     prompts: Positional[Path] = Path()
-    """A .txt (one a line), .csv, .tsv, .parquet, .jsonl, .tar or .tar.gz, or a folder of them."""
+    """A .txt (one per line), .csv, .tsv, .parquet, .jsonl, .tar or .tar.gz, or a folder of them."""
     encoder: str = ""
-    """Whose text encoder to use: a diffusers pipeline's FOLDER, the teacher's; or for a teacher that is still to be
-    trained a language model's FOLDER of transformers', or minilm, a sentence encoder in a package."""
+    """Text encoder: the FOLDER of the teacher's diffusers pipeline.
+    To train a teacher: the FOLDER of a transformers language model, or minilm, a packaged sentence encoder."""
     tokens: int = 0
-    """Tokens of a prompt that a language model keeps, 77 if not given; a pipeline has its own number."""
+    """Tokens per prompt, for a language model; 77 if not given. A pipeline has its own number."""
     out: Path | None = None
-    """Folder of the encoded prompts; PROMPTS-encoded beside the prompts, if not given."""
-    column: str = ""
-    """What a table or JSON calls the prompts; the first of prompt, caption, text and txt if empty."""
+    """Output folder; PROMPTS-encoded beside the prompts if not given."""
+    column: Column = ""
     batch: int = 32
-    """Prompts that the encoder takes at a time."""
+    """Batch size: prompts that the encoder takes at a time."""
 
 
-ABOUT = """Encode prompts by a text encoder, once, before the distillation, which then needs none in memory.
+ABOUT = """Encode prompts once, so that distillation needs no text encoder in memory.
 
-  simdistill encode captions.txt --encoder PixArt-XL-2-512x512       for `distill … --prompts captions-encoded`
-  simdistill encode captions.txt --encoder minilm --out captions     for `pretrain … --prompts captions`
-  torchrun --standalone --nproc-per-node 4 -m simdistill encode SA1B_caption.tar.gz --encoder PixArt-XL-2-512x512
+  simdistill encode captions.txt --encoder PixArt-XL-2-512x512
+  simdistill distill pixart-512 --prompts captions-encoded …
 
-How much room they will take is said first. Stopped, the same command goes on with the part, of thousands of prompts,
-that it was in. A prompt that comes twice is encoded once; those longer than the encoder's limit are cut, and counted at
-the end.
+To train a teacher:
+  simdistill encode captions.txt --encoder minilm --out captions
+  simdistill pretrain faces --prompts captions …
+
+On several GPUs:
+  torchrun --standalone --nproc-per-node 4 -m simdistill encode \\
+      SA1B_caption.tar.gz --encoder PixArt-XL-2-512x512
+
+- PROMPTS is a .txt (one per line), .csv, .tsv, .parquet, .jsonl, .tar or
+  .tar.gz, or a folder of them.
+- The required disk space is printed first.
+- If interrupted, repeat the command: finished parts (of thousands of prompts)
+  are kept.
+- Repeated prompts are encoded once. Prompts longer than the encoder's limit are
+  truncated; the end of the output says how many.
 """
 
 
@@ -49,7 +59,7 @@ def run(words: Sequence[str]) -> None:
     """`simdistill encode PROMPTS --encoder FOLDER …`."""
     prompts, rest = first_word(words, "encode", "PROMPTS")
     options = parse_options(_Encode(), [prompts, *rest], "encode PROMPTS", ABOUT)
-    require(options.encoder != "", "--encoder", "", "given: the folder of a pipeline or language model, or minilm")
+    require(options.encoder != "", "--encoder", "", "given: the folder of a pipeline or a language model, or minilm")
     path = options.prompts
     out = options.out or path.with_name(path.name.split(".")[0] + "-encoded")
     with joined(options.device) as (processes, device):
@@ -57,7 +67,7 @@ def run(words: Sequence[str]) -> None:
             done = encode(path, options.encoder, out, options.column, device, options.batch, options.tokens, processes)
         except KeyboardInterrupt:
             if processes.is_main:
-                print(f"stopped: the parts that are done stay in {out}; the same command goes on", file=sys.stderr)
+                print(f"interrupted; finished parts are kept in {out}. Repeat the command to go on", file=sys.stderr)
             raise
         if not processes.is_main:
             return

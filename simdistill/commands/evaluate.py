@@ -1,4 +1,4 @@
-"""`simdistill evaluate`: the figures of a run."""
+"""`simdistill evaluate`: the metrics of a run."""
 
 import sys
 from collections.abc import Sequence
@@ -9,6 +9,8 @@ from tyro.conf import Positional
 
 from simdistill.commands.common import (
     Common,
+    Inception,
+    TeacherOfRun,
     chosen_features,
     limit_threads,
     own_teacher,
@@ -26,35 +28,33 @@ class _Evaluate(Common):
     run: Positional[Path] = Path()
     """Folder of the run."""
     samples: int = 2000
-    """Samples an evaluation seed."""
+    """Samples per evaluation seed."""
     seeds: int = 5
-    """Evaluation seeds, over which mean and spread are taken."""
+    """Evaluation seeds, for mean and standard deviation."""
     reference: Path | None = None
-    """A .npz of `simdistill stats`, or EDM's, to judge against; the recipe's if not given."""
-    inception: Path | None = None
-    """Weights of Inception-v3 for the FID: inception-2015-12-05.pt or pt_inception-2015-12-05-6726825d.pth."""
+    """Reference statistics: a .npz of `simdistill stats` or of EDM; the recipe's if not given."""
+    inception: Inception = None
     features: str = ""
-    """Other features than the reference's: pixels, digits, fashion-mnist, faces, imagenet, or a classifier's
-    .safetensors."""
+    """Feature space of the metrics, if not the reference's: pixels, digits, fashion-mnist, faces, imagenet, or a
+    classifier's .safetensors."""
     batch: int | None = None
-    """Samples that a network draws at a time: fewer for less memory; the figures do not depend on it."""
+    """Samples drawn at a time: fewer take less memory, and the metrics do not depend on it."""
     prompts: Path | None = None
     """Folder of `simdistill encode` with the prompts to draw, for a text-to-image run; the run's own if not given."""
     student_only: bool = False
-    """Draw from the student alone, and only print its figures: a teacher's many evaluations take most of the time."""
+    """Measure only the student, and only print: teachers take most of the time, because of their NFE."""
     metrics: tuple[OwnMetric, ...] = ()
-    """Metrics of your own beside the usual ones, as package.module:Class(…)."""
-    teacher: str | None = None
-    """The run's teacher, package.module:function, if it is code of your own; its folder, if that has moved."""
+    """Custom metrics besides the usual ones, as package.module:Class(…)."""
+    teacher: TeacherOfRun = None
 
 
-ABOUT = """Measure a run's teacher, student and undistilled start side by side, and renew its evaluation.json, pictures
-and report, unless those rest on more samples.
+ABOUT = """Measure a run's teacher, student and undistilled start side by side, and update its evaluation.json, pictures
+and report, unless those are based on more samples.
 
   simdistill evaluate RUN
   simdistill evaluate RUN --samples 50000 --seeds 3 --reference ref.npz --inception inception-2015-12-05.pt
 
-The second is the FID of the literature (docs/metrics.md); torchrun spreads it over GPUs. TorchScript (.pt) is a
+The second gives the FID of the literature (docs/metrics.md); torchrun spreads it over GPUs. TorchScript (.pt) is a
 program: read only files whose author you trust.
 """
 
@@ -67,7 +67,7 @@ def run(words: Sequence[str]) -> None:
     teacher = own_teacher(options.teacher, options.run) or models.teacher_of(models.open_run(options.run))
     left_out = [] if options.metrics else models.own_code_of(models.open_run(options.run)).get("metrics", [])
     if left_out:
-        print(f"left out: {', '.join(left_out)}; --metrics imports code that a run names", file=sys.stderr)
+        print(f"skipped: {', '.join(left_out)}; --metrics imports code that a run names", file=sys.stderr)
     if not features:  # another network to compute, and not a small one
         limit_threads(parameters(teacher))
     with joined(options.device) as (processes, device):

@@ -1,4 +1,4 @@
-"""`simdistill export`: a generator as a file that runs without this package."""
+"""`simdistill export`: export a generator as a file that runs without this package."""
 
 import json
 from collections.abc import Sequence
@@ -8,38 +8,40 @@ from typing import Literal
 
 from tyro.conf import Positional
 
-from simdistill.commands.common import own_teacher
+from simdistill.commands.common import ABOUT_RUN, EmaPlace, Json, TeacherOfRun, own_teacher
 from simdistill.config.options import first_word, parse_options
 from simdistill.workflows import exporting
 from simdistill.workflows.pipelines import export_pipeline
 
-ABOUT = """Write a one-step generator as one file: standard normal z, and class labels, to samples.
+ABOUT = f"""Export a student as a file that runs without this package.
 
-A text-to-image student becomes a diffusers pipeline's folder (--to diffusers), whose pipeline is called with
-num_inference_steps=1, guidance_scale=1.
+  simdistill export runs/digits --to onnx
+  simdistill export runs/pixart --to diffusers
 
-The file is read back, and compared with the generator on batches of several sizes, before it takes its place.
-docs/export.md has the lines that run each of them.
+- The file maps standard normal z (and class labels) to samples.
+- --to diffusers is for text-to-image students. It writes the folder of a
+  pipeline, to be called with num_inference_steps=1, guidance_scale=1.
+- Before it is kept, the file is read back and compared with the generator on
+  batches of several sizes.
+- docs/export.md shows how to run each format.
+{ABOUT_RUN}
+- RUN may also be a file: the generator.safetensors of a run.
 """
 
 
 @dataclass(frozen=True)
 class _Export:
     run: Positional[Path] = Path()
-    """Folder of the run, a .safetensors that a run kept, or the name of a shipped student: fashion-mnist, faces,
-    faces-unguided."""
+    """Folder of a run, the .safetensors of a generator, or a shipped student: fashion-mnist, faces, faces-unguided."""
     to: Literal["safetensors", "onnx", "torch-export", "diffusers"] = "safetensors"
-    """The format: safetensors has the network's weights and how to use them, for the library that they come from; onnx
-    runs in ONNX Runtime, torch-export in torch alone; diffusers is for text-to-image runs."""
+    """Format: safetensors (weights, with how to use them, for the library that the network is from),
+    onnx (for ONNX Runtime), torch-export (for PyTorch alone), or diffusers (a pipeline, for text-to-image)."""
     out: Path | None = None
-    """The file to write; one-step with the format's suffix if not given, in RUN or, for a file or a name, here. Of
-    diffusers the folder; RUN/pipeline if not given."""
-    ema: int = 0
-    """Which of the recipe's EMAs of the generator, counted from 0."""
-    teacher: str | None = None
-    """The run's teacher, package.module:function, if its network is code of your own; its folder, if that has moved."""
-    json: bool = False
-    """Print the result as JSON, and nothing else, on stdout."""
+    """Output file; if not given, one-step with the format's suffix, in RUN if that is a folder.
+    With --to diffusers: output folder; RUN/pipeline if not given."""
+    ema: EmaPlace = 0
+    teacher: TeacherOfRun = None
+    json: Json = False
 
 
 def run(words: Sequence[str]) -> None:
@@ -54,5 +56,5 @@ def run(words: Sequence[str]) -> None:
     files = found.path.rglob("*") if found.path.is_dir() else [found.path]
     result = {"out": str(found.path), "to": options.to, "bytes": sum(file.stat().st_size for file in files)}
     result |= {"difference": found.difference, **found.about}
-    said = f"{found.path}: {result['bytes']:,} bytes; largest difference from the generator {found.difference:.1e}"
+    said = f"{found.path}: {result['bytes']:,} bytes; largest difference from the generator: {found.difference:.1e}"
     print(json.dumps(result) if options.json else said)

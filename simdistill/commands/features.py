@@ -1,32 +1,35 @@
-"""`simdistill features`: train the classifier whose features the metrics use."""
+"""`simdistill features`: train a classifier whose features the metrics can use."""
 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from simdistill.commands.common import Json
 from simdistill.config.options import first_word, parse_options
 from simdistill.workflows import pretraining
 
 
 @dataclass(frozen=True)
 class _Features:
-    json: bool = False
-    """Print the results as JSON, and nothing else, on stdout."""
+    json: Json = False
     out: Path | None = None
-    """The file to write; runs/NAME-classifier.safetensors if not given."""
+    """Output file; runs/NAME-classifier.safetensors if not given."""
     features: int = 32
-    """Hidden activations: the dimensions in which samples are compared."""
+    """Number of hidden features: the dimension of the feature space."""
     iterations: int = 3000
-    """Optimizer steps on 128 images each."""
+    """Training iterations, each on a batch of 128 images."""
 
 
 def run(words: Sequence[str]) -> None:
     """`simdistill features DATA …`."""
     data, rest = first_word(words, "features", "DATA")
-    about = """Train the classifier of labelled images whose hidden activations are the features of the metrics.
+    about = """Train a classifier whose hidden features the metrics can use.
 
-  simdistill features DATA    DATA is digits, a .zip or folder of images, CIFAR-10's archive, a folder of IDX files
+  simdistill features DATA
+
+- DATA is labelled images: digits, a .zip or folder of images, CIFAR-10's
+  archive, or a folder of IDX files.
 """
     options = parse_options(_Features(), rest, "features DATA", about)
     name = Path(data).name.partition(".")[0]

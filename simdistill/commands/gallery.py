@@ -1,4 +1,4 @@
-"""`simdistill gallery`: densities in two dimensions, distilled and decoded."""
+"""`simdistill gallery`: exact two-dimensional densities, distilled."""
 
 import json
 import shlex
@@ -27,19 +27,19 @@ from simdistill.support.checks import require
 @dataclass(frozen=True)
 class _Gallery(Common):
     densities: Positional[tuple[str, ...]] = ()
-    """gaussians-25, gaussians-8, rings, checkerboard; all of them if none is given."""
+    """gaussians-25, gaussians-8, rings, checkerboard; all if none is given."""
     out: Path = Path("runs/gallery")
     """Folder of the gallery."""
     settings: Annotated[Recipe, arg(name="")] = RECIPES["densities"]
 
 
-ABOUT = """Distil densities in two dimensions, whose scores are known exactly, for each an animation of the samples
-as they converge, the end beside the truth, and figures; gallery.html shows all. The settings are those of `distill`.
+ABOUT = """Distil exact two-dimensional densities: for each an animation, final samples beside exact ones, and metrics.
+gallery.html shows all. The settings are those of `distill`.
 
-  simdistill gallery                         about four minutes a density on an idle core
+  simdistill gallery                         about four minutes per density on an idle core
   simdistill gallery rings --iterations 500 --objective "ScoreIdentity(alpha=0.5)" --out runs/rings-sid
 
-Stopped, or asked for more densities, the same command goes on: what is done stays done.
+If stopped, the same command resumes the gallery; with more densities, only the missing ones are distilled.
 """
 
 

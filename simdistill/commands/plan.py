@@ -1,4 +1,4 @@
-"""`simdistill plan`: what a distillation would need, before anything is started."""
+"""`simdistill plan`: what a distillation would need; starts nothing."""
 
 import json
 import sys
@@ -12,11 +12,12 @@ from simdistill.config.recipes import Recipe
 from simdistill.config.settings import to_toml
 from simdistill.workflows.planning import CONVOLUTIONS_SHARE, PRODUCTS_SHARE, Outlook, Plan, plan
 
-ABOUT = """Print what `simdistill distill` would do and need with the same words, and start nothing.
+ABOUT = """Print what `simdistill distill` with the same options would need; start nothing.
 
-The settings; the memory that each GPU needs, by component; operations an iteration; hours on named GPUs. Nothing is
-computed, and no GPU is needed. The architectures of EDM's and PixArt's published teachers are known: they need no
---teacher."""
+- Prints the settings, the memory of each GPU by component, the operations per
+  iteration, and the hours on named GPUs. No GPU is needed.
+- Recipes for EDM's and PixArt's published teachers need no --teacher: their
+  architectures are known."""
 
 
 def run(words: Sequence[str]) -> None:
@@ -26,44 +27,44 @@ def run(words: Sequence[str]) -> None:
 
 
 def print_plan(name: str, options: Distill) -> None:
-    """The plan of the recipe `name` with the settings of `options`, as tables or as JSON."""
+    """Print the plan of the recipe `name` with the settings of `options`, as tables or as JSON."""
     recipe = options.settings
-    with Console(stderr=True).status("an iteration on tensors without data"):
+    with Console(stderr=True).status("tracing an iteration on meta tensors"):
         made = plan(name, recipe, options.out_of(name), options.gpu, options.gpus)
     if options.json:
         return print(json.dumps(made.as_mapping()))
-    print(f"# would write {made.out}; {made.parameters:,} parameters a network, of {made.teacher}")
+    print(f"# would write {made.out}; {made.parameters:,} parameters per network; teacher: {made.teacher}")
     print(to_toml(made.recipe))
     console = Console(file=sys.stdout, soft_wrap=True)
     passes = made.flops_per_iteration / (made.flops_per_forward_pass * recipe.batch)
     console.print(
-        f"{_operations(made.flops_per_iteration)} an iteration: {passes:.1f} forward passes of "
-        f"{_operations(made.flops_per_forward_pass)}, for {recipe.batch} samples\n"
+        f"{_operations(made.flops_per_iteration)} per iteration: {passes:.1f} forward passes of "
+        f"{_operations(made.flops_per_forward_pass)} for each of {recipe.batch} samples\n"
     )
     console.print(_memory(made))
     console.print(_hours(made, recipe))
-    for what, shares in (("convolutions", CONVOLUTIONS_SHARE), ("products of matrices", PRODUCTS_SHARE)):
+    for what, shares in (("convolutions", CONVOLUTIONS_SHARE), ("matrix products", PRODUCTS_SHARE)):
         used = ", ".join(f"{share:.0%} in {arithmetic}" for arithmetic, share in shares.items())
-        console.print(f"[dim]Times assume that {what} reach a share of the GPU's peak: {used}; docs/planning.md.[/dim]")
+        console.print(f"[dim]Assumed share of the GPU's peak for {what}: {used} (docs/planning.md)[/dim]")
     return None
 
 
 def _memory(made: Plan) -> Table:
-    """Gigabytes by component, a column for each number of GPUs."""
-    table = Table(title="Memory per GPU, GB", title_justify="left", box=None, pad_edge=False)
+    """Gigabytes by component; one column for each number of GPUs."""
+    table = Table(title="Memory per GPU (GB)", title_justify="left", box=None, pad_edge=False)
     table.add_column("GPUs")
     for count in made.memory:
         table.add_column(str(count), justify="right")
-    table.add_row("samples at a time", *(str(size) for size in made.micro_batch.values()))
+    table.add_row("micro-batch (samples)", *(str(size) for size in made.micro_batch.values()))
     for name in next(reversed(made.memory.values())):
         table.add_row(name, *(_gigabytes(memory.get(name, 0)) for memory in made.memory.values()))
-    table.add_row("in all", *(_gigabytes(sum(memory.values())) for memory in made.memory.values()), style="bold")
+    table.add_row("total", *(_gigabytes(sum(memory.values())) for memory in made.memory.values()), style="bold")
     return table
 
 
 def _hours(made: Plan, recipe: Recipe) -> Table:
-    """Hours by kind of GPU, a column for each number of them; where a batch does not fit, what to do."""
-    title = f"\nHours for {recipe.iterations:,} iterations (and what makes them fit)"
+    """Hours by GPU model; one column for each number of GPUs. If a batch does not fit, the option that makes it fit."""
+    title = f"\nHours for {recipe.iterations:,} iterations (in parentheses: an option that makes them fit)"
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     table.add_column("GPUs")
     for count in made.memory:

@@ -1,4 +1,4 @@
-"""`simdistill pretrain`: train a teacher."""
+"""`simdistill pretrain`: train a teacher on images."""
 
 import json
 from collections.abc import Sequence
@@ -9,7 +9,16 @@ from typing import Annotated
 import torch
 from tyro.conf import arg
 
-from simdistill.commands.common import ABOUT_RESUMING, Common, Resume, asks_to_resume, limit_threads, print_table
+from simdistill.commands.common import (
+    ABOUT_RESUMING,
+    Common,
+    Log,
+    Overwrite,
+    Resume,
+    asks_to_resume,
+    limit_threads,
+    print_table,
+)
 from simdistill.config.options import first_word, parse_options
 from simdistill.data.embeddings import read_encoding
 from simdistill.data.images import open_images
@@ -23,11 +32,9 @@ from simdistill.workflows import pretraining
 class _Pretrain(Common):
     settings: Annotated[Pretraining, arg(name="")] = PRETRAININGS["digits"]
     out: Path | None = None
-    """Folder of the run, runs/NAME-teacher if not given; its generator.safetensors is a --teacher for distill."""
-    overwrite: bool = False
-    """Delete a run that is in the folder already."""
-    log: tuple[str, ...] = ()
-    """Services that get the metrics besides the run's folder: tensorboard, wandb, trackio."""
+    """Output folder; runs/NAME-teacher if not given. Its generator.safetensors is a --teacher for distill."""
+    overwrite: Overwrite = False
+    log: Log = ()
 
 
 def run(words: Sequence[str]) -> None:
@@ -40,9 +47,8 @@ def run(words: Sequence[str]) -> None:
     name, rest = first_word(words, "pretrain", "NAME", PRETRAININGS)
     options = parse_options(_Pretrain(settings=PRETRAININGS[name]), rest, f"pretrain {name}", _about())
     settings, out = options.settings, options.out or Path("runs") / f"{name}-teacher"
-    require(
-        settings.data != "", "--data", settings.data, f"given for {name}: a .zip or folder of images, or an archive"
-    )
+    kinds = "a .zip or folder of images, CIFAR-10's archive, or a folder of IDX files"
+    require(settings.data != "", "--data", settings.data, f"given for {name}: {kinds}")
     _limit_threads_for(settings)
     figures = pretraining.pretrain(settings, out, options.overwrite, options.device, options.log)
     return print(json.dumps(figures)) if options.json else print_table({"teacher": figures})
@@ -57,11 +63,16 @@ def _limit_threads_for(settings: Pretraining) -> None:
 
 def _about() -> str:
     names = ", ".join(PRETRAININGS)
-    return f"""Train a teacher by EDM's denoising loss (Karras et al. 2022) on images.
+    return f"""Train a teacher on images by EDM's denoising loss (Karras et al. 2022).
 
-  simdistill pretrain NAME [--data IMAGES]    NAME is one of {names}
-  simdistill pretrain --resume RUN            goes on with an interrupted run, to the same weights bit by bit
+  simdistill pretrain NAME [--data IMAGES]
+  simdistill pretrain --resume RUN
 
-The defaults below are those of NAME. IMAGES is a .zip of images with EDM's dataset.json, a folder of images (in one
-for each class), cifar-10-python.tar.gz or cifar-10-binary.tar.gz, or a folder of IDX files as Fashion-MNIST's.
+- NAME is one of {names}.
+  The defaults below are those of NAME.
+- IMAGES is a .zip with EDM's dataset.json, a folder of images (one folder per
+  class), cifar-10-python.tar.gz, cifar-10-binary.tar.gz, or a folder of IDX
+  files such as Fashion-MNIST's.
+- --resume continues an interrupted run; on a CPU, the weights end bit-identical
+  to those of an uninterrupted one.
 """

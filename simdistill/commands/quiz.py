@@ -1,4 +1,4 @@
-"""`simdistill quiz`: a page that asks which image took one step."""
+"""`simdistill quiz`: a page that asks which image is the student's."""
 
 import json
 from collections.abc import Sequence
@@ -7,7 +7,15 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from simdistill.commands.common import Common, own_teacher
+from simdistill.commands.common import (
+    ABOUT_RUN,
+    Common,
+    FirstSeed,
+    Overwrite,
+    Prompts,
+    TeacherOfRun,
+    own_teacher,
+)
 from simdistill.config.options import first_word, parse_options
 from simdistill.study.pairing import Source, Wanted, draft_pairs
 from simdistill.study.quiz import quiz_page
@@ -18,26 +26,28 @@ from simdistill.support.files import write_atomically
 @dataclass(frozen=True)
 class _Quiz(Common):
     run: Positional[str] = ""
-    """Folder of the run, or the name of a shipped student: fashion-mnist, faces, faces-unguided."""
-    prompts: Path | None = None
-    """What to draw: a file of prompts, or figure-3, the paper's; of a model of classes one a class."""
+    """Folder of a run, or a shipped student: fashion-mnist, faces, faces-unguided."""
+    prompts: Prompts = None
     each: int = 1
-    """Pairs for each prompt."""
-    seed: int = 0
-    """Of the first pair; each further one has the next. It also decides order and sides."""
-    teacher: str | None = None
-    """The run's teacher, package.module:function, if it is code of your own."""
+    """Pairs per prompt, from different seeds."""
+    seed: FirstSeed = 0
+    teacher: TeacherOfRun = None
     out: Path = Path("quiz.html")
-    """The page to write."""
-    overwrite: bool = False
-    """Write it in the place of a file that is there."""
+    """Output .html."""
+    overwrite: Overwrite = False
 
 
-ABOUT = """The paper's Figure 1 as a page: pairs of images by a student, in one step, and by its teacher, in many, from
-the same noise. Which is which? It counts your finds, and has the answers at its end. One file, without scripts.
+ABOUT = f"""Make a page like the paper's Figure 1: which of two images is the student's?
 
   simdistill quiz fashion-mnist
   simdistill quiz runs/pixart --prompts figure-3 --each 4 --out quiz.html
+
+- Each pair shows an image by the student, in one step, and one by its teacher,
+  in many, from the same noise. --seed also decides their order and sides.
+- The page is one HTML file without scripts. It counts the right choices, and has
+  the answers at its end.
+- For a class-conditional model, --prompts has one prompt per class.
+{ABOUT_RUN}
 """
 
 

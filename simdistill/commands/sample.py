@@ -1,4 +1,4 @@
-"""`simdistill sample`: draw from a one-step generator."""
+"""`simdistill sample`: draw samples from a student."""
 
 import io
 import json
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from tyro.conf import Positional, UseAppendAction
 
-from simdistill.commands.common import Common, own_teacher
+from simdistill.commands.common import ABOUT_RUN, Common, EmaPlace, Prompts, TeacherOfRun, own_teacher
 from simdistill.config.options import first_word, parse_numbers, parse_options
 from simdistill.data.listings import CAPTIONS, caption_lines
 from simdistill.data.prompts import read_prompts
@@ -21,42 +21,41 @@ from simdistill.support.checks import require
 from simdistill.support.files import write_atomically
 from simdistill.workflows.sampling import load_student
 
-SAMPLES, EACH = 80, 4  # if no seeds are named: without prompts, and of each of them
-SHEET = 640  # pixels that a sheet of small pictures is enlarged to, at least
+SAMPLES, EACH = 80, 4  # the default number of samples: in total without prompts, or per prompt
+SHEET = 640  # pixels to which a sheet of small images is enlarged, at least
 
 
 @dataclass(frozen=True)
 class _Sample(Common):
     run: Positional[Path] = Path()
-    """Folder of the run, a .safetensors that a run kept, or the name of a shipped student: fashion-mnist, faces,
-    faces-unguided."""
+    """Folder of a run, the .safetensors of a generator, or a shipped student: fashion-mnist, faces, faces-unguided."""
     seeds: str | None = None
-    """Seeds of the samples, as 0-63 or 1,5,8-11; each gives the same sample in whatever company. If not given, 0-79,
-    or four for each of the prompts."""
+    """Random seeds of the samples, as 0-63 or 1,5,8-11; a seed gives the same sample regardless of batch.
+    If not given: 0-79, or four per prompt."""
     prompt: UseAppendAction[tuple[str, ...]] = ()
-    """What to draw, for a text-to-image run: seed s has the (s mod their number)-th; the run's own if not given."""
-    prompts: Path | None = None
-    """More to draw: a file of prompts, as of `simdistill encode`, figure-3, the paper's own three, or faces."""
+    """Prompt to draw, for a text-to-image run; the run's own prompts if none is given.
+    With n prompts, seed s has prompt number s mod n."""
+    prompts: Prompts = None
     labels: str | None = None
-    """Class labels, as 3 or 0-9: seed s has the (s mod their number)-th of them; all classes if not given."""
+    """Class labels, as 3 or 0-9; all classes if not given. With n labels, seed s has label number s mod n."""
     out: Path | None = None
-    """A .png with all samples, beside the prompts if any are given, a .npy with the numbers, or a folder for a .png
-    each, with a metadata.jsonl of the prompts; RUN/samples.png if not given, samples.png here for a generator that is
-    no run's folder. Latents are decoded for a .png, if the run's teacher can, and left as they are in a .npy."""
-    ema: int = 0
-    """Which of the recipe's EMAs of the generator, counted from 0."""
-    teacher: str | None = None
-    """The run's teacher, package.module:function, if its network is code of your own; its folder, if that has moved."""
+    """Output: a .png of all samples (with their prompts), a .npy of the values, or a folder with a .png per sample.
+    A folder also gets a metadata.jsonl of the prompts. If not given: samples.png, in RUN if that is a folder.
+    Latents are decoded for a .png (if the teacher can), but not for a .npy."""
+    ema: EmaPlace = 0
+    teacher: TeacherOfRun = None
 
 
-ABOUT = """Draw samples from a one-step generator, one network evaluation each.
+ABOUT = f"""Draw samples from a student, one per seed.
 
   simdistill sample runs/digits --seeds 0-63 --labels 3
-  simdistill sample faces --prompt "a smiling person with long red hair" --seeds 0-15
-  simdistill sample faces --prompts captions.txt --out pictures   a .png each, and their captions as metadata.jsonl
   simdistill sample runs/pixart --prompts figure-3 --seeds 0-2
-  simdistill sample fashion-mnist                          a shipped student, as faces: nothing needs to be trained
-  simdistill sample student.safetensors                    runs/NAME/generator.safetensors, as somebody gave it away
+  simdistill sample faces --prompt "a smiling person with long red hair"
+  simdistill sample faces --prompts captions.txt --out images
+  simdistill sample fashion-mnist
+
+{ABOUT_RUN}
+- RUN may also be a file: the generator.safetensors of a run.
 """
 
 
@@ -70,7 +69,7 @@ def run(words: Sequence[str]) -> None:
     seeds = range(many) if options.seeds is None else parse_numbers("--seeds", options.seeds)
     idle = set(range(len(prompts))) - {seed % len(prompts) for seed in seeds if prompts}
     if idle:
-        print(f"warning: {len(idle)} of {len(prompts)} prompts are not drawn: no seed is theirs", file=sys.stderr)
+        print(f"warning: too few seeds: {len(idle)} of {len(prompts)} prompts are not drawn", file=sys.stderr)
     out = options.out or (options.run if options.run.is_dir() else Path()) / "samples.png"
     student = load_student(options.run, own_teacher(options.teacher, options.run), options.device, options.ema)
     drawn = student.sample(seeds, labels, prompts, latents=out.suffix == ".npy")
@@ -93,7 +92,7 @@ def run(words: Sequence[str]) -> None:
 
 
 def _sheet(drawn: Pictures, seeds: Sequence[int], prompts: Sequence[str]) -> bytes:
-    """All samples as one picture: those of a prompt in its row, others in a grid."""
+    """All samples as one image: one row per prompt, or a grid without prompts."""
     if not prompts or drawn.shape[1] not in (1, 3):  # latents that cannot be decoded
         columns = 10 if len(drawn) % 10 == 0 else round(len(drawn) ** 0.5 + 0.499)
         return picture(drawn, columns, edge=max(32, SHEET // columns))

@@ -1,4 +1,4 @@
-"""`simdistill score`: text-to-image pictures scored by CLIP and by networks that were taught what people prefer."""
+"""`simdistill score`: score text-to-image samples by CLIP and by models of human preference."""
 
 import json
 import sys
@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from tyro.conf import Positional
 
-from simdistill.commands.common import Common
+from simdistill.commands.common import Column, Common, FirstSeed
 from simdistill.config.options import parse_options
 from simdistill.evaluation.preferences import TITLES
 from simdistill.support.checks import require
@@ -22,50 +22,52 @@ from simdistill.workflows.scoring import Protocol, is_run, score
 @dataclass(frozen=True)
 class _Score(Common):
     models: Positional[tuple[Path, ...]] = ()
-    """Folders of text-to-image runs, whose teacher and student draw, or faces, faces-unguided, the shipped ones; and
-    folders of pictures, one a prompt."""
+    """Text-to-image runs (teacher and student), the shipped students faces and faces-unguided,
+    or folders with one image per prompt."""
     prompts: Path = Path()
-    """figure-3, the paper's; a .txt (one a line), .csv, .tsv, .parquet, .jsonl; or a folder of `simdistill encode`."""
-    column: str = ""
-    """What a table or JSON calls the prompts; the first of prompt, caption, text and txt if empty."""
+    """Prompts to draw: figure-3 (the paper's), faces, or a file: .txt (one per line), .csv, .tsv, .parquet, .jsonl;
+    or a folder of `simdistill encode`."""
+    column: Column = ""
     clip: Path | None = None
-    """A folder of transformers' CLIPModel, as openai/clip-vit-large-patch14: the CLIP score."""
+    """For the CLIP score: folder of a transformers CLIPModel such as openai/clip-vit-large-patch14."""
     aesthetic: Path | None = None
-    """sac+logos+ava1-l14-linearMSE.pth, LAION's predictor: the aesthetic score. --clip must be ViT-L/14 then."""
+    """For the aesthetic score: LAION's sac+logos+ava1-l14-linearMSE.pth; needs a ViT-L/14 as --clip."""
     pickscore: Path | None = None
-    """The folder of PickScore_v1: PickScore."""
+    """For PickScore: folder of PickScore_v1."""
     image_reward: Path | None = None
-    """ImageReward.pt, with the vocab.txt of bert-base-uncased beside it: ImageReward."""
+    """For ImageReward: ImageReward.pt, with the vocab.txt of bert-base-uncased beside it."""
     hpsv2: Path | None = None
-    """HPS_v2.1_compressed.pt or HPS_v2_compressed.pt, in the folder of CLIP-ViT-H-14-laion2B-s32B-b79K: HPSv2."""
-    seed: int = 0
-    """Of the first prompt's picture; each further one has the next."""
+    """For HPSv2: HPS_v2.1_compressed.pt or HPS_v2_compressed.pt, in the folder of CLIP-ViT-H-14-laion2B-s32B-b79K."""
+    seed: FirstSeed = 0
     student_only: bool = False
-    """Leave out runs' teachers, whose many evaluations take most of the time."""
+    """Leave out the runs' teachers, which take most of the time."""
     out: Path | None = None
-    """A .json for the figures; a .csv beside it has a row a picture. scores.json in the first run, else here."""
+    """Output .json, with a .csv beside it (one row per image); if not given, scores.json in the first run, or here."""
 
 
-ABOUT = """Score one picture a prompt by each model, drawn from the same seeds, and show the scores side by side: means
-and standard deviations over the prompts, and the mean difference from the first model with its standard error.
+ABOUT = """Score text-to-image models: one image per prompt, from the same seeds.
 
   simdistill score runs/pixart --prompts figure-3 --clip clip-vit-large-patch14
-  simdistill score runs/pixart sdxl-turbo --prompts coco.txt --clip clip-vit-large-patch14 \\
-      --aesthetic sac+logos+ava1-l14-linearMSE.pth --pickscore PickScore_v1
+  simdistill score runs/pixart sdxl-turbo --prompts coco.txt \\
+      --clip clip-vit-large-patch14 --pickscore PickScore_v1 \\
+      --aesthetic sac+logos+ava1-l14-linearMSE.pth
 
-sdxl-turbo is a folder with pictures of another model: 0.png for the first prompt, and so on. Nothing is downloaded: the
-weights are yours to bring, docs/text-to-image.md says from where.
+- Prints means and standard deviations over the prompts, and the mean difference
+  from the first model with its standard error.
+- sdxl-turbo is a folder with another model's images: 0.png for the first prompt,
+  and so on.
+- Nothing is downloaded. docs/text-to-image.md says where to get the weights.
 """
 
 
 def run(words: Sequence[str]) -> None:
     """`simdistill score MODEL … --prompts FILE …`."""
     options = parse_options(_Score(), words, "score MODEL …", ABOUT)
-    require(len(options.models) > 0, "MODEL", "", "given: a run's folder, a shipped student or a folder of pictures")
+    require(len(options.models) > 0, "MODEL", "", "given: a run's folder, a shipped student or a folder of images")
     require(options.prompts != Path(), "--prompts", "", "given: a file of prompts, or figure-3")
     runs = [path for path in options.models if is_run(path) and path.is_dir()]
     out = options.out or (runs[0] if runs else Path()) / "scores.json"
-    require(out.suffix == ".json", "--out", str(out), "a .json; the .csv will be beside it")
+    require(out.suffix == ".json", "--out", str(out), "a .json; a .csv is written beside it")
     weights = {name: getattr(options, name) for name in TITLES}
     protocol = Protocol(options.prompts, options.seed, options.column, options.student_only, options.device)
     found = score(options.models, weights, protocol)
@@ -75,11 +77,11 @@ def run(words: Sequence[str]) -> None:
     if options.json:
         return print(json.dumps(figures))
     _print(figures)
-    return print(f"{figures['prompts']} prompts; every picture's scores are in {out.with_suffix('.csv')}")
+    return print(f"{figures['prompts']} prompts; scores of each image: {out.with_suffix('.csv')}")
 
 
 def _print(figures: dict[str, Any]) -> None:
-    """The figures as a table: a row a model, then a row a difference."""
+    """Print the scores as a table: one row per model, then one row per difference."""
     rows: dict[str, dict[str, str]] = {}
     for model, scores in figures["models"].items():
         rows[model] = {name: _pair(found["mean"], found["std"]) for name, found in scores.items()}

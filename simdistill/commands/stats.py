@@ -1,4 +1,4 @@
-"""`simdistill stats`: reference statistics of images."""
+"""`simdistill stats`: compute reference statistics of images."""
 
 import json
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from simdistill.commands.common import Common, chosen_features
+from simdistill.commands.common import Common, Inception, chosen_features
 from simdistill.config.options import first_word, parse_options
 from simdistill.support.checks import require
 from simdistill.training.processes import joined
@@ -17,21 +17,26 @@ from simdistill.workflows import statistics
 @dataclass(frozen=True)
 class _Stats(Common):
     data: Positional[str] = ""
-    """The images: digits, a .zip or folder of images, CIFAR-10's archive, a folder of IDX files."""
+    """Images: digits, a .zip or folder of images, CIFAR-10's archive, a folder of IDX files."""
     out: Path | None = None
-    """The .npz to write; not computed again if it has these statistics already."""
-    inception: Path | None = None
-    """Weights of the FID's Inception-v3: inception-2015-12-05.pt or pt_inception-2015-12-05-6726825d.pth."""
+    """Output .npz; not computed again if it has these statistics already."""
+    inception: Inception = None
     features: str = ""
-    """Other features: pixels, digits, fashion-mnist, faces, imagenet, or a classifier's .safetensors."""
+    """Other feature space: pixels, digits, fashion-mnist, faces, imagenet, or a classifier's .safetensors."""
 
 
-ABOUT = """Compute the reference statistics that `evaluate --reference` compares with, in EDM's format.
+ABOUT = """Compute reference statistics of images, in EDM's format, for `evaluate`.
 
-  simdistill stats DATA --out ref.npz --inception inception-2015-12-05.pt    for the FID
-  simdistill stats DATA --out ref.npz --features imagenet                    for a Fréchet distance without them
+For the FID:
+  simdistill stats DATA --out ref.npz --inception inception-2015-12-05.pt
 
-torchrun spreads the work over GPUs. TorchScript (.pt) is a program: read only files whose author you trust.
+For a Fréchet distance without Inception's weights:
+  simdistill stats DATA --out ref.npz --features imagenet
+
+- DATA is digits, a .zip or folder of images, CIFAR-10's archive, or a folder of
+  IDX files.
+- Under torchrun, several GPUs share the work.
+- TorchScript (.pt) is a program: only read files whose author you trust.
 """
 
 
@@ -44,7 +49,7 @@ def run(words: Sequence[str]) -> None:
     require(features != "", "--inception", None, remedy)
     out = options.out
     if out is None or out.suffix != ".npz":
-        raise ValueError(f"--out = {str(out)!r}: must be the .npz to write")
+        raise ValueError(f"--out = {str(out)!r}: must be a .npz")
     with joined(options.device) as (processes, device):
         stored, computed = statistics.store_statistics(data, out, features, device, processes)
         if not processes.is_main:
@@ -56,5 +61,5 @@ def run(words: Sequence[str]) -> None:
         "features": stored.extractor,
         "computed": computed,
     }
-    text = f"{out}: {found['images']:,} images of {stored.data} in {found['dimensions']:,} features {stored.extractor}"
-    print(json.dumps(found) if options.json else text + ("" if computed else " already"))
+    text = f"{out}: {found['images']:,} images of {stored.data}, {found['dimensions']:,} features ({stored.extractor})"
+    print(json.dumps(found) if options.json else text + ("" if computed else " (already computed)"))

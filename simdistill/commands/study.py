@@ -1,4 +1,4 @@
-"""`simdistill study`: a questionnaire in which people see two pictures a prompt and say which is better."""
+"""`simdistill study`: a questionnaire in which people choose the better of two images for each prompt."""
 
 from collections.abc import Sequence
 from importlib import import_module
@@ -6,16 +6,17 @@ from importlib import import_module
 from simdistill.config.options import first_word
 
 STEPS = {
-    "new": "make the pairs of pictures: of a run's student and its teacher, or of two folders",
-    "serve": "show them to participants: a web page with consent, pair after pair, and the owner's pages",
-    "results": "tell what the votes say: rates with intervals, tests, bias, agreement; a table and a picture",
-    "simulate": "rehearse with simulated votes, and plan how many participants are needed",
+    "new": "make pairs of images by a run's student and teacher, or from two folders",
+    "serve": "serve the questionnaire as a web page, with pages for the owner",
+    "results": "show the results: rates with intervals, tests, bias, agreement",
+    "simulate": "simulate votes, and estimate how many participants are needed",
 }
-ABOUT = """Ask people which of two pictures is better, as the paper does (B.4), and say what their answers are worth.
+ABOUT = """Ask people which of two images is better, as the paper does (B.4).
 
 {steps}
 
-`simdistill study STEP --help` tells each step's options. To try it all, on a shipped student and its teacher:
+`simdistill study STEP --help` shows the options of each step. To try it all with
+a shipped student and its teacher:
 
   simdistill study new studies/clothes
   simdistill study serve studies/clothes

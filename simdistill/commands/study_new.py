@@ -1,4 +1,4 @@
-"""`simdistill study new`: the pairs of pictures that people will see."""
+"""`simdistill study new`: make the pairs of images that people will see."""
 
 import json
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from typing import Literal
 
 from tyro.conf import Positional
 
-from simdistill.commands.common import Common, own_teacher
+from simdistill.commands.common import Column, Common, FirstSeed, TeacherOfRun, own_teacher
 from simdistill.config.options import first_word, parse_options
 from simdistill.study.folder import StudyFolder
 from simdistill.study.pairing import Source, Wanted, draft_pairs
@@ -20,52 +20,53 @@ from simdistill.workflows.models import STUDENTS
 @dataclass(frozen=True)
 class _New(Common):
     study: Positional[Path] = Path()
-    """Folder of the study, to be made."""
+    """Output folder of the study."""
     a: str = f"student:{STUDENTS[0]}"
-    """One side: RUN or student:RUN, a run's student; teacher:RUN, its teacher; a folder of pictures. RUN may be the
-    name of a shipped student: fashion-mnist, faces, faces-unguided."""
+    """First side: RUN or student:RUN (a run's student), teacher:RUN (its teacher), or a folder of images.
+    RUN may be a shipped student: fashion-mnist, faces, faces-unguided."""
     b: str = f"teacher:{STUDENTS[0]}"
-    """The other side, likewise. Folders are matched by the names of their pictures."""
+    """Second side, in the same form. Two folders are matched by the names of their images."""
     prompts: Path | None = None
-    """What people read above the pictures, and text-to-image runs draw from: a .txt (one a line), .csv, .jsonl …, or
-    figure-3, the paper's. A model of classes takes one a class; folders may have a metadata.jsonl instead. A table's
-    or JSON's column file_name says which picture of folders a prompt is of; without it they are in the names' order."""
-    column: str = ""
-    """What a table or JSON calls the prompts; the first of prompt, caption, text and txt if empty."""
+    """Prompts to draw, and to show above the images: figure-3 (the paper's), or a file: .txt (one per line), .csv, …
+    A class-conditional model takes one per class. Folders may have a metadata.jsonl instead.
+    For folders, the column file_name names each prompt's image; without it, prompts are in the order of the names."""
+    column: Column = ""
     each: int = 1
-    """Pairs for each prompt, from different seeds."""
-    seed: int = 0
-    """Of the first pair, for both sides; each further pair has the next."""
-    teacher: str | None = None
-    """The runs' teacher, package.module:function, if it is code of your own."""
+    """Pairs per prompt, from different seeds."""
+    seed: FirstSeed = 0
+    teacher: TeacherOfRun = None
     name_a: str = ""
-    """What one side is called in the results; participants never see it."""
+    """Name of the first side in the results; participants never see it."""
     name_b: str = ""
-    """What the other is called."""
+    """Name of the second side in the results."""
     title: str = Settings.title
-    """Heading of the questionnaire."""
+    """Title of the questionnaire."""
     contact: str = ""
-    """Who asks, and how to reach them; shown beside the request for consent."""
+    """Who runs the study and how to reach them; shown with the request for consent."""
     questions: Literal["one", "two"] = Settings.questions
-    """one: the best image by text similarity and image quality, as in the paper. two: one question for each of them."""
+    """one: text similarity and image quality in one question, as in the paper. two: a question for each."""
     tie: bool = Settings.tie
-    """A third answer: both are equally good."""
+    """Allow a third answer: both are equally good."""
     checks: int = 0
-    """Attention checks: so many pairs more, of a real picture of one of the pairs beside its own pixels in random
-    order; who does not prefer the real one fails."""
+    """Number of attention checks: an image of a pair beside the same pixels in random order.
+    Participants who do not prefer the real image fail."""
     repeats: int = Settings.repeats
-    """Pairs that every participant sees twice, at most all, never twice running: how consistent are the answers? The
-    second answers do not count in the rates."""
+    """Number of pairs that every participant sees twice (not in a row), to measure consistency.
+    The second answers do not count in the rates."""
     review: bool = Settings.review
-    """Show only pairs that the owner has looked at and kept."""
+    """Show only pairs that the owner has reviewed and kept."""
 
 
-ABOUT = """Make a study: pairs of pictures of two models for the same prompts, from the same seeds, re-encoded alike
-under random names. Without --a and --b it is the shipped student of clothes against its teacher.
+ABOUT = """Make a study: pairs of images by two models for the same prompts and seeds.
 
   simdistill study new studies/clothes
-  simdistill study new studies/pixart --a runs/pixart --b teacher:runs/pixart --prompts figure-3 --tie --review
-  simdistill study new studies/two --a turbo/ --b runs/pixart --prompts captions.txt
+  simdistill study new studies/pixart --a runs/pixart --b teacher:runs/pixart \\
+      --prompts figure-3 --tie --review
+  simdistill study new studies/two --a turbo/ --b runs/pixart \\
+      --prompts captions.txt
+
+- Without --a and --b: the shipped student fashion-mnist against its teacher.
+- All images are re-encoded in the same way, under random names.
 """
 
 
@@ -73,7 +74,7 @@ def run(words: Sequence[str]) -> None:
     """`simdistill study new STUDY …`."""
     path, rest = first_word(words, "study new", "STUDY")
     options = parse_options(_New(), [path, *rest], "study new STUDY", ABOUT)
-    require(not options.study.exists(), "STUDY", str(options.study), "a folder that is not there yet")
+    require(not options.study.exists(), "STUDY", str(options.study), "a new folder: it exists already")
     a, b = Source.named(options.a), Source.named(options.b)
     settings = Settings(
         title=options.title,
@@ -91,11 +92,10 @@ def run(words: Sequence[str]) -> None:
     made = {"study": str(study.path), "pairs": len(study.pairs), "a": settings.a, "b": settings.b}
     if options.json:
         return print(json.dumps(made))
-    sides = f"{settings.a} against {settings.b}"
-    print(f"{len(study.pairs)} pairs, {sides}, in {study.path}")
-    return print(f"ask people: simdistill study serve {study.path}")
+    print(f"{len(study.pairs)} pairs ({settings.a} against {settings.b}) in {study.path}")
+    return print(f"next: simdistill study serve {study.path}")
 
 
 def _called(source: Source, other: Source) -> str:
-    """What a side is called: after the run or folder, or of two players of one run after the player."""
+    """The default name of a side: of its run or folder, or student and teacher if both are of the same run."""
     return source.player if source.place == other.place and source.draws else Path(source.place).resolve().name

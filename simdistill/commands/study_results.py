@@ -1,4 +1,4 @@
-"""`simdistill study results`: what a study's votes say, with intervals, tests and a picture."""
+"""`simdistill study results`: the results of a study, with intervals, tests and a bar chart."""
 
 import json
 import sys
@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from tyro.conf import Positional
 
+from simdistill.commands.common import DatabaseURL, Json
 from simdistill.config.options import first_word, parse_numbers, parse_options
 from simdistill.study.bars import Kind, bars
 from simdistill.study.database import votes_of
@@ -29,27 +30,31 @@ class _Results:
     study: Positional[Path] = Path()
     """Folder of the study."""
     attentive: bool = False
-    """Leave out whoever failed an attention check."""
+    """Exclude participants who failed an attention check."""
     exclude: str = ""
-    """Leave out these participants, as 1234567,7654321, and those whom the owner's page leaves out."""
+    """Exclude these participants, as 1234567,7654321, in addition to those excluded on the owner's page."""
     rehearsal: bool = False
-    """Of the simulated votes of `simdistill study simulate`."""
-    database: str = ""
-    """URL of the votes' database, as for `serve`."""
+    """Show the results of the simulated votes of `simdistill study simulate`."""
+    database: DatabaseURL = ""
     votes: Path | None = None
-    """A .csv or .parquet to write, with a row a vote; a rehearsal's have a column `simulated`."""
+    """Output .csv or .parquet with one row per vote; simulated votes have a column `simulated`."""
     picture: Path | None = None
-    """A .png, .svg or .pdf to write: the shares as bars, for a paper."""
-    json: bool = False
-    """Print everything as JSON, and nothing else, on stdout."""
+    """Output .png, .svg or .pdf with the shares as a bar chart, for a paper."""
+    json: Json = False
 
 
-ABOUT = """Tell the results of a study: how often side a was preferred, with Wilson's interval, which takes votes for
-independent, and the bootstrap's, which draws participants and prompts anew; sign tests; a logistic model with
-participants and prompts as random effects; position bias, attention, agreement; by prompt and by participant in --json.
+ABOUT = """Show the results of a study: how often side a was preferred to side b.
 
   simdistill study results studies/clothes
-  simdistill study results studies/clothes --attentive --votes votes.parquet --picture bars.pdf
+  simdistill study results studies/clothes --attentive \\
+      --votes votes.parquet --picture bars.pdf
+
+- Preference rates have a Wilson interval, which treats votes as independent, and
+  a bootstrap interval, which resamples participants and prompts.
+- There are sign tests, and a logistic model with random effects of participants
+  and prompts.
+- Position bias, attention checks and agreement show the quality of the votes.
+- --json also has the results by prompt and by participant.
 """
 
 
@@ -61,12 +66,12 @@ def run(words: Sequence[str]) -> None:
         file = getattr(options, name)
         require(file is None or file.suffix in kinds, f"--{name}", str(file), f"a {' or '.join(kinds)}")
     study = StudyFolder.open(options.study)
-    remedy = f"left out: nothing was rehearsed yet; run `simdistill study simulate {study.path}` first"
+    remedy = f"left out: there are no simulated votes; run `simdistill study simulate {study.path}` first"
     require(not options.rehearsal or study.rehearsal_file.is_file(), "--rehearsal", True, remedy)
     owner = Owner(study, votes_of(study, study.rehearsal if options.rehearsal else options.database))
     named = parse_numbers("--exclude", options.exclude) if options.exclude else []
     unknown = [number for number in named if number not in owner.people()]
-    require(not unknown, "--exclude", options.exclude, f"numbers of participants, which {unknown[:5]} are not")
+    require(not unknown, "--exclude", options.exclude, f"numbers of participants; unknown: {unknown[:5]}")
     excluded = sorted({*owner.excluded(), *named})
     votes = owner.votes().filter(~pl.col("participant").is_in(excluded))
     results = tell(votes, study.settings, options.attentive, options.rehearsal, excluded)
@@ -84,16 +89,16 @@ def run(words: Sequence[str]) -> None:
 
 
 def print_results(results: Results) -> None:
-    """The results as tables."""
+    """Print the results as tables."""
     a, b = results["a"], results["b"]
     if results["simulated"]:
-        print("simulated votes, of nobody:")
+        print("simulated votes:")
     people = results["participants"]
     print(f"{a} preferred to {b}: {people} participant{'s' if people != 1 else ''}")
     if results["excluded"]:
-        print(f"left out by the owner: participants {', '.join(map(str, results['excluded']))}")
+        print(f"excluded by the owner: participants {', '.join(map(str, results['excluded']))}")
     if results["left_out"]:
-        print(f"left out for failing an attention check: participants {', '.join(map(str, results['left_out']))}")
+        print(f"excluded for failing an attention check: participants {', '.join(map(str, results['left_out']))}")
     table = Table(box=None, pad_edge=False)
     rows = {name: _rows(found, a) for name, found in results["questions"].items()}
     table.add_column("")
@@ -108,21 +113,21 @@ def print_results(results: Results) -> None:
 
 
 def _rows(found: dict[str, Any], side: str) -> dict[str, str]:
-    """What is said of a question, by title."""
+    """The table's cells for a question, by title."""
     share, mixed, majorities = found["preference"], found["mixed"] or {}, found["majorities"]
     twice = found["consistency"]
     return {
         "votes": f"{found['votes']}, {found['ties']} tie{'s' if found['ties'] != 1 else ''}",
         "preference rate": _rate(share["rate"], None),
-        "  Wilson": _interval(share["wilson"]),
-        "  bootstrap over participants and prompts": _interval(found["bootstrap"]),
+        "  Wilson interval": _interval(share["wilson"]),
+        "  bootstrap interval, over participants and prompts": _interval(found["bootstrap"]),
         "  typical participant and prompt (mixed model)": _rate(mixed.get("rate"), mixed.get("interval")),
         "sign test, p: votes": _p(share["p"]),
         f"  participants with a majority for {side}": _majority(majorities["participants"]),
         f"  prompts with a majority for {side}": _majority(majorities["prompts"]),
-        "the left one chosen": _rate(found["position"]["rate"], found["position"]["wilson"]),
+        "left image chosen": _rate(found["position"]["rate"], found["position"]["wilson"]),
         "agreement, Fleiss' kappa": "–" if found["agreement"] is None else f"{found['agreement']:.3f}",
-        "same answer at the second time, which counts only here": f"{twice['wins']} of {twice['votes']}"
+        "same answer to repeats (which count only here)": f"{twice['wins']} of {twice['votes']}"
         if twice["votes"]
         else "–",
     }

@@ -1,4 +1,4 @@
-"""`simdistill study serve`: the questionnaire as a web page."""
+"""`simdistill study serve`: serve the questionnaire as a web page."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
+from simdistill.commands.common import DatabaseURL, Host
 from simdistill.config.options import first_word, parse_options
 from simdistill.study.database import Database
 from simdistill.study.folder import StudyFolder
@@ -17,21 +18,22 @@ class _Serve:
     study: Positional[Path] = Path()
     """Folder of the study."""
     port: int = 8767
-    """Port of the page."""
-    host: str = "127.0.0.1"
-    """Address to listen on; 0.0.0.0 shows the page to the whole network. For the Internet put a server with HTTPS
-    before it, on the same machine."""
-    database: str = ""
-    """URL of the votes' database, as postgresql+psycopg://user@host/name; votes.sqlite3 in the study's folder if not
-    given."""
+    """Port to listen on."""
+    host: Host = "127.0.0.1"
+    database: DatabaseURL = ""
 
 
-ABOUT = """Serve a study. Participants read what it is about, agree, and see pair after pair: by mouse, touch or keys
-(1, 2, and 0 for a tie), with or without JavaScript. Every vote is on the disk before the next pair is shown. The
-owner's pages open by the link that is printed.
+ABOUT = """Serve a study as a web page for participants, with pages for its owner.
 
   simdistill study serve studies/clothes
   simdistill study serve studies/clothes --host 0.0.0.0 --port 80
+
+- Participants read what the study is about, consent, and see one pair after
+  another. They answer by mouse, touch or keys (1, 2, and 0 for a tie); JavaScript
+  is optional.
+- Every vote is on disk before the next pair is shown.
+- The owner's pages open by the printed link.
+- On the Internet, put a server with HTTPS in front of it, on the same machine.
 """
 
 

@@ -1,4 +1,4 @@
-"""`simdistill study simulate`: votes for a rehearsal, and how many participants a study needs."""
+"""`simdistill study simulate`: rehearse with simulated votes, and estimate how many participants a study needs."""
 
 import json
 from collections import Counter
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
+from simdistill.commands.common import DatabaseURL, Json
 from simdistill.commands.study_results import print_results
 from simdistill.config.options import first_word, parse_options
 from simdistill.study.database import Database, votes_of
@@ -26,35 +27,37 @@ class _Simulate:
     study: Positional[Path] = Path()
     """Folder of the study."""
     participants: int = 30
-    """How many people to simulate; the paper asked about 30."""
+    """Number of simulated participants; the paper asked about 30."""
     preference: float = Truth.preference
-    """How often side a is preferred by a typical participant for a typical prompt."""
+    """Probability that a typical participant prefers side a for a typical prompt."""
     participants_deviation: float = Truth.participants_deviation
-    """How much participants differ, in log-odds."""
+    """Standard deviation of the participants' effects, in log-odds."""
     prompts_deviation: float = Truth.prompts_deviation
-    """How much prompts differ, in log-odds."""
+    """Standard deviation of the prompts' effects, in log-odds."""
     position: float = Truth.position
-    """What standing left rather than right is worth, in log-odds: half of it is added to those of the left picture."""
+    """Position bias: advantage of the left image over the right one, in log-odds."""
     tie: float = Truth.tie
-    """How often people see no difference; for studies with --tie."""
+    """Probability of a tie; only for studies with --tie."""
     lapse: float = Truth.lapse
-    """How often they do not look."""
+    """Probability of a random answer, from inattention."""
     seed: int = 0
-    """Of everything that is drawn."""
-    database: str = ""
-    """URL of the votes' database, as for `serve`: which pairs are kept stands there."""
+    """Random seed."""
+    database: DatabaseURL = ""
     power: bool = False
-    """Instead, tell in how many studies of 10, 20, 30, 50, 100 and --participants such a preference would be found."""
-    json: bool = False
-    """Print the results as JSON, and nothing else, on stdout."""
+    """Instead, show the power: the share of studies that would find the preference,
+    with 10, 20, 30, 50, 100 and --participants participants."""
+    json: Json = False
 
 
-ABOUT = """Rehearse a study: simulated people answer it, and their results are told. They see the pairs that people
-would see: of a reviewed study those kept, and no dropped ones. Their votes are in a database of their own,
-rehearsal.sqlite3 in the study's folder, never among those of people; `study results --rehearsal` tells them again.
+ABOUT = """Rehearse a study: simulate participants, and show their results.
 
   simdistill study simulate studies/clothes --preference 0.6 --participants 30
   simdistill study simulate studies/clothes --preference 0.6 --power
+
+- Simulated participants see the same pairs as people: no dropped ones and, in a
+  reviewed study, only those kept.
+- Their votes are stored in rehearsal.sqlite3 in the study's folder, never among
+  people's votes. `study results --rehearsal` shows the results again.
 """
 
 
@@ -87,13 +90,13 @@ def run(words: Sequence[str]) -> None:
 
 def _plan(shown: Sequence[Pair], truth: Truth, numbers: Sequence[int], seed: int, as_json: bool) -> None:
     pairs = [*Counter(pair.prompt for pair in shown if not pair.check).values()]
-    require(len(pairs) >= FEWEST, "pairs to be shown: prompts", len(pairs), f"at least {FEWEST}")
+    require(len(pairs) >= FEWEST, "prompts of the shown pairs", len(pairs), f"at least {FEWEST}")
     found = {number: power(truth, number, pairs, seed=seed) for number in numbers}
     counts = {"prompts": len(pairs), "pairs": sum(pairs)}
     if as_json:
         return print(json.dumps({**counts, "preference": truth.preference, "power": found}))
     preference = f"a preference of {100 * truth.preference:.0f} %"
-    print(f"with {sum(pairs)} pairs of {len(pairs)} prompts, {preference} is found, its interval leaving out 50 %, in")
+    print(f"with {sum(pairs)} pairs of {len(pairs)} prompts, {preference} is found (its interval excludes 50 %) in")
     for number, share in found.items():
         print(f"  {100 * share:3.0f} % of studies with {number} participants")
     return None

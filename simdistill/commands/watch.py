@@ -1,4 +1,4 @@
-"""`simdistill watch`: a run in progress as a page."""
+"""`simdistill watch`: a live page of a run in progress."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
+from simdistill.commands.common import Host
 from simdistill.config.options import first_word, parse_options
 from simdistill.workflows import watching
 
@@ -15,14 +16,13 @@ class _Watch:
     run: Positional[Path] = Path()
     """Folder of the run."""
     port: int = 8765
-    """Port of the page; 0 takes any that is free."""
-    host: str = "127.0.0.1"
-    """Address to listen on; 0.0.0.0 shows the page to the whole network."""
+    """Port to listen on; 0 takes any free one."""
+    host: Host = "127.0.0.1"
 
 
 def run(words: Sequence[str]) -> None:
     """`simdistill watch RUN …`."""
     run, rest = first_word(words, "watch", "RUN")
-    about = "Show a run in progress as a live page. It reads the run's folder and touches nothing, so the run goes on."
+    about = "Show a run in progress as a live page; it only reads the run's folder."
     options = parse_options(_Watch(), [run, *rest], "watch RUN", about)
     watching.watch(options.run, options.host, options.port)

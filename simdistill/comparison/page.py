@@ -44,11 +44,9 @@ def compare_page(comparison: Comparison) -> str:
     shown = [row for row in comparison.rows if row.distance is not None][:SHOWN]
     names = [row.variant for row in shown]
     teacher = comparison.teacher or {}
-    ranked, alike = metric_named(RANKED_BY), teacher.get("samples") == MILESTONE_SAMPLES
-    features = teacher.get("features")
-    judged = {metric.name: teacher[metric.name]["mean"] for metric in comparison.metrics if metric.name in teacher}
-    levels = judged if alike else {}  # most metrics depend on how many samples there are
-    others = [metric for metric in quick_metrics() if metric is not ranked]
+    alike = teacher.get("samples") == MILESTONE_SAMPLES  # most metrics depend on how many samples there are
+    levels = {m.name: teacher[m.name]["mean"] for m in quick_metrics() if alike and m.name in teacher}
+    others = [metric for metric in quick_metrics() if metric.name != RANKED_BY]
     drawn = {
         "iteration": _curves(comparison.milestones, names, RANKED_BY, "iteration", levels),
         "seconds": _curves(comparison.milestones, names, RANKED_BY, "seconds", levels),
@@ -61,7 +59,7 @@ def compare_page(comparison: Comparison) -> str:
         .render(
             c=comparison,
             ranked_by=RANKED_BY,
-            distance=ranked.title_in(features),
+            distance=metric_named(RANKED_BY).title_in(teacher.get("features")),
             columns=columns(comparison.rows, comparison.metrics),
             told=_told(teacher, comparison.metrics),
             shown=names,

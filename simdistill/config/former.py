@@ -36,7 +36,9 @@ def present_figures(values: Mapping[str, Any]) -> dict[str, Any]:
     set, and a standard deviation of 0 may be an unknown one.
     """
     values = {FORMER_FIGURES.get(name, name): value for name, value in values.items()}
-    spread, distance = values.pop("spread", {}), values.get("frechet")
+    spread, distance = values.get("spread", {}), values.get("frechet")
+    if "mean" not in spread:  # or it is a metric of the user's own that is called so
+        values.pop("spread", None)
     seeds = distance.get("seeds", 1) if isinstance(distance, dict) else 1
     found: dict[str, Any] = {}
     for name, value in values.items():
@@ -44,7 +46,7 @@ def present_figures(values: Mapping[str, Any]) -> dict[str, Any]:
             found[name] = {"seeds": len(value["values"]), **value} if "values" in value else value
         elif isinstance(value, dict):
             found[name] = present_figures(value)
-        elif name in BARE_FIGURES:
+        elif name in BARE_FIGURES and not isinstance(value, str):  # a gallery calls its densities by name
             every = [value] if seeds == 1 else []
             found[name] = {"mean": value, "std": spread.get(name, 0.0), "seeds": seeds, "values": every}
         else:

@@ -1,1 +1,1 @@
-"""A local page on which a run's teacher and student draw the same thing side by side."""
+"""A local page that shows samples of a run's teacher and student side by side."""

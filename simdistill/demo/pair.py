@@ -1,4 +1,4 @@
-"""A teacher and its student, ready to draw what they are asked for, with the time that each takes."""
+"""A teacher and its student, ready to draw samples; measures the time that each takes."""
 
 import threading
 import time
@@ -20,14 +20,14 @@ from simdistill.teachers.teacher import Teacher
 from simdistill.workflows.models import Device, load_generator, teacher_and_recipe
 
 MOST = 16  # samples at a time
-POINTS = 2000  # of vectors, whatever is asked: a few show nothing
+POINTS = 2000  # samples of vectors, whatever is asked: a few show nothing
 LONGEST = 1000  # characters of a prompt
-EDGE = 192  # pixels of a picture, at least
+EDGE = 192  # smallest edge of an image, in pixels
 
 
 @dataclass(frozen=True)
 class Wish:
-    """What to draw: a `prompt` or a `label`, as the networks take them, so many samples, from the seeds `seed`, …"""
+    """What to draw: `count` samples for a `prompt` or a `label`, from the seeds `seed`, `seed` + 1, …"""
 
     prompt: str = ""
     label: int = 0
@@ -42,7 +42,7 @@ class Wish:
 
 @dataclass(frozen=True)
 class Drawing:
-    """What one of the two drew: a PNG, the network evaluations of each sample, and the seconds that all took."""
+    """Samples of student or teacher: a PNG, the network evaluations per sample (NFE), and the total seconds."""
 
     who: str
     png: bytes
@@ -51,9 +51,9 @@ class Drawing:
 
 
 class Pair:
-    """The student of the run, or the shipped one, that `out` names, and its teacher.
+    """The student `out` (a run's folder or a shipped student) and its teacher.
 
-    Raises `ValueError` if there is no such run or student, or its teacher is code that `teacher` must name.
+    Raises `ValueError` if there is no such student, or if its teacher is the user's own code and `teacher` is missing.
     """
 
     def __init__(self, out: str, teacher: Teacher | None = None, device: Device = "cpu") -> None:
@@ -61,39 +61,39 @@ class Pair:
         self.name, self.device = Path(out).name, torch.device(device)
         self._recipe = replace(recipe, prompts="")
         self._student = load_generator(out, self._teacher)[0].to(self.device)
-        self._drawing = threading.Lock()  # so that times are those of one alone
+        self._drawing = threading.Lock()  # one at a time, so that the times are right
         self._teacher.check(self.device)
 
     @property
     def takes_text(self) -> bool:
-        """Whether they draw from prompts."""
+        """Whether the models take prompts."""
         return self._teacher.text is not None
 
     @property
     def classes(self) -> int:
-        """How many labels they know."""
+        """The number of class labels."""
         return self._teacher.classes
 
     @cached_property
     def labels(self) -> list[str]:
-        """What the labels stand for: names, where these come with the package, and else the numbers themselves."""
+        """The names of the classes, if the package has them; otherwise their numbers."""
         names = read_prompts(Path(self._recipe.teacher)) if self._recipe.teacher in BUNDLED else []
         return names if len(names) == self.classes else [str(label) for label in range(self.classes)]
 
     @cached_property
     def example(self) -> str:
-        """A prompt of the kind that they were taught by, if one comes with the package."""
+        """An example of the training prompts, if the package has one; otherwise ""."""
         known = self.takes_text and self._recipe.teacher in BUNDLED
         return read_prompts(Path(self._recipe.teacher))[0] if known else ""
 
     def cut(self, wish: Wish) -> int:
-        """To how many tokens the prompt is cut, 0 if it is not."""
+        """The number of tokens to which the prompt is truncated; 0 if it is not."""
         return self._encoder.limit if self.takes_text and cut(self._encoder, [wish.prompt]) else 0
 
     def draw(self, wish: Wish) -> Iterator[Drawing]:
-        """The student's drawing, then the teacher's, from the same noise; each when it is done.
+        """The student's samples, then the teacher's, from the same noise; each as soon as it is done.
 
-        Raises `ValueError` for a label that there is not, or no prompt where one is needed.
+        Raises `ValueError` for an unknown label, or if a prompt is missing.
         """
         teacher, rows = self._asked(wish)
         pair = {"student": student_sampler(self._student, teacher), "teacher": teacher_sampler(teacher)}
@@ -101,10 +101,10 @@ class Pair:
             yield self._drawn(who, sampler, wish, teacher, rows)
 
     def _asked(self, wish: Wish) -> tuple[Teacher, Rows]:
-        """The teacher with what is wished for as its condition, and the row of it that each sample has."""
+        """The teacher with the wish as its condition, and the condition's row for each sample."""
         teacher, rows = self._teacher, None
         if self.takes_text:
-            require(wish.prompt.strip() != "", "prompt", wish.prompt, "given: what to draw")
+            require(wish.prompt.strip() != "", "prompt", wish.prompt, "given: describe what to draw")
             teacher = teacher.with_prompts(self._encoder([wish.prompt]), self._nothing)
             rows = torch.zeros(self._many(wish), dtype=torch.int64)
         elif self.classes:
@@ -113,7 +113,7 @@ class Pair:
         return teacher.prepared(self._recipe), rows
 
     def _many(self, wish: Wish) -> int:
-        """How many samples to draw: of vectors enough to show a law."""
+        """The number of samples to draw; for vectors, enough to show their distribution."""
         return POINTS if len(self._teacher.shape) == 1 else wish.count
 
     def _drawn(self, who: str, sampler: Sampler, wish: Wish, teacher: Teacher, rows: Rows) -> Drawing:

@@ -1,4 +1,4 @@
-"""The demo's page, served to a browser: it needs no JavaScript, and each picture comes when it is drawn."""
+"""The demo's page, served to a browser: without JavaScript; each image appears as soon as it is drawn."""
 
 import base64
 import re
@@ -22,16 +22,16 @@ SAFE = {
 
 
 def serve_pair(pair: Pair, host: str = "127.0.0.1", port: int = 8766) -> None:
-    """Serve the page of `pair` until Ctrl-C, and say on stderr where.
+    """Serve the page of `pair` until Ctrl-C; prints its address to stderr.
 
-    Raises `ValueError` if the server's library is missing or the address cannot be had.
+    Raises `ValueError` if the server's library is missing, or if the server cannot listen at this address.
     """
-    welcome = f"{pair.name}: teacher and student at {address(host, port)} (Ctrl-C ends it)"
+    welcome = f"{pair.name}: teacher and student at {address(host, port)} (Ctrl-C stops the server)"
     serve(application(pair), host, port, welcome)
 
 
 def application(pair: Pair) -> Any:
-    """The page as an ASGI application: GET / with prompt or label, seed and count; with none of them only the form."""
+    """The page as an ASGI application: GET / with prompt or label, seed and count; without any, only the form."""
     library, responses, routing = (_library(f"starlette.{name}") for name in ("applications", "responses", "routing"))
 
     def home(request: Any) -> Any:
@@ -39,12 +39,12 @@ def application(pair: Pair) -> Any:
         try:
             wish = _wish(asked)
             drawings = pair.draw(wish) if asked else iter(())
-            first = next(drawings, None)  # what is wrong with a wish is found before the page begins
+            first = next(drawings, None)  # raises errors in the wish before the page begins
         except ValueError as error:
             return responses.HTMLResponse("".join(_page(pair, asked, iter(()), str(error))), 400, SAFE)
         every = iter(()) if first is None else chain([first], drawings)
         cut = pair.cut(wish) if asked else 0
-        wrong = f"The prompt is too long: what is behind its first {cut} tokens was not read." if cut else ""
+        wrong = f"The prompt is too long: it was truncated to its first {cut} tokens." if cut else ""
         return responses.StreamingResponse(_page(pair, asked, every, wrong), media_type="text/html", headers=SAFE)
 
     return library.Starlette(routes=[routing.Route("/", home)])
@@ -61,7 +61,7 @@ def _wish(asked: dict[str, str]) -> Wish:
 
 
 def _page(pair: Pair, asked: dict[str, str], drawings: Iterator[Drawing], wrong: str = "") -> Iterator[str]:
-    """The page in pieces, its form as it was filled in; of a drawing that is not done yet it waits before its piece."""
+    """The page in chunks, with the form as it was filled in; each drawing's chunk waits until it is done."""
     template = templates("simdistill.demo").get_template("page.html.jinja")
     return template.generate(
         pair=pair,
@@ -88,4 +88,4 @@ def _library(name: str) -> Any:
     try:
         return import_module(name)
     except ImportError as error:
-        raise ValueError('demo: its library is missing; pip install "simdistill[demo]"') from error
+        raise ValueError(f'{error.name} is missing: pip install "simdistill[demo]"') from error

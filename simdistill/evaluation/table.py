@@ -44,8 +44,8 @@ Section: TypeAlias = Literal["main", "modes", "own", "further"]
 class Compared:
     """Samples and the reference that they are compared with. What several metrics share is computed once.
 
-    `mixture` is the exact law of the reference, where it is known; `radii` are those of the reference's balls (see
-    `precision_recall`), if they are at hand.
+    `mixture` is the exact distribution of the reference, where it is known; `radii` are those of the reference's balls
+    (see `precision_recall`), if they are at hand.
     """
 
     samples: Statistics
@@ -94,13 +94,15 @@ class Metric:
     """A row of the table. Its figures are {mean, std, seeds, values} over the evaluation seeds."""
 
     name: str
-    """Its key in JSON and in tables."""
+    """Its key in JSON and in CSV."""
     title: str
     """What the report calls it."""
     better: Better
+    """Whether "lower" or "higher" is better."""
     needs: Needs
+    """Without it the metric is left out."""
     function: Callable[[Compared], float] | None
-    """None where only figures are at hand: in a stored evaluation by metrics of the user's own."""
+    """None where only figures are at hand: those of the user's own metrics in a stored evaluation."""
     section: Section
     meaning: str
     """A phrase that says what it measures."""

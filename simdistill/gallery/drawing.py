@@ -55,13 +55,13 @@ def animation(frames: Sequence[Frame], mixture: GaussianMixture) -> bytes:
     return _webp(drawn[::-2][::-1], QUALITIES[-1])  # every other one, the last among them
 
 
-def beside(student: Tensor, truth: Tensor) -> bytes:
-    """A PNG: the student's samples on the left, exact ones on the right."""
+def beside(student: Tensor, truth: Tensor, nfe: int) -> bytes:
+    """A PNG: the student's samples, of `nfe` network evaluations each, on the left, exact ones on the right."""
     figure = Figure(figsize=(8, 4.2), dpi=DOTS)
     panels = figure.subplots(1, 2)
     figure.subplots_adjust(left=0.01, right=0.99, bottom=0.02, top=0.92, wspace=0.03)
     for axes, samples, title, colour in zip(
-        panels, (student, truth), ("student, one evaluation", "exact samples"), (STUDENT, TRUTH), strict=True
+        panels, (student, truth), (f"student, NFE {nfe}", "exact samples"), (STUDENT, TRUTH), strict=True
     ):
         _frame(axes)
         axes.set_title(title, fontsize=10, color=ARROW)

@@ -99,7 +99,7 @@ def _make(run: RunFolder, teacher: Teacher, device: Device) -> dict[str, Any]:
     truth = mixture.sample(SAMPLES, torch.Generator().manual_seed(REFERENCE_SEED))
     drawn = draw(student_sampler(student, teacher), range(SAMPLES), teacher.shape, device=device)
     write_atomically(run.path / "animation.webp", animation(moments, mixture))
-    write_atomically(run.path / "beside.png", beside(drawn, truth))
+    write_atomically(run.path / "beside.png", beside(drawn, truth, student.nfe))
     samplers = {"student": student_sampler(student, teacher), "undistilled": student_sampler(start, teacher)}
     seconds = [record["seconds"] for record in run.read_metrics() if "seconds" in record]
     figures = {

@@ -1,1 +1,1 @@
-"""The human preference study: people see two pictures a prompt and say which is better (the paper's B.4)."""
+"""The human preference study: for each prompt, people choose the better of two images (the paper's B.4)."""

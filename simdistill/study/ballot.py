@@ -1,4 +1,4 @@
-"""What a participant does: join, see the pairs in an order of their own, vote, change a vote, and be forgotten."""
+"""The participant's side: join, see pairs in an individual random order, vote, change a vote, delete all answers."""
 
 import hashlib
 import random
@@ -20,21 +20,21 @@ from simdistill.support.checks import require
 
 Stored = TypeVar("Stored")
 
-NUMBERS = (10**6, 10**7)  # participants': random, so that none tells when somebody came, or is given twice
-TOO_SOON = 0.3  # seconds after a pair is shown: the second half of a double click on the pair before
+NUMBERS = (10**6, 10**7)  # range of participant numbers: random, so that they do not reveal the order of joining
+TOO_SOON = 0.3  # seconds after a pair is shown: probably the second half of a double click on the previous pair
 
 
 class NoPairError(LookupError):
-    """A participant's order has nothing at a place."""
+    """A participant's order has no pair at this place."""
 
 
 class NotShownError(LookupError):
-    """Who answers does not take part, or the pair was not displayed to them yet."""
+    """The sender has not joined the study, or has not been shown the pair yet."""
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A pair as a participant sees it: the `number`-th `of` so many, its pictures and their size, and answers given."""
+    """A pair as a participant sees it: pair `number` of `of`, its images, their size, and the answers so far."""
 
     place: int
     number: int
@@ -47,16 +47,16 @@ class Shown:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a participant is: the places of all pairs, and of those without an answer."""
+    """A participant's progress: the places of all pairs, and of those still `open` (without an answer)."""
 
     places: Sequence[int]
     open: Sequence[int]
 
 
 class Ballot:
-    """The participants' side of a study. A participant is known by a random token that only they have.
+    """The participants' side of a study. A random token, known only to the participant, identifies them.
 
-    What `folder` says is asked of the pairs that are to be shown; `rng` draws the orders.
+    The settings of `folder` decide what is asked about each visible pair; `rng` draws the orders.
     """
 
     def __init__(self, folder: StudyFolder, database: Database, rng: random.Random | None = None) -> None:
@@ -65,17 +65,17 @@ class Ballot:
         self._rng = rng or random.SystemRandom()
 
     def offered(self) -> int:
-        """How many pairs newcomers are shown, checks and second times counted; 0 if the study is not open yet."""
+        """Number of pairs shown to a new participant, with checks and repeats; 0 if the study is not open yet."""
         with self._database.session() as session:
             checks = [pair.check for pair in visible(session, self._folder)]
             return len(checks) + min(self._settings.repeats, checks.count(False))
 
     def join(self, token: str) -> None:
-        """Take part, with an order of pairs and sides of one's own, once there are any; who does already still does."""
+        """Join the study, with a random order of pairs and sides; does nothing if already joined or without pairs."""
         _settled(lambda: self._add(token))
 
     def progress(self, token: str) -> Progress | None:
-        """How far the participant is; None if nobody has the token."""
+        """The participant's progress; None for an unknown token."""
         with self._database.session() as session:
             participant = _participant(session, token)
             if participant is None:
@@ -87,7 +87,7 @@ class Ballot:
             )
 
     def show(self, token: str, place: int) -> Shown | None:
-        """The pair at a place of the participant's order, from now on displayed; None if there is none to be seen."""
+        """The pair at a place of the participant's order, now marked as shown; None if there is no visible pair."""
         with self._database.session() as session:
             participant = _participant(session, token)
             asked = [] if participant is None else self._asked(session, participant)
@@ -101,19 +101,19 @@ class Ballot:
         return None
 
     def vote(self, token: str, place: int, answers: Mapping[str, str]) -> bool:
-        """Store the answers about the pair at a place; when it returns they are on the disk.
+        """Store the answers about the pair at a place; they are on disk when this returns.
 
-        The same again changes nothing, other answers take the place of those before. False, and nothing stored, if the
-        pair has not been displayed for `TOO_SOON`, or was dropped since. Raises `NoPairError` if there is none at the
-        place, `NotShownError` if it was not displayed or nobody has the token, and `ValueError` for answers to other
-        questions than all that are asked.
+        Repeating the same answers changes nothing; different ones replace the old. Returns False and stores nothing if
+        the pair was shown less than `TOO_SOON` ago or has been dropped since. Raises `NoPairError` if there is no pair
+        at this place, `NotShownError` if it was not shown or the token is unknown, and `ValueError` unless every
+        question, and no other, is answered.
         """
         choices = self._settings.choices
         require(
             set(answers) == set(self._settings.asked),
             "answers",
             sorted(answers),
-            f"to all of {', '.join(self._settings.asked)}",
+            f"answers to {', '.join(self._settings.asked)}",
         )
         chosen: dict[str, Choice] = {name: choice for name in answers for choice in choices if choice == answers[name]}
         for question in answers:
@@ -121,13 +121,13 @@ class Ballot:
         return _settled(lambda: self._store(token, place, chosen))
 
     def forget(self, token: str) -> None:
-        """Delete the participant and all that they answered."""
+        """Delete the participant and all their answers."""
         with self._database.session() as session:
             session.execute(sa.delete(Participant).where(Participant.digest == digest(token)))
         self._database.empty_log()
 
     def shows(self, picture: str) -> bool:
-        """Whether a picture is of a pair that is shown."""
+        """Whether an image belongs to a visible pair."""
         with self._database.session() as session:
             return any(picture in (pair.a, pair.b) for pair in visible(session, self._folder))
 
@@ -145,14 +145,14 @@ class Ballot:
         with self._database.session() as session:
             participant = _participant(session, token)
             if participant is None:
-                raise NotShownError("You do not take part yet: read what the study is about, and begin.")
+                raise NotShownError("You have not joined yet. Read what the study is about, then begin.")
             one = next((one for one in participant.presentations if one.place == place), None)
             if one is None:
                 raise NoPairError("There is no such pair.")
             if one not in self._asked(session, participant):
                 return False
             if one.shown is None:
-                raise NotShownError("This pair was not shown to you yet: look at it before you answer.")
+                raise NotShownError("You have not seen this pair yet. Look at it before you answer.")
             given = {vote.question: vote for vote in one.votes}
             if all(question in given and given[question].choice == answers[question] for question in answers):
                 return True
@@ -164,21 +164,21 @@ class Ballot:
             return True
 
     def _asked(self, session: Session, participant: Participant) -> list[Presentation]:
-        """What the participant is to see, in order."""
+        """The pairs that the participant is to see, in order."""
         shown = {pair.number for pair in visible(session, self._folder)}
         return [one for one in participant.presentations if one.pair in shown]
 
 
 def digest(token: str) -> str:
-    """What the database knows of a token."""
+    """The hash of a token: all that the database stores of it."""
     return hashlib.sha256(token.encode()).hexdigest()
 
 
 def arranged(pairs: Sequence[Pair], repeats: int, rng: random.Random) -> list[Presentation]:
-    """The pairs in random order, sides by coin; so many of the first half come again among the second half.
+    """The pairs in random order, on random sides; `repeats` pairs of the first half return in the second half.
 
-    If there are more repeats than that, all of them come once before any comes again. Attention checks come once. No
-    pair comes twice running, unless there is no other.
+    With more repeats than fit in the first half, all of them are shown once before any returns. Attention checks are
+    shown once. A pair is never shown twice in a row, unless it is the only one.
     """
     once = [pair for pair in pairs if not pair.check]
     again = rng.sample(once, min(repeats, len(once)))
@@ -199,9 +199,9 @@ def arranged(pairs: Sequence[Pair], repeats: int, rng: random.Random) -> list[Pr
 
 
 def _settled(store: Callable[[], Stored]) -> Stored:
-    """What `store` gives, at a second try if a retry of the same request did it meanwhile, or its number was taken.
+    """The result of `store`, tried again if a retry of the same request got in first or the number was taken.
 
-    SQLite's transactions take turns, so that no retry comes between there.
+    SQLite runs transactions one at a time, so there no retry can get in between.
     """
     try:
         return store()

@@ -1,4 +1,4 @@
-"""The study's database: SQLite beside the pictures, or any that SQLAlchemy knows, brought up to date when opened."""
+"""The study's database: SQLite in the study's folder, or any that SQLAlchemy supports; migrated when opened."""
 
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -19,19 +19,20 @@ from simdistill.study.tables import Identity
 from simdistill.support.checks import require
 from simdistill.support.libraries import short
 
-WAIT = 300  # seconds for a turn: on a busy machine slow is better than refused
+WAIT = 300  # seconds to wait for a connection: on a busy machine, slow is better than refused
 PRAGMAS = (
     "journal_mode = WAL",  # readers and the writer do not wait for each other
-    "synchronous = FULL",  # committed means on the disk, even if the power fails
+    "synchronous = FULL",  # committed means on disk, even after a power failure
     "foreign_keys = ON",
     "secure_delete = ON",  # what is deleted on request is overwritten
 )
 
 
 class Database:
-    """The database at `url`, for the study of that `identity`; of another study it is refused.
+    """The database at `url` of the study with this `identity`.
 
-    Raises `ValueError` if it cannot be opened, or was written by a later version of this package.
+    Raises `ValueError` if it cannot be opened, belongs to another study, or was written by a later version of this
+    package.
     """
 
     def __init__(self, url: str, identity: str) -> None:
@@ -45,12 +46,12 @@ class Database:
 
     @contextmanager
     def session(self) -> Generator[Session]:
-        """A transaction: committed, and on the disk, at the end of the block, or undone if the block fails."""
+        """A transaction: committed to disk at the end of the block, rolled back if the block fails."""
         with Session(self.engine) as session, session.begin():
             yield session
 
     def empty_log(self) -> None:
-        """Empty SQLite's write-ahead log, where what was deleted stands until later writes take its place."""
+        """Truncate SQLite's write-ahead log, where deleted data would stay until later writes replace it."""
         if self.engine.dialect.name == "sqlite":
             connection = self.engine.raw_connection()
             try:
@@ -65,20 +66,20 @@ class Database:
                 session.add(Identity(identity=identity))
             elif found != identity:
                 raise ValueError(
-                    f"--database = '{_shown(url)}': holds the votes of another study; name one of this study's own"
+                    f"--database = '{_shown(url)}': holds the votes of another study; give this study its own"
                 )
 
 
 def votes_of(folder: StudyFolder, url: str = "") -> Database:
-    """The database of a study, to be read: at `url`, or its own; `ValueError` if a file is named that is not there."""
+    """A study's existing database: at `url`, or its own; `ValueError` if `url` names a missing file."""
     file = url.removeprefix("sqlite:///")
     there = file == url or Path(file).is_file()
-    require(there, "--database", url, "one that is there; `study serve --database` begins one")
+    require(there, "--database", url, "an existing database; `study serve --database` creates one")
     return Database(url or folder.database, folder.settings.identity)
 
 
 def migrate(connection: sa.Connection, revision: str = "head") -> None:
-    """Bring the tables up to date, or to a revision."""
+    """Migrate the tables to a revision, by default the latest."""
     config = Config()
     config.set_main_option("script_location", "simdistill.study:migrations")
     config.attributes["connection"] = connection
@@ -86,7 +87,7 @@ def migrate(connection: sa.Connection, revision: str = "head") -> None:
 
 
 def now() -> datetime:
-    """The time as the tables have it: UTC, without a zone."""
+    """The current time as the tables store it: UTC, without a time zone."""
     return datetime.now(timezone.utc).replace(tzinfo=None)
 
 
@@ -99,12 +100,12 @@ def _shown(url: str) -> str:
 
 
 def _engine(url: str) -> sa.Engine:
-    """Threads take turns at the one connection to SQLite, which has one writer at a time; other databases share."""
+    """Threads take turns on the one connection to SQLite, which allows one writer; other databases get a pool."""
     try:
         kind = sa.make_url(url).get_backend_name()
     except ArgumentError as error:
         form = "postgresql+psycopg://user@host/name or sqlite:////folder/votes.sqlite3"
-        raise ValueError(f"--database = {url!r}: must be a URL, as {form}") from error
+        raise ValueError(f"--database = {url!r}: must be a URL such as {form}") from error
     if kind != "sqlite":
         return sa.create_engine(url, pool_pre_ping=True)
     connect = {"timeout": WAIT, "check_same_thread": False}
@@ -123,4 +124,4 @@ def _prepare(connection: Any, _: Any) -> None:
 
 
 def _begin(connection: sa.Connection) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")  # another process may write, too: wait now, rather than fail later
+    connection.exec_driver_sql("BEGIN IMMEDIATE")  # another process may write too: wait now rather than fail later

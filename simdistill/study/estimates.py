@@ -1,4 +1,4 @@
-"""What votes are worth: rates with intervals, tests, random effects of participants and prompts, agreement."""
+"""Statistics of the votes: rates with intervals, tests, random effects of participants and prompts, agreement."""
 
 import warnings
 from collections.abc import Sequence
@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 Interval: TypeAlias = tuple[float, float]
 Counts: TypeAlias = NDArray[Any]
 
-LEVEL = 0.95  # of all intervals
-REPLICATES = 2000  # of the bootstrap
-PRIOR = 2  # deviation of the fixed effects' prior, in log-odds
-FEWEST = 2  # participants and prompts of which there must be more than one, to know how they differ
+LEVEL = 0.95  # confidence level of all intervals
+REPLICATES = 2000  # bootstrap replicates
+PRIOR = 2  # standard deviation of the fixed effects' prior, in log-odds
+FEWEST = 2  # participants, prompts: the fewest whose differences can be estimated
 
 
 @dataclass(frozen=True)
 class Share:
-    """`wins` of `votes`: their rate, Wilson's interval, and the p of a fair coin (the sign test, two-sided)."""
+    """`wins` of `votes`: the rate, its Wilson interval, and the p-value of the two-sided sign test."""
 
     wins: int
     votes: int
@@ -31,7 +31,7 @@ class Share:
 
     @classmethod
     def of(cls, wins: int, votes: int) -> "Share":
-        """The share of those counts; None for all that no votes cannot tell."""
+        """The share of these counts; without votes, everything but the counts is None."""
         if votes == 0:
             return cls(0, 0, None, None, None)
         test = scipy.stats.binomtest(wins, votes, 0.5)
@@ -43,8 +43,8 @@ class Share:
 class Mixed:
     """A logistic model with participants and prompts as random effects.
 
-    `rate` is the preference of a typical participant for a typical prompt, were neither side left; `position` how much
-    more often the left one wins, in log-odds; the deviations are those of the random effects, in log-odds.
+    `rate` is the preference of a typical participant for a typical prompt, without position bias; `position` is the
+    advantage of the left image, in log-odds; the deviations are standard deviations of the random effects, in log-odds.
     """
 
     rate: float
@@ -58,8 +58,8 @@ class Mixed:
 def bootstrap(wins: Counts, votes: Counts, replicates: int = REPLICATES, seed: int = 0) -> Interval | None:
     """The percentile interval of the rate of `wins` in `votes`, both `[participants, prompts]`.
 
-    Participants and prompts are drawn anew, both with replacement (the pigeonhole bootstrap, Owen 2007), so that the
-    interval is of other people and other prompts; it is on the cautious side. None if there are fewer than 2 of either.
+    Resamples participants and prompts with replacement (the pigeonhole bootstrap, Owen 2007), so that the interval
+    generalises to other people and other prompts; it is conservative. None with fewer than 2 of either.
     """
     people, prompts = votes.shape
     if people < FEWEST or prompts < FEWEST or votes.sum() == 0:
@@ -74,9 +74,9 @@ def bootstrap(wins: Counts, votes: Counts, replicates: int = REPLICATES, seed: i
 
 
 def mixed(won: Counts, left: Counts, participants: Counts, prompts: Counts) -> Mixed | None:
-    """The model of votes, a row each: whether the side `won`, stood `left`, by which participant, for which prompt.
+    """Fit the model to votes, one per row: did the side win, was it on the left, which participant, which prompt?
 
-    None if it cannot be fitted: fewer than 2 participants or prompts, or no vote for one side.
+    None if it cannot be fitted: fewer than 2 participants or prompts, or all votes for the same side.
     """
     people, texts = np.unique(participants, return_inverse=True), np.unique(prompts, return_inverse=True)
     if min(len(people[0]), len(texts[0])) < FEWEST or not 0 < won.sum() < len(won):
@@ -87,9 +87,9 @@ def mixed(won: Counts, left: Counts, participants: Counts, prompts: Counts) -> M
     random = scipy.sparse.hstack([_indicators(people[1]), _indicators(texts[1])]).tocsr()
     kinds = np.repeat([0, 1], [len(people[0]), len(texts[0])])
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the optimiser's last digits
+        warnings.simplefilter("ignore")  # about the optimiser's last digits
         model: Any = BinomialBayesMixedGLM(won.astype(float), fixed, random, kinds, vcp_p=1, fe_p=PRIOR)
-        starts = np.zeros(2 + 2 + random.shape[1])  # its own are random, and so would the last digits be
+        starts = np.zeros(2 + 2 + random.shape[1])  # its default is random, which would change the last digits
         found: Any = model.fit_vb(mean=starts, sd=np.full_like(starts, 0.5))
     deviations = np.exp(found.vcp_mean)
     design = np.hstack([fixed, random.toarray()])
@@ -107,9 +107,9 @@ def mixed(won: Counts, left: Counts, participants: Counts, prompts: Counts) -> M
 
 
 def _errors(design: Counts, effects: Counts, deviations: Sequence[float]) -> Counts:
-    """The effects' standard errors by Laplace's approximation, those of the prior deviations given.
+    """Standard errors of the effects by Laplace's approximation, given the prior's standard deviations.
 
-    The variational posterior's own take the effects for independent of each other, and are too small.
+    Those of the variational posterior assume independent effects and are too small.
     """
     chance = _logistic(design @ effects)
     precision = design.T @ (design * (chance * (1 - chance))[:, None]) + np.diag(np.asarray(deviations) ** -2.0)
@@ -117,9 +117,9 @@ def _errors(design: Counts, effects: Counts, deviations: Sequence[float]) -> Cou
 
 
 def agreement(answers: Sequence[Sequence[str]]) -> float | None:
-    """Fleiss' kappa of raters who all answered the same pairs, `answers[pair][rater]`: 1 all agree, 0 as by chance.
+    """Fleiss' kappa of raters who all answered the same pairs, `answers[pair][rater]`: 1 full agreement, 0 chance.
 
-    None for fewer than 2 raters or pairs, or if only one answer was ever given.
+    None with fewer than 2 raters or pairs, or if all answers are the same.
     """
     given = {answer for row in answers for answer in row}
     if len(answers) < FEWEST or len(answers[0]) < FEWEST or len(given) < FEWEST:

@@ -1,4 +1,4 @@
-"""The folder of a study: its settings, its pairs of pictures, the owner's token and, by default, the database."""
+"""The folder of a study: settings, pairs of images, the owner's token and, by default, the database."""
 
 import json
 import os
@@ -21,9 +21,9 @@ from simdistill.support.libraries import short
 
 @dataclass(frozen=True)
 class Pair:
-    """Two pictures for a `prompt`, by the names of their files.
+    """Two images for a `prompt`, by file name.
 
-    Of a `check` the first is one of pair `of`, and the second the same, scrambled.
+    In an attention `check`, the first is an image of pair `of`, and the second is the same with its pixels shuffled.
     """
 
     number: int
@@ -36,7 +36,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Draft:
-    """What becomes a pair: the prompt and what the two sides made of it."""
+    """A pair before it is stored: the prompt and each side's image for it."""
 
     prompt: str
     a: Image.Image
@@ -45,7 +45,7 @@ class Draft:
 
 @dataclass(frozen=True)
 class StudyFolder:
-    """A study's folder; only its owner may read it, for it tells which side made which picture."""
+    """A study's folder; readable by its owner only, because it shows which side made which image."""
 
     path: Path
 
@@ -66,7 +66,7 @@ class StudyFolder:
 
     @property
     def database(self) -> str:
-        """URL of the database unless another is named."""
+        """URL of the default database."""
         return f"sqlite:///{self.path.resolve() / 'votes.sqlite3'}"
 
     @property
@@ -81,7 +81,7 @@ class StudyFolder:
 
     @cached_property
     def settings(self) -> Settings:
-        """How the study asks; `ValueError` if the file is damaged."""
+        """The study's settings; `ValueError` if the file is damaged."""
         values = read_toml(self.settings_file)
         try:
             return settings_from_mapping(Settings(), values)
@@ -101,7 +101,7 @@ class StudyFolder:
         try:
             return Pair(**json.loads(line))
         except (ValueError, TypeError) as error:
-            raise ValueError(f"{self.pairs_file}, line {number}: is no pair ({short(error)})") from error
+            raise ValueError(f"{self.pairs_file}, line {number}: not a pair ({short(error)})") from error
 
     @cached_property
     def token(self) -> str:
@@ -132,25 +132,25 @@ class StudyFolder:
                 with Image.open(file) as image:
                     found.append(image.size)
             except OSError as error:
-                raise ValueError(f"{file}: picture of pair {pair.number} cannot be read ({short(error)})") from error
+                raise ValueError(f"{file}: image of pair {pair.number} cannot be read ({short(error)})") from error
         return found[0]
 
     @classmethod
     def open(cls, path: Path) -> "StudyFolder":
-        """An existing study; `ValueError` if it is none or damaged."""
+        """Open an existing study; `ValueError` if `path` is not one, or is damaged."""
         if not (path / "study.toml").is_file():
-            raise ValueError(f"{path}: not a study's folder (no study.toml in it); made by `simdistill study new`")
+            raise ValueError(f"{path}: not a study's folder (it has no study.toml); run `simdistill study new` first")
         study = cls(path)
-        require(len(study.pairs) > 0 and study.settings.identity != "", str(path), "damaged", "a whole study's folder")
+        require(len(study.pairs) > 0 and study.settings.identity != "", str(path), "damaged", "a complete study")
         return study
 
     @classmethod
     def create(cls, path: Path, settings: Settings, drafts: Iterable[Draft], checks: int = 0) -> "StudyFolder":
-        """A new study of those drafts, and so many attention checks; it is there as a whole or not at all.
+        """Create a study from these drafts and this many attention checks; atomically.
 
-        Raises `ValueError` if `path` is taken, or there are no drafts or fewer than `checks` or repeats.
+        Raises `ValueError` if `path` exists, or there are no drafts or fewer than `checks` or repeats.
         """
-        require(not path.exists(), "STUDY", str(path), "a folder that is not there yet")
+        require(not path.exists(), "STUDY", str(path), "a new folder: it exists already")
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as temporary:
             study = cls(Path(temporary) / path.name)
@@ -172,11 +172,11 @@ def _write_pairs(study: StudyFolder, drafts: Iterable[Draft], checks: int, repea
         a, b = equal_sizes(draft.a, draft.b, draft.prompt)
         pairs.append(Pair(len(pairs) + 1, draft.prompt, _store(study, a), _store(study, b)))
         if len(sources) < checks:
-            kept = (a, b)[len(sources) % 2]  # neither side's pictures are in all checks
+            kept = (a, b)[len(sources) % 2]  # alternate between the sides
             sources.append((len(pairs), Draft(draft.prompt, kept, scrambled(kept, len(sources)))))
     require(len(pairs) > 0, "pairs", 0, "at least 1")
-    require(0 <= checks <= len(pairs), "--checks", checks, f"in 0 … {len(pairs)}, one a pair at most")
-    require(repeats <= len(pairs), "--repeats", repeats, f"in 0 … {len(pairs)}, one a pair at most")
+    require(0 <= checks <= len(pairs), "--checks", checks, f"in 0 … {len(pairs)}, at most one per pair")
+    require(repeats <= len(pairs), "--repeats", repeats, f"in 0 … {len(pairs)}, at most one per pair")
     for number, source in sources:
         a, b = _store(study, source.a), _store(study, source.b)
         pairs.append(Pair(len(pairs) + 1, source.prompt, a, b, check=True, of=number))
@@ -185,7 +185,7 @@ def _write_pairs(study: StudyFolder, drafts: Iterable[Draft], checks: int, repea
 
 
 def _store(study: StudyFolder, image: Image.Image) -> str:
-    """Write a picture under a random name, which is returned."""
+    """Write an image under a random name; return the name."""
     name = f"{secrets.token_hex(16)}.png"
     write_atomically(study.path / "pictures" / name, bare_png(image))
     return name

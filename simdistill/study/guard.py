@@ -1,4 +1,4 @@
-"""What stands between the web and the study: safe headers, limits of rate and size, and seals on forms."""
+"""Protection of the study's site: security headers, limits of rate and size, and seals (CSRF tokens) on forms."""
 
 import hashlib
 import hmac
@@ -22,17 +22,17 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
-    "Referrer-Policy": "same-origin",  # no-referrer would hide from us, too, where forms come from
+    "Referrer-Policy": "same-origin",  # no-referrer would hide the origin of forms from us, too
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
-"""Of every answer that does not say otherwise."""
+"""Default headers of every response."""
 LARGEST_FORM = 10_000  # bytes
-REMEMBERED = 10_000  # keys whose rate is known
+REMEMBERED = 10_000  # keys whose rate is remembered
 
 
 class Rate:
-    """At most `burst` events at once by each key, and `per_second` in the long run (a token bucket)."""
+    """A token bucket: at most `burst` events at once per key, and `per_second` in the long run."""
 
     def __init__(self, burst: float, per_second: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._burst, self._per_second, self._clock = burst, per_second, clock
@@ -40,7 +40,7 @@ class Rate:
         self._lock = threading.Lock()
 
     def allows(self, key: str) -> bool:
-        """Whether one more event by that key is within the rate; if it is, it counts."""
+        """Whether one more event of this key is within the rate; if so, it is counted."""
         with self._lock:
             time = self._clock()
             left, since = self._left.pop(key, (self._burst, time))
@@ -52,16 +52,16 @@ class Rate:
 
 
 class Guard:
-    """An application with `HEADERS` on every answer and a limit to each address's requests.
+    """An application with `HEADERS` on every response and a rate limit per address.
 
-    Addresses are in memory only, and nowhere written down.
+    Addresses are kept in memory only, never stored.
     """
 
     def __init__(self, application: ASGIApp, rate: Rate) -> None:
         self._application, self._rate = application, rate
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, as ASGI asks."""
+        """Answer a request (the ASGI interface)."""
         if scope["type"] != "http":
             return await self._application(scope, receive, send)
 
@@ -74,44 +74,44 @@ class Guard:
 
         if self._rate.allows(address(scope)):
             return await self._application(scope, receive, send_safely)
-        response = PlainTextResponse("Too many requests: wait a moment.", 429, {"Retry-After": "5"})
+        response = PlainTextResponse("Too many requests. Wait a moment.", 429, {"Retry-After": "5"})
         return await response(scope, receive, send_safely)
 
 
 class Seals:
-    """Seals for forms, which nobody can make who has not the study's `secret`: a form counts only with its own."""
+    """Seals for forms (CSRF tokens): only the holder of the study's `secret` can make them."""
 
     def __init__(self, secret: str) -> None:
         self._key = hashlib.sha256(b"seals of " + secret.encode()).digest()
 
     def seal(self, who: str) -> str:
-        """The seal on the forms of a participant's token, or on the owner's."""
+        """The seal on the forms of a participant (by their token) or of the owner."""
         return hmac.new(self._key, who.encode(), hashlib.sha256).hexdigest()
 
     def holds(self, who: str, seal: str) -> bool:
-        """Whether that is the seal, in a time that tells nothing."""
+        """Whether the seal is right; compared in constant time."""
         return same(self.seal(who), seal)
 
 
 def same(expected: str, given: str) -> bool:
-    """Whether two secrets are equal, in a time that tells nothing."""
+    """Whether two secrets are equal; compared in constant time."""
     return hmac.compare_digest(expected.encode(), given.encode())
 
 
 def address(scope: Scope) -> str:
-    """Where a request comes from."""
+    """The client's address."""
     client: Any = scope.get("client")
     return client[0] if client else ""
 
 
 async def sent_fields(request: Request) -> dict[str, str]:
-    """The fields of a form that a page of this site sent; `HTTPException` for other sites', files and large ones."""
+    """The fields of a form sent by this site; `HTTPException` for forms of other sites, with files, or too large."""
     origin = request.headers.get("origin")
     theirs, ours = urlsplit(origin or "").netloc, request.headers.get("host")
     if origin is not None and theirs != ours:
-        raise HTTPException(403, f"This form came from another site: from {theirs or origin}, to {ours}.")
+        raise HTTPException(403, f"This form came from another site ({theirs or origin}, not {ours}).")
     if request.headers.get("content-type", "").partition(";")[0].strip() != "application/x-www-form-urlencoded":
-        raise HTTPException(415, "Only plain forms are taken.")
+        raise HTTPException(415, "Only URL-encoded forms are accepted.")
     body = b""
     async for part in request.stream():
         body += part

@@ -1,4 +1,4 @@
-// Keys for those who want them: 1 and 2 choose an image, 0 a tie. Without this script the buttons do the same.
+// Optional keyboard shortcuts: 1 and 2 choose an image, 0 a tie. The buttons do the same without this script.
 "use strict";
 
 document.documentElement.classList.add("keys");

@@ -1,4 +1,4 @@
-"""What the owner of a study does: review its pairs, and read the votes as a table."""
+"""The owner's side of a study: review the pairs, and read the votes as a table."""
 
 from collections.abc import Mapping, Sequence
 
@@ -26,7 +26,7 @@ COLUMNS: dict[str, type[pl.DataType]] = {
     "seconds": pl.Float64,
     "at": pl.Datetime,
 }
-"""Of the table of votes. `left` is the side that stood left, `winner` that which was chosen, or tie."""
+"""Columns of the table of votes. `left` is the side shown on the left; `winner` is the chosen side, or tie."""
 
 
 class Owner:
@@ -37,38 +37,36 @@ class Owner:
         self._pairs = {pair.number: pair for pair in folder.pairs}
 
     def reviews(self) -> Mapping[int, bool]:
-        """Whether the pairs that were reviewed are kept, by their numbers."""
+        """For each reviewed pair, by number: is it kept?"""
         with self._database.session() as session:
             return decided(session)
 
     def shown(self) -> Sequence[Pair]:
-        """The pairs that newcomers are shown, checks among them; `ValueError` if there are none."""
+        """The pairs shown to new participants, with attention checks; `ValueError` if there are none."""
         with self._database.session() as session:
             found = visible(session, self._folder)
-        require(
-            len(found) > 0, f"{self._folder.path}: pairs to be shown", 0, "at least 1: keep some on the owner's page"
-        )
+        require(len(found) > 0, f"{self._folder.path}: pairs to show", 0, "at least 1: keep some on the owner's page")
         return found
 
     def review(self, pair: int, kept: bool) -> None:
-        """Keep or drop a pair, from now on; `ValueError` if there is none of that number."""
+        """Keep or drop a pair from now on; `ValueError` for an unknown number."""
         require(pair in self._pairs, "pair", pair, f"in 1 … {len(self._pairs)}")
         with self._database.session() as session:
             session.merge(Review(pair=pair, kept=kept, at=now()))
 
     def keep_rest(self) -> None:
-        """Keep all pairs that are undecided."""
+        """Keep all pairs that were not reviewed yet."""
         with self._database.session() as session:
             known = decided(session)
             session.add_all(Review(pair=pair, kept=True, at=now()) for pair in self._pairs if pair not in known)
 
     def participants(self) -> int:
-        """How many people take part."""
+        """The number of participants."""
         with self._database.session() as session:
             return session.scalar(sa.select(sa.func.count()).select_from(Participant)) or 0
 
     def people(self) -> Mapping[int, bool]:
-        """Whether the participants are left out of the results, by their numbers."""
+        """For each participant, by number: are they excluded from the results?"""
         with self._database.session() as session:
             found = session.scalars(
                 sa.select(Participant).order_by(Participant.id).options(lazyload(Participant.presentations))
@@ -76,26 +74,26 @@ class Owner:
             return {one.id: one.excluded for one in found}
 
     def excluded(self) -> Sequence[int]:
-        """The numbers of the participants who are left out of the results."""
+        """The numbers of the participants excluded from the results."""
         return [number for number, excluded in self.people().items() if excluded]
 
     def exclude(self, number: int, excluded: bool) -> None:
-        """Leave a participant out of the results, or count them again; `ValueError` if there is none of that number."""
+        """Exclude a participant from the results, or include them again; `ValueError` for an unknown number."""
         change = sa.update(Participant).where(Participant.id == number).values(excluded=excluded)
         self._change(number, change)
 
     def delete(self, number: int) -> None:
-        """Delete a participant and all that they answered; `ValueError` if there is none of that number."""
+        """Delete a participant and all their answers; `ValueError` for an unknown number."""
         self._change(number, sa.delete(Participant).where(Participant.id == number))
         self._database.empty_log()
 
     def _change(self, number: int, change: sa.Update | sa.Delete) -> None:
-        require(number in self.people(), "participant", number, "the number of one who takes part")
+        require(number in self.people(), "participant", number, "the number of a participant")
         with self._database.session() as session:
             session.execute(change)
 
     def votes(self) -> pl.DataFrame:
-        """All votes of pairs that were not dropped, by participants who are not left out, a row each: the `COLUMNS`."""
+        """All votes, one per row with the `COLUMNS`; without dropped pairs and excluded participants."""
         dropped = [pair for pair, kept in self.reviews().items() if not kept]
         with self._database.session() as session:
             joined = session.execute(

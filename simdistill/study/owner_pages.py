@@ -1,4 +1,4 @@
-"""The owner's pages, behind the study's token: review the pairs, see the results, take the votes away."""
+"""The owner's pages, protected by the study's token: review the pairs, see the results, download the votes."""
 
 import io
 from collections.abc import Callable
@@ -16,11 +16,11 @@ from simdistill.study.pages import Fields, cookie_name, form, page, picture, set
 from simdistill.study.pictures import is_small
 from simdistill.study.results import Results, tell
 
-TRIES = (10, 1 / 60)  # of the token by one address: at once, and a second in the long run
+TRIES = (10, 1 / 60)  # attempts at the token per address: at once, and per second in the long run
 
 
 class OwnerPages:
-    """Their routes. The owner is whoever's cookie has the seal that the token is exchanged for."""
+    """The routes. A cookie with a seal, given in exchange for the token, identifies the owner."""
 
     def __init__(self, folder: StudyFolder, owner: Owner, seals: Seals) -> None:
         self._folder, self._owner, self._seals = folder, owner, seals
@@ -41,7 +41,7 @@ class OwnerPages:
         ]
 
     def _owner_of(self, request: Request) -> str:
-        """Whose form it is: the owner's, or nobody's."""
+        """Who sent the form: "owner", or "" for anyone else."""
         return "owner" if same(self._seals.seal("owner's cookie"), request.cookies.get(self._cookie, "")) else ""
 
     def _review(self, request: Request) -> Response:
@@ -65,9 +65,9 @@ class OwnerPages:
 
     def _enter(self, request: Request, fields: Fields) -> Response:
         if not self._tries.allows(address(request.scope)):
-            raise HTTPException(429, "Too many tries: wait a minute.", {"Retry-After": "60"})
+            raise HTTPException(429, "Too many attempts. Wait a minute.", {"Retry-After": "60"})
         if not same(self._folder.token, fields.get("token", "").strip()):
-            raise HTTPException(403, "This is not the owner's token; it is in owner.token in the study's folder.")
+            raise HTTPException(403, "Wrong token. The owner's token is in the file owner.token in the study's folder.")
         response = to("/owner")
         set_cookie(response, request, self._cookie, self._seals.seal("owner's cookie"))
         return response
@@ -75,7 +75,7 @@ class OwnerPages:
     def _decide(self, request: Request, fields: Fields) -> Response:
         number, kept = request.path_params["number"], fields.get("kept")
         if kept not in ("yes", "no"):
-            raise HTTPException(400, "Keep the pair, or drop it.")
+            raise HTTPException(400, "Choose to keep or to drop the pair.")
         try:
             self._owner.review(number, kept == "yes")
         except ValueError as error:
@@ -100,7 +100,7 @@ class OwnerPages:
 
     def _exclude(self, request: Request, fields: Fields) -> Response:
         if fields.get("excluded") not in ("yes", "no"):
-            raise HTTPException(400, "Leave the participant out, or count them.")
+            raise HTTPException(400, "Choose to exclude or to include the participant.")
         return self._changed(lambda number: self._owner.exclude(number, fields["excluded"] == "yes"), request)
 
     def _ask(self, request: Request) -> Response:
@@ -136,7 +136,7 @@ class OwnerPages:
 
     def _only_owner(self, request: Request) -> None:
         if not self._owner_of(request):
-            raise HTTPException(403, "This page is the owner's: enter by /owner first.")
+            raise HTTPException(403, "This page is for the study's owner. Sign in at /owner first.")
 
 
 def _file(content: bytes, kind: str, name: str) -> Response:

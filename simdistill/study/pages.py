@@ -1,4 +1,4 @@
-"""What the participants' and the owner's pages share: templates, cookies, forms."""
+"""Templates, cookies and forms shared by the participants' and the owner's pages."""
 
 from collections.abc import Callable
 from typing import Any, TypeAlias
@@ -20,32 +20,32 @@ Handler: TypeAlias = Callable[[Request, Fields], Response]
 
 
 class _Short(IntegerConvertor):
-    """Numbers of at most nine digits: of thousands Python refuses to make one."""
+    """Numbers of at most nine digits: Python refuses to convert thousands of digits."""
 
     regex = "[0-9]{1,9}"
 
 
 register_url_convertor("short", _Short())
-DAYS = 60  # that a cookie lives
-NO_PICTURE = "There is no such picture."
-FOREIGN = "This form is not of this visit: load its page again, and send it from there."
+DAYS = 60  # lifetime of a cookie
+NO_PICTURE = "There is no such image."
+FOREIGN = "This form has expired. Reload its page and send it again."
 
 
 def page(name: str, status: int = 200, **values: Any) -> HTMLResponse:
-    """The page of that template."""
+    """The page made from the template of this name."""
     template = templates("simdistill.study").get_template(f"{name}.html.jinja")
     return HTMLResponse(template.render(**values), status)
 
 
 def to(path: str) -> RedirectResponse:
-    """Go there by GET."""
+    """Redirect to a path, by GET."""
     return RedirectResponse(path, 303)
 
 
 def form(path: str, seals: Seals, who: Callable[[Request], str], handle: Handler, nobody: str = FOREIGN) -> Route:
-    """The route of a form that counts only with the seal of `who` sends it; `handle` runs in a thread.
+    """The route of a form, accepted only with the sender's seal; `handle` runs in a thread.
 
-    `nobody` is what those are told of whom `who` knows nothing.
+    `who` identifies the sender; unknown senders get the message `nobody`.
     """
 
     async def endpoint(request: Request) -> Response:
@@ -59,22 +59,22 @@ def form(path: str, seals: Seals, who: Callable[[Request], str], handle: Handler
 
 
 def cookie_name(whose: str, settings: Settings) -> str:
-    """The study's own, since all studies of one host, at whatever ports, are sent each other's cookies."""
+    """A name of the study's own: browsers send cookies to all ports of a host, so also to other studies."""
     return f"{whose}-{settings.identity[:8]}"
 
 
 def set_cookie(response: Response, request: Request, name: str, value: str) -> None:
-    """A cookie that no script can read and no other site can send in a form."""
+    """Set a cookie that scripts cannot read and other sites cannot send with a form."""
     response.set_cookie(
         name, value, max_age=DAYS * 86400, httponly=True, samesite="lax", secure=request.url.scheme == "https"
     )
 
 
 def picture(folder: StudyFolder, name: str) -> Response:
-    """A picture of the study; `HTTPException` if it has none of that name."""
+    """An image of the study; `HTTPException` for an unknown name."""
     try:
         content = folder.picture(name)
     except KeyError as error:
         raise HTTPException(404, NO_PICTURE) from error
-    # neither a date nor a tag: those of one side's files would be alike
+    # no date and no ETag: they could reveal which images belong to the same side
     return Response(content, media_type="image/png", headers={"Cache-Control": "private, max-age=86400, immutable"})

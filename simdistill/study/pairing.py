@@ -1,4 +1,4 @@
-"""A study's pairs: what two models draw for the same prompts from the same seeds, or pictures in two folders."""
+"""A study's pairs: samples of two models for the same prompts and seeds, or images in two folders."""
 
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -28,14 +28,14 @@ Player: TypeAlias = Literal["student", "teacher"]
 
 @dataclass(frozen=True)
 class Source:
-    """Where one side's pictures come from: a run, a shipped student or a folder of pictures, and of models whose."""
+    """Where one side's images come from: student or teacher of a run or of a shipped student, or a folder of images."""
 
     place: str
     player: Player = "student"
 
     @classmethod
     def named(cls, text: str) -> "Source":
-        """The source that is written teacher:runs/x, student:runs/x, or runs/x for the student; folders as they are."""
+        """Parse a source: teacher:RUN, student:RUN, RUN for its student, or a folder of images."""
         player, colon, place = text.partition(":")
         if colon and player in ("student", "teacher"):
             return cls(place, "teacher" if player == "teacher" else "student")
@@ -43,21 +43,21 @@ class Source:
 
     @property
     def shipped(self) -> bool:
-        """Whether it is a student that comes with the package, or its teacher."""
+        """Whether it is a shipped student or its teacher."""
         return is_shipped(self.place)
 
     @property
     def draws(self) -> bool:
-        """Whether it is a model, and not a folder of pictures."""
+        """Whether it is a model rather than a folder of images."""
         return self.shipped or (Path(self.place) / "config.toml").is_file()
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What to make pairs of: each of the `prompts`, which `read_prompts` reads, `each` times, from `seed` on.
+    """What pairs to make: each of the `prompts` (read by `read_prompts`), `each` times, from `seed` on.
 
-    Models that know classes are given a prompt a class, in the order of the labels; without any they are "class 0", ….
-    `teacher` is that of the runs, if it is code of the user's own.
+    Class-conditional models take one prompt per class, in the order of the labels; by default "class 0", ….
+    `teacher` is the runs' teacher, if it is the user's own code.
     """
 
     prompts: Path | None = None
@@ -72,7 +72,7 @@ class Wanted:
 
     @cached_property
     def named(self) -> dict[str, str] | None:
-        """The prompts by the names of their pictures without endings, if the file says which are whose."""
+        """The prompts by image name (without suffix), if the file of prompts names the images."""
         found = None if self.prompts is None else read_named_prompts(self.prompts, self.column)
         if found is None:
             return None
@@ -81,13 +81,13 @@ class Wanted:
             len(stems) == len(found),
             f"--prompts {self.prompts}: {FILE_NAME}",
             _clashing([*found]),
-            "of different names without their endings",
+            "unique without suffixes",
         )
         return stems
 
     @cached_property
     def texts(self) -> list[str] | None:
-        """The prompts, if any are given."""
+        """The prompts, or None if none are given."""
         named = self.named
         if named is not None:
             return list(named.values())
@@ -95,16 +95,16 @@ class Wanted:
 
 
 def draft_pairs(a: Source, b: Source, wanted: Wanted) -> list[Draft]:
-    """The pairs of two sources, of which models start from the same noise.
+    """The pairs of two sources; two models start from the same noise.
 
-    Two folders are matched by their files' names without the endings; so are their prompts, if the file of prompts has
-    a column `file_name`, and else they are in the order of the names, or in a `metadata.jsonl` of the first. A folder
-    beside a model has a picture for each of the model's, by those names, too, or in that order.
+    Two folders are matched by file name without suffix. So are their prompts if the file of prompts has a column
+    `file_name`; otherwise they follow the order of the names, or come from `metadata.jsonl` in the first folder. A
+    folder compared with a model needs one image for each of the model's, matched in the same way.
 
-    Raises `ValueError` if a source is none, takes neither prompts nor labels, or has not the pictures it should have.
+    Raises `ValueError` for an unknown source, a model without prompts or labels, or a folder without the right images.
     """
     for source in (a, b):
-        require(source.draws or Path(source.place).is_dir(), "--a, --b", source.place, "a run, or a folder of pictures")
+        require(source.draws or Path(source.place).is_dir(), "--a, --b", source.place, "a run or a folder of images")
     if not (a.draws or b.draws):
         return _matched(Path(a.place), Path(b.place), wanted)
     first = a if a.draws else b
@@ -121,15 +121,15 @@ def draft_pairs(a: Source, b: Source, wanted: Wanted) -> list[Draft]:
             order = list(files) if named is None else _known(wanted, named, files)
             pictures[source] = [read_picture(files[name]) for name in order]
         count = len(pictures[source])
-        require(count == len(texts), f"{source.place}: pictures", count, f"{len(texts)}, one for each prompt")
+        require(count == len(texts), f"{source.place}: images", count, f"{len(texts)}, one per prompt")
     return [Draft(*row) for row in zip(texts, pictures[a], pictures[b], strict=True)]
 
 
 def _matched(a: Path, b: Path, wanted: Wanted) -> list[Draft]:
     left, right = _files(a), _files(b)
     alone = sorted(left.keys() ^ right.keys())
-    require(not alone, "names in only one of the folders", alone[:5], "none: pictures are matched by their names")
-    require(wanted.each == 1, "--each", wanted.each, "1 for folders of pictures")
+    require(not alone, "names in only one of the folders", alone[:5], "none: images are matched by name")
+    require(wanted.each == 1, "--each", wanted.each, "1 for folders of images")
     named, listing = wanted.named, a / CAPTIONS
     if named is not None:
         _known(wanted, named, left)
@@ -139,8 +139,8 @@ def _matched(a: Path, b: Path, wanted: Wanted) -> list[Draft]:
     else:
         texts = None if wanted.prompts is None else read_prompts(wanted.prompts, wanted.column, repeated=True)
     if texts is None:
-        raise ValueError(f"--prompts = '': must be given: {a} has no {CAPTIONS} that says what its pictures show")
-    remedy = f"{len(left)}, one for each picture in {a}"
+        raise ValueError(f"--prompts = '': must be given: {a} has no {CAPTIONS} with captions")
+    remedy = f"{len(left)}, one per image in {a}"
     require(len(texts) == len(left), f"--prompts {wanted.prompts or listing}: prompts", len(texts), remedy)
     return [
         Draft(text, read_picture(left[name]), read_picture(right[name])) for text, name in zip(texts, left, strict=True)
@@ -148,43 +148,43 @@ def _matched(a: Path, b: Path, wanted: Wanted) -> list[Draft]:
 
 
 def _known(wanted: Wanted, named: Mapping[str, str], files: Mapping[str, Path]) -> list[str]:
-    """The names that prompts and pictures have in common, in the prompts' order; `ValueError` if one has no match."""
-    require(wanted.each == 1, "--each", wanted.each, f"1 where prompts have a {FILE_NAME}")
+    """The names shared by prompts and images, in the prompts' order; `ValueError` if one has no match."""
+    require(wanted.each == 1, "--each", wanted.each, f"1 for prompts with a {FILE_NAME}")
     alone = sorted(named.keys() ^ files.keys())
-    where = f"--prompts {wanted.prompts}: {FILE_NAME} without a picture, or a picture without a {FILE_NAME}"
-    require(not alone, where, alone[:5], "none: each names one picture")
+    where = f"--prompts {wanted.prompts}: {FILE_NAME} without an image, or an image without a {FILE_NAME}"
+    require(not alone, where, alone[:5], "none: each names one image")
     return list(named)
 
 
 def _files(folder: Path) -> dict[str, Path]:
-    """The pictures in a folder by name without ending, accents composed; 2.png before 10.png."""
+    """The images in a folder by name without suffix (Unicode NFC); 2.png before 10.png."""
     files = numbered_pictures(folder)
-    require(len(files) > 0, f"{folder}: pictures", 0, f"at least one of {', '.join(SUFFIXES)}")
+    require(len(files) > 0, f"{folder}: images", 0, f"at least one of {', '.join(SUFFIXES)}")
     clashing = _clashing([file.name for file in files])
     require(
         not clashing,
-        f"{folder}: pictures of one name",
+        f"{folder}: images of the same name",
         clashing,
-        "none: pictures are matched by their names without endings",
+        "none: images are matched by name without suffix",
     )
     return {_stem(file.name): file for file in files}
 
 
 def _stem(name: str) -> str:
-    """A picture's name without its ending."""
+    """An image's name without its suffix."""
     bare = name.rpartition(".")[0] if name.lower().endswith(SUFFIXES) else name
     return unicodedata.normalize("NFC", bare)
 
 
 def _clashing(names: Sequence[str]) -> list[str]:
-    """The first names that are one and the same without their endings."""
+    """The first names that are equal without their suffixes."""
     stems = [_stem(name) for name in names]
     twice = [name for name, stem in zip(names, stems, strict=True) if stems.count(stem) > 1]
     return [name for name in twice if _stem(name) == _stem(twice[0])]
 
 
 def _drawn(source: Source, wanted: Wanted) -> list[Image.Image]:
-    """What a model draws, picture k from the seed `seed` + k, for the k-th prompt or class, which come in turn."""
+    """A model's images: image k from seed `seed` + k, for the prompts or classes in turn."""
     (teacher, recipe), texts = teacher_and_recipe(source.place, wanted.teacher), wanted.texts
     if teacher.text is None:
         require(teacher.classes > 0, source.place, "unconditional", "a model that takes prompts or class labels")
@@ -193,11 +193,11 @@ def _drawn(source: Source, wanted: Wanted) -> list[Image.Image]:
             count == teacher.classes,
             f"--prompts {wanted.prompts}: prompts",
             count,
-            f"{teacher.classes}, one for each class of {source.place}",
+            f"{teacher.classes}, one per class of {source.place}",
         )
     else:
         encoder = load_encoder(teacher.asked.encoder, wanted.device, tokens=teacher.text.tokens)
-        require(texts is not None, "--prompts", "", f"given: {source.place} draws from prompts")
+        require(texts is not None, "--prompts", "", f"given: {source.place} is a text-to-image model")
         teacher = teacher.with_prompts(encoded(encoder, texts or []), encoder.empty())
         count = len(texts or [])
     teacher = teacher.prepared(replace(recipe, prompts=""))
@@ -209,6 +209,6 @@ def _drawn(source: Source, wanted: Wanted) -> list[Image.Image]:
     seeds = range(wanted.seed, wanted.seed + count * wanted.each)
     rows = torch.tensor([*chain(*[range(count)] * wanted.each)])
     pictures = teacher.decoded(draw(sampler, seeds, teacher.shape, rows, wanted.device), wanted.device)
-    require(pictures.ndim == 4 and pictures.shape[1] in (1, 3), source.place, "no pictures", "a model of pictures")
+    require(pictures.ndim == 4 and pictures.shape[1] in (1, 3), source.place, "no images", "a model of images")
     pixels = pixels_of(pictures).expand(-1, 3, -1, -1).permute(0, 2, 3, 1).contiguous().numpy()
     return [Image.fromarray(one) for one in pixels]

@@ -1,4 +1,4 @@
-"""The participants' pages: consent, pair after pair, thanks; going on elsewhere, and withdrawing."""
+"""The participants' pages: consent, one page per pair, thanks; continuing on another device, and withdrawing."""
 
 import re
 import secrets
@@ -16,13 +16,13 @@ from simdistill.study.pictures import is_small
 from simdistill.study.settings import QUESTIONS
 
 TOKEN = re.compile(r"[A-Za-z0-9_-]{32}")
-COOKIES = "This site needs cookies, to find your answers again: allow them for it, load the page again, and go on."
-GONE = "You do not take part here, or not any more: begin at the first page, if you want to."
-JOINS = (400, 1.0)  # people who join from one address: at once, and a second in the long run
+COOKIES = "This site needs cookies to find your answers again. Allow cookies for this site, then reload the page."
+GONE = "You are not taking part in this study (any more). To join, start at the first page."
+JOINS = (400, 1.0)  # people who join from one address: at once, and per second in the long run
 
 
 class ParticipantPages:
-    """Their routes. A participant is whoever's cookie has the token; the token of their personal link becomes one."""
+    """The routes. A cookie with a token identifies a participant; the personal link sets this cookie."""
 
     def __init__(self, folder: StudyFolder, ballot: Ballot, seals: Seals) -> None:
         self._folder, self._settings, self._ballot, self._seals = folder, folder.settings, ballot, seals
@@ -56,7 +56,7 @@ class ParticipantPages:
         return response
 
     def _begin(self, request: Request) -> Response:
-        """Where the form was sent, if a browser comes there again by itself."""
+        """Redirect a browser that requests the form's address by GET."""
         return to("/")
 
     def _join(self, request: Request, fields: Fields) -> Response:
@@ -64,7 +64,7 @@ class ParticipantPages:
         if fields.get("consent") != "yes":
             return self._consent(request, token, "Tick the box if you agree to take part.")
         if self._ballot.progress(token) is None and not self._joins.allows(address(request.scope)):
-            raise HTTPException(429, "Too many people join at once: try again in a minute.", {"Retry-After": "60"})
+            raise HTTPException(429, "Too many people are joining. Try again in a minute.", {"Retry-After": "60"})
         self._ballot.join(token)
         return to("/")
 
@@ -120,13 +120,13 @@ class ParticipantPages:
     def _resume(self, request: Request) -> Response:
         token = request.path_params["token"]
         if not TOKEN.fullmatch(token) or self._ballot.progress(token) is None:
-            raise HTTPException(404, "Nobody takes part by this link.")
+            raise HTTPException(404, "This personal link is not valid.")
         response = to("/")
         set_cookie(response, request, self._cookie, token)
         return response
 
     def _leave(self, request: Request, fields: Fields) -> Response:
-        """For the next person at this browser: the answers of the one before stay."""
+        """Make room for the next person at this browser; the answers given so far stay."""
         response = to("/")
         response.delete_cookie(self._cookie)
         return response
@@ -152,12 +152,12 @@ class ParticipantPages:
         return {name: QUESTIONS[name] for name in self._settings.asked}
 
     def _who(self, request: Request) -> tuple[str, Progress | None]:
-        """The token, "" if there is none, and how far its participant is, if it has one."""
+        """The token ("" if there is none) and its participant's progress, if there is one."""
         token = self._token(request)
         return token, self._ballot.progress(token) if token else None
 
     def _token(self, request: Request) -> str:
-        """The token in a request's cookie, "" if it has none of the right form."""
+        """The token in a request's cookie; "" if it is missing or malformed."""
         token = request.cookies.get(self._cookie, "")
         return token if TOKEN.fullmatch(token) else ""
 
@@ -167,6 +167,6 @@ class ParticipantPages:
 
 
 def _following(progress: Progress, place: int = 0) -> str:
-    """The page after that of a place: the next pair without an answer, the first one, or the thanks."""
+    """The page after a pair: the next unanswered pair, else the first unanswered one, else the thanks."""
     later = [one for one in progress.open if one > place] or progress.open
     return f"/pair/{later[0]}" if later else "/thanks"

@@ -1,4 +1,4 @@
-"""Pictures that tell nothing but what is to be seen: equal in size and format, without metadata."""
+"""Images that reveal nothing but their pixels: equal in size and format, without metadata."""
 
 import io
 import random
@@ -10,15 +10,15 @@ from PIL import Image, ImageCms, ImageOps
 from simdistill.support.checks import require
 
 LARGEST_FILE = 2**26  # bytes
-SMALL = 64  # pixels a side up to which pictures are enlarged with sharp edges
-DEEP = ("I;16", "I;16L", "I;16B", "I")  # Pillow's modes of grey pictures of 16 bits
-SHAPES = 0.02  # by how much of themselves two pictures' ratios of width to height may differ
+SMALL = 64  # pixels per side up to which images are enlarged without smoothing
+DEEP = ("I;16", "I;16L", "I;16B", "I")  # Pillow's modes of 16-bit grey images
+SHAPES = 0.02  # the largest relative difference between the aspect ratios of a pair
 
 
 def read_picture(path: Path) -> Image.Image:
-    """The picture in a file, upright, in 8-bit colour, what is transparent on white, as browsers show it.
+    """The image in a file as browsers show it: upright, in 8-bit sRGB, transparent parts on white.
 
-    Raises `ValueError` if it is none, damaged, of more than 16 bits or of over 64 MiB.
+    Raises `ValueError` if it is not an image, damaged, of more than 16 bits or larger than 64 MiB.
     """
     require(path.stat().st_size <= LARGEST_FILE, f"{path}: bytes", path.stat().st_size, f"at most {LARGEST_FILE}")
     try:
@@ -30,15 +30,15 @@ def read_picture(path: Path) -> Image.Image:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """A grey picture of 16 bits in 8, of which Pillow's own conversion would keep none above 255."""
+    """A 16-bit grey image in 8 bits; Pillow's own conversion would clip everything above 255."""
     levels = np.asarray(image).astype(np.int64)
     if levels.min() < 0 or levels.max() >= 2**16:
-        raise ValueError("its levels are not of 8 or 16 bits")
+        raise ValueError("its values do not fit into 16 bits")
     return Image.fromarray(np.round(levels / 257).astype(np.uint8))
 
 
 def _in_srgb(image: Image.Image) -> Image.Image:
-    """A picture of another colour profile in sRGB; a profile that cannot be read is passed over, as browsers do."""
+    """An image converted to sRGB from its colour profile; an unreadable profile is ignored, as in browsers."""
     profile = image.info.get("icc_profile")
     if not profile:
         return image
@@ -52,7 +52,7 @@ def _in_srgb(image: Image.Image) -> Image.Image:
 
 
 def _coloured(image: Image.Image) -> Image.Image:
-    """A picture in colour, on white where it is transparent."""
+    """An image in RGB, on white where it is transparent."""
     if not image.has_transparency_data:
         return image.convert("RGB")
     layer = image.convert("RGBA")
@@ -60,28 +60,28 @@ def _coloured(image: Image.Image) -> Image.Image:
 
 
 def is_small(size: tuple[int, int]) -> bool:
-    """Whether a picture of that size is enlarged with sharp edges."""
+    """Whether an image of this size is enlarged without smoothing."""
     return max(size) <= SMALL
 
 
 def equal_sizes(a: Image.Image, b: Image.Image, name: str) -> tuple[Image.Image, Image.Image]:
-    """Both pictures at the size of the smaller one; `ValueError` if they are of different shapes."""
+    """Both images at the size of the smaller one; `ValueError` if their aspect ratios differ."""
     ratio = (a.width * b.height) / (b.width * a.height)
-    require(abs(ratio - 1) <= SHAPES, f"{name}: sizes", (a.size, b.size), "of one ratio of width to height")
+    require(abs(ratio - 1) <= SHAPES, f"{name}: sizes", (a.size, b.size), "of the same aspect ratio")
     size = min(a.size, b.size)
     resized = [one if one.size == size else one.resize(size, Image.Resampling.LANCZOS) for one in (a, b)]
     return resized[0], resized[1]
 
 
 def bare_png(image: Image.Image) -> bytes:
-    """The pixels as a PNG of 8-bit colours and nothing else: whatever the file was, this does not tell."""
+    """The pixels as an 8-bit RGB PNG without metadata: it reveals nothing about the original file."""
     buffer = io.BytesIO()
     Image.fromarray(np.asarray(image.convert("RGB"))).save(buffer, "PNG")
     return buffer.getvalue()
 
 
 def scrambled(image: Image.Image, seed: int) -> Image.Image:
-    """The same pixels in random order, which nobody prefers: for attention checks."""
+    """The same pixels in random order, for attention checks: nobody should prefer this."""
     pixels = np.asarray(image.convert("RGB"))
     order = list(range(pixels.shape[0] * pixels.shape[1]))
     random.Random(seed).shuffle(order)

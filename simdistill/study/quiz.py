@@ -1,4 +1,4 @@
-"""The paper's Figure 1 as a page of its own: which one is the one-step image? The answers are at the end."""
+"""The paper's Figure 1 as a self-contained page: which image took one step? The answers are at the end."""
 
 import base64
 import random
@@ -12,7 +12,7 @@ from simdistill.study.pictures import bare_png, equal_sizes, is_small
 
 @dataclass(frozen=True)
 class Riddle:
-    """Two pictures as data URIs, the student's first or second."""
+    """Two images as data URIs; `student` is the index of the student's."""
 
     prompt: str
     pictures: tuple[str, str]
@@ -20,7 +20,7 @@ class Riddle:
 
 
 def riddles(drafts: Sequence[Draft], seed: int = 0) -> list[Riddle]:
-    """The drafts, side a being the student's, in random order, each on random sides."""
+    """The drafts (side a is the student's) in random order, on random sides."""
     rng, found = random.Random(seed), list[Riddle]()
     for draft in rng.sample(drafts, len(drafts)):
         a, b = map(_uri, map(bare_png, equal_sizes(draft.a, draft.b, draft.prompt)))
@@ -30,7 +30,7 @@ def riddles(drafts: Sequence[Draft], seed: int = 0) -> list[Riddle]:
 
 
 def quiz_page(drafts: Sequence[Draft], name: str, seed: int = 0) -> str:
-    """The HTML of a quiz about the student of that `name`; it needs nothing but itself, and counts without a script."""
+    """The HTML of a quiz about the student called `name`: self-contained, and counts the score without a script."""
     template = templates("simdistill.study").get_template("quiz.html.jinja")
     small = is_small(drafts[0].a.size)
     return template.render(

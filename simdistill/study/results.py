@@ -1,4 +1,4 @@
-"""The results of a study: what its votes say, question by question, prompt by prompt, participant by participant."""
+"""The results of a study: by question, by prompt and by participant."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -20,12 +20,12 @@ def tell(
     simulated: bool = False,
     excluded: Sequence[int] = (),
 ) -> Results:
-    """What a table of votes, as `Owner.votes` gives it, says of side a against side b, as JSON values.
+    """The results of side a against side b from a table of votes (see `Owner.votes`), as JSON values.
 
-    Rates are those of a among the votes for either; ties count in `ties` alone. Checks and second showings enter only
-    what is said of attention and consistency. A check is failed, once, by whoever did not prefer the real picture in
-    every question that they were asked; `attentive` leaves out whoever failed one. `simulated` are
-    the votes of a rehearsal. The participants `excluded` by the owner are left out of everything.
+    Rates are side a's share of the non-tied votes; ties count only in `ties`. Attention checks and repeats count only
+    in `attention` and `consistency`. A participant fails a check unless they prefer the real image in every question;
+    `attentive` leaves out participants who failed one. `simulated` marks the votes of a rehearsal. Participants
+    `excluded` by the owner are left out of everything.
     """
     votes = votes.filter(~pl.col("participant").is_in(list(excluded)))
     checks = (
@@ -58,7 +58,7 @@ def tell(
 
 
 def _question(counted: pl.DataFrame, votes: pl.DataFrame) -> dict[str, Any]:
-    """What the votes on one question say."""
+    """The results of one question."""
     decided = counted.filter(pl.col("winner") != "tie")
     won, left = (decided["winner"] == "a").to_numpy(), (decided["left"] == "a").to_numpy()
     people, prompts = decided["participant"].to_numpy(), decided["prompt"].to_numpy()
@@ -90,7 +90,7 @@ def _crossed(won: Counts, people: Counts, prompts: Counts) -> tuple[Counts, Coun
 
 
 def _majorities(decided: pl.DataFrame, key: str) -> dict[str, Any]:
-    """Of how many participants, or prompts, a has the majority of votes; those without one are left out."""
+    """The number of participants (or prompts) with a majority for a; those with equal votes are left out."""
     margins = decided.group_by(key).agg(((pl.col("winner") == "a").sum() * 2 - pl.len().cast(pl.Int64)).alias("margin"))
     ahead, behind = margins.filter(pl.col("margin") > 0), margins.filter(pl.col("margin") < 0)
     return asdict(Share.of(ahead.height, ahead.height + behind.height))
@@ -105,7 +105,7 @@ def _agreement(counted: pl.DataFrame) -> float | None:
 
 
 def _consistency(votes: pl.DataFrame) -> dict[str, Any]:
-    """How often a pair that was shown twice got the same answer twice."""
+    """How often a repeated pair got the same answer again."""
     keys = ["participant", "pair", "question"]
     again = votes.filter(pl.col("repetition") == 1).select(*keys, pl.col("winner").alias("second"))
     both = votes.filter(pl.col("repetition") == 0).join(again, on=keys)

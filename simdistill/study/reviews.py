@@ -1,4 +1,4 @@
-"""What the owner decided about pairs, and which of them are shown."""
+"""The owner's decisions about pairs, and which pairs are shown."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,12 +10,12 @@ from simdistill.study.tables import Review
 
 
 def decided(session: Session) -> Mapping[int, bool]:
-    """Whether the pairs that were reviewed are kept, by their numbers."""
+    """For each reviewed pair, by number: is it kept?"""
     return {review.pair: review.kept for review in session.scalars(sa.select(Review))}
 
 
 def visible(session: Session, folder: StudyFolder) -> Sequence[Pair]:
-    """The pairs that are shown: all that were not dropped, of a reviewed study those kept; and checks of these only."""
+    """The pairs to show: those not dropped (with review: those kept), and the attention checks made from them."""
     kept = decided(session)
     shown = {pair.number for pair in folder.pairs if kept.get(pair.number, not folder.settings.review)}
     return [pair for pair in folder.pairs if {pair.number, pair.of or pair.number} <= shown]

@@ -1,4 +1,4 @@
-"""What a study asks, and how: the values in its `study.toml`."""
+"""A study's settings: the values in its `study.toml`."""
 
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -13,17 +13,16 @@ QUESTIONS = {
     "text": "Which image fits the text better?",
     "quality": "Which image is of better quality?",
 }
-"""What can be asked of a pair; the first is the paper's."""
+"""The questions about a pair; the first is the paper's."""
 MOST = 1000  # characters of a title or a contact
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How a study asks; fixed when it is made, so that every vote answers the same question.
+    """A study's settings; fixed at its creation, so that every vote answers the same question.
 
-    `a` and `b` are what the two sides are called in the results, and never on a participant's page. Each participant
-    sees `repeats` pairs a second time. With `review` only pairs that the owner kept are shown. Raises `ValueError` for
-    values that cannot be.
+    `a` and `b` name the two sides in the results, never on a participant's page. Each participant sees `repeats` pairs
+    a second time. With `review`, only pairs that the owner has kept are shown. Raises `ValueError` for invalid values.
     """
 
     title: str = "Which image is better?"
@@ -44,12 +43,12 @@ class Settings:
 
     @property
     def asked(self) -> tuple[str, ...]:
-        """The keys in `QUESTIONS` of what is asked of each pair."""
+        """The questions about each pair: keys of `QUESTIONS`."""
         return ("overall",) if self.questions == "one" else ("text", "quality")
 
     @property
     def choices(self) -> tuple[Choice, ...]:
-        """What can be answered."""
+        """The possible answers."""
         return ("left", "right", "tie") if self.tie else ("left", "right")
 
     def called(self, side: Side) -> str:

@@ -1,4 +1,4 @@
-"""Votes of people who are not there: to rehearse a study, and to plan how many participants it needs."""
+"""Simulated votes: to rehearse a study, and to plan how many participants it needs."""
 
 import random
 from collections.abc import Sequence
@@ -16,17 +16,16 @@ from simdistill.study.settings import Choice, Settings, Side
 from simdistill.study.tables import Participant, Vote
 from simdistill.support.checks import require
 
-CERTAIN = 20.0  # log-odds of a real picture against noise
-PLANNED = 400  # bootstrap replicates of each study that is planned with
+CERTAIN = 20.0  # log-odds of a real image against noise
+PLANNED = 400  # bootstrap replicates per simulated study, for the power
 
 
 @dataclass(frozen=True)
 class Truth:
-    """How simulated people choose: log-odds of side a = logit(preference) + participant's + prompt's + position's.
+    """How simulated people choose: log-odds of side a = logit(preference) + participant + prompt ± position / 2.
 
-    The participant's and the prompt's part are normal with those deviations; half of `position` is added if a stands
-    left, and half of it taken off if right. `tie` is how often they see no difference, `lapse` how often they do not
-    look.
+    The participants' and prompts' effects are normal with these standard deviations; the sign is + if a is on the left.
+    `tie` is the probability of a tie, `lapse` that of a random answer.
     """
 
     preference: float = 0.6
@@ -49,7 +48,7 @@ class Truth:
 def simulate(
     shown: Sequence[Pair], settings: Settings, database: Database, participants: int, truth: Truth, seed: int = 0
 ) -> None:
-    """Add votes of so many simulated participants, each of whom answers everything that is `shown`."""
+    """Add the votes of simulated participants, each of whom answers all the pairs that are `shown`."""
     require(participants >= 1, "--participants", participants, "at least 1")
     rng, draws = random.Random(seed), np.random.default_rng(seed)
     pairs = {pair.number: pair for pair in shown}
@@ -74,9 +73,9 @@ def simulate(
 
 
 def power(truth: Truth, participants: int, pairs: Sequence[int], studies: int = 200, seed: int = 0) -> float:
-    """In how many of so many simulated studies the bootstrap's interval leaves out one half, as a share.
+    """The power: the share of simulated `studies` whose bootstrap interval excludes 1/2.
 
-    `pairs` are the numbers of pairs of each prompt.
+    `pairs` is the number of pairs of each prompt.
     """
     draws = np.random.default_rng(seed)
     found = 0
@@ -100,7 +99,7 @@ def _table(truth: Truth, participants: int, pairs: Sequence[int], draws: np.rand
 
 
 def _choice(truth: Truth, odds: float, left: Side, tie: float, draws: np.random.Generator) -> Choice:
-    """The answer to a pair whose side a has those log-odds."""
+    """The answer to a pair whose side a has these log-odds."""
     if draws.random() < tie:
         return "tie"
     odds += truth.position * (0.5 if left == "a" else -0.5)

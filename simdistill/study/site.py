@@ -1,4 +1,4 @@
-"""The study as a web site: all pages behind one guard, and the server that serves them."""
+"""The study as a web site: all pages behind one guard, and the server."""
 
 from importlib.resources import files
 
@@ -20,23 +20,23 @@ from simdistill.study.pages import page
 from simdistill.study.participant import ParticipantPages
 from simdistill.web.serving import EVERY, address, serve
 
-REQUESTS = (4000, 200.0)  # by one address: at once, and a second in the long run; a laboratory may share an address
+REQUESTS = (4000, 200.0)  # per address: at once, and per second in the long run; a lab may share an address
 
 SAYS = {
     "Not Found": "There is no such page.",
-    "Method Not Allowed": "There is nothing to see at this address: go back to the first page.",
+    "Method Not Allowed": "There is nothing to see at this address. Go back to the first page.",
 }
-"""What we say for what Starlette says."""
+"""Our messages in place of Starlette's."""
 LASTING = {"Cache-Control": "max-age=3600"}
 
 
 def serve_study(folder: StudyFolder, database: Database, host: str = "127.0.0.1", port: int = 8767) -> None:
-    """Serve the study until Ctrl-C, and say on stderr where; `ValueError` if the address cannot be had."""
+    """Serve the study until Ctrl-C; prints its addresses to stderr. `ValueError` if it cannot listen there."""
     base = address(host, port)
-    welcome = f"""participants: {base} (Ctrl-C ends it; every vote is kept)
+    welcome = f"""participants: {base} (Ctrl-C stops the server; all votes are kept)
 owner: {base}owner?token={folder.token}"""
     if host in EVERY:
-        welcome += "\nwho cannot find this machine by its name is given its address in the network instead"
+        welcome += "\nIf others cannot reach this machine by its name, give them its IP address instead."
     serve(application(folder, database), host, port, welcome)
 
 
@@ -76,6 +76,4 @@ def _refused(request: Request, error: Exception) -> Response:
 
 
 def _failed(request: Request, error: Exception) -> Response:
-    return page(
-        "refused", 500, says="Something went wrong here. Nothing that was answered is lost: load the page again."
-    )
+    return page("refused", 500, says="Something went wrong. Your answers are not lost. Reload the page.")

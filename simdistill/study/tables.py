@@ -1,4 +1,4 @@
-"""What a study keeps: who takes part (a token's digest, and no more), what they were shown, and what they answered."""
+"""The tables of a study: participants (only a hash of their token), what they were shown, and their answers."""
 
 from datetime import datetime
 
@@ -9,11 +9,11 @@ from simdistill.study.settings import Choice, Side
 
 
 class Table(DeclarativeBase):
-    """Of all tables. Times are UTC, without a zone."""
+    """Base of all tables. Times are UTC, without a time zone."""
 
 
 class Identity(Table):
-    """Which study the database belongs to; one row."""
+    """The study that the database belongs to; one row."""
 
     __tablename__ = "study"
 
@@ -21,9 +21,9 @@ class Identity(Table):
 
 
 class Participant(Table):
-    """Somebody who consented. The token itself is only in their browser: the database cannot be used to vote.
+    """A person who consented. The token itself is only in their browser: the database cannot be used to vote.
 
-    The owner may have them `excluded` from the results.
+    The owner may exclude them from the results.
     """
 
     __tablename__ = "participants"
@@ -38,9 +38,9 @@ class Participant(Table):
 
 
 class Presentation(Table):
-    """A pair at a `place` of a participant's order; `left` is the side whose picture stands first.
+    """A pair at a `place` of a participant's order; `left` is the side shown on the left.
 
-    A pair comes at most twice, the second time as repetition 1. `shown` is when it was last displayed.
+    A pair appears at most twice, the second time as repetition 1. `shown` is when it was last shown.
     """
 
     __tablename__ = "presentations"
@@ -59,7 +59,7 @@ class Presentation(Table):
 
 
 class Vote(Table):
-    """The one answer of a participant to a question about a presentation, `seconds` after it was displayed."""
+    """A participant's answer to a question about a presentation, `seconds` after it was shown."""
 
     __tablename__ = "votes"
     __table_args__ = (

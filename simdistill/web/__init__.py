@@ -1,1 +1,1 @@
-"""Pages on a port of this machine."""
+"""Serving web pages on a port of this machine."""

@@ -1,4 +1,4 @@
-"""A page on a port of this machine, until Ctrl-C."""
+"""Serve a web application on a port of this machine until Ctrl-C."""
 
 import errno
 import socket
@@ -10,17 +10,17 @@ from simdistill.support.checks import require
 
 EVERY = ("0.0.0.0", "::")
 WHY = {
-    errno.EADDRINUSE: "a free one: something listens there already",
-    errno.EACCES: "one that this user may listen on, as those from 1024 on",
-    errno.EPERM: "one that this user may listen on, as those from 1024 on",
+    errno.EADDRINUSE: "a free port: this one is in use",
+    errno.EACCES: "a port that this user may use: 1024 or above",
+    errno.EPERM: "a port that this user may use: 1024 or above",
 }
-"""What is wrong with a port."""
+"""What a port must be, by the error that it gave."""
 
 
 def serve(application: Any, host: str, port: int, welcome: str) -> None:
-    """Serve an ASGI application until Ctrl-C, with `welcome` on stderr once the address is had.
+    """Serve an ASGI application until Ctrl-C; prints `welcome` to stderr once it listens.
 
-    Raises `ValueError` if uvicorn is missing or the address cannot be had.
+    Raises `ValueError` if uvicorn is missing, or if the server cannot listen at this address.
     """
     require(0 < port < 2**16, "--port", port, "in 1 … 65535")
     try:
@@ -35,18 +35,18 @@ def serve(application: Any, host: str, port: int, welcome: str) -> None:
 
 
 def address(host: str, port: int) -> str:
-    """The URL by which browsers find what listens on `host`: of all addresses by the machine's name, for others."""
+    """The URL for browsers; a server that listens on all addresses is named by this machine's name."""
     name = socket.gethostname() if host in EVERY else host
     return f"http://{f'[{name}]' if ':' in name else name}:{port}/"
 
 
 def _listening(host: str, port: int) -> socket.socket:
-    """A socket at that address; `ValueError` if it cannot be had."""
+    """A socket that listens at this address; `ValueError` if it cannot."""
     try:
         family, *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         return socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
         if error.errno in WHY:
             raise ValueError(f"--port = {port}: must be {WHY[error.errno]}") from error
-        own = "an address of this machine, as 127.0.0.1, or 0.0.0.0 for all of them"
+        own = "an address of this machine, such as 127.0.0.1, or 0.0.0.0 for all of them"
         raise ValueError(f"--host = {host!r}: must be {own} ({error.strerror})") from error

@@ -113,7 +113,7 @@ def test_prompts_go_through_the_teachers_own_encoder_and_guidance(pixart, tmp_pa
     recipe = replace(RECIPES["pixart-512"], teacher=str(pixart), teacher_levels="scheduler", teacher_guidance=3.0)
     RunFolder.create(run.path, {"verb": "distill", **to_mapping(recipe)})
     network = deepcopy(teacher.trainable)
-    write_network(run.network, network, sigma_init=2.5, shape=teacher.shape, classes=0, text=True)
+    write_network(run.network, network, levels=[2.5], shape=teacher.shape, classes=0, text=True)
     pair = Pair(str(run.path))
     client = testclient.TestClient(application(pair))
     assert 'name="prompt"' in client.get("/").text
@@ -124,7 +124,7 @@ def test_prompts_go_through_the_teachers_own_encoder_and_guidance(pixart, tmp_pa
     assert 'value="red &#34;hat&#34;"' in answer.text
     assert "70 network evaluations" in answer.text
     prompt = ['red "hat"']
-    drawn = teacher.decoded(sample(run.path, range(3), teacher=teacher, prompts=prompt))
+    drawn = sample(run.path, range(3), teacher=teacher, prompts=prompt)
     assert np.array_equal(student, pixels(picture(drawn, columns=3, edge=192)))
     encoder = PipelineEncoder(pixart)
     denoiser, text = Guided(teacher.unguided, encoder.empty(), 3.0), encoder(prompt).expand(3)
@@ -139,7 +139,7 @@ def test_of_vectors_there_are_many_with_their_label_and_seeds(tmp_path):
     recipe = replace(RECIPES["digits"], teacher=str(tmp_path / "teacher.safetensors"))
     RunFolder.create(run.path, {"verb": "distill", **to_mapping(recipe)})
     network = replace(settings, seed=1).build((2,), 3, sigma_data=1.0)
-    write_network(run.network, network, sigma_init=2.5, shape=(2,), classes=3)
+    write_network(run.network, network, levels=[2.5], shape=(2,), classes=3)
     student, _ = Pair(str(run.path)).draw(Wish(label=2, seed=7, count=1))
     expected = sample(run.path, range(7, 2007), [2])
     assert np.array_equal(pixels(student.png), pixels(picture(expected)))

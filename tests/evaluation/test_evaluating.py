@@ -47,7 +47,7 @@ def run(tmp_path_factory):
     """The folder of a run whose student is the undistilled teacher."""
     path, teacher = tmp_path_factory.mktemp("runs") / "digits", load_teacher("digits")
     run = RunFolder.create(path, {"verb": "distill", **to_mapping(RECIPES["digits"])})
-    write_network(run.network, teacher.denoiser, sigma_init=2.5, shape=teacher.shape, classes=10)
+    write_network(run.network, teacher.denoiser, levels=[2.5], shape=teacher.shape, classes=10)
     return path
 
 
@@ -236,7 +236,11 @@ def test_two_processes_compute_what_one_does(tmp_path, run):
     compute(str(images), run, tmp_path / "one", batch=3)  # of 43 samples; two processes draw 21 and 22
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     words = [*torchrun, HERE / "statistics_by_two.py", images, run, tmp_path / "two"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "PYTHONPATH": str(HERE.parents[1])}
+    environment = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "OMP_WAIT_POLICY": "passive",
+        "PYTHONPATH": str(HERE.parents[1]),
+    }
     subprocess.run([str(word) for word in words], env=environment, check=True, timeout=250)
     one, two = (read_statistics(tmp_path / name / "ref.npz") for name in ("one", "two"))
     assert one.statistics.images == two.statistics.images == 60

@@ -91,7 +91,7 @@ def test_an_animation_that_would_be_too_large_is_made_smaller(rng, monkeypatch):
 def test_student_and_truth_stand_side_by_side(rng):
     cloud = 0.3 * torch.randn(2000, 2, generator=rng)
     left, right = cloud - 1.5, cloud + 1.5
-    with Image.open(io.BytesIO(beside(left, right))) as picture:
+    with Image.open(io.BytesIO(beside(left, right, 1))) as picture:
         assert (picture.format, picture.size) == ("PNG", (840, 441))
         pixels = np.asarray(picture.convert("RGB")).astype(int)
     orange, blue = pixels[..., 0] - pixels[..., 2] > 60, pixels[..., 2] - pixels[..., 0] > 60

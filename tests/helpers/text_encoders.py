@@ -119,6 +119,6 @@ def untrained(folder, out, **settings):
     torch.manual_seed(5)
     for p in student.parameters():
         p.add_(0.02 * torch.randn(p.shape))
-    facts = {"sigma_init": 2.5, "shape": (4, 8, 8), "classes": 0, "text": True}
+    facts = {"levels": [2.5], "shape": (4, 8, 8), "classes": 0, "text": True}
     write_network(RunFolder(out).network, student, **facts)
     return student

@@ -21,11 +21,11 @@ ROOMS = [
     {"workflows"},
     {"comparison", "gallery", "demo", "study"},  # leaves
     {"commands"},
-    {"cli"},
+    {"cli", "api"},
     {"__init__", "__main__"},
 ]
 METHOD = [
-    {"text", "ema"},
+    {"text", "ema", "metrics"},
     {"shapes"},
     {"distances", "noise", "preconditioning"},
     {"weightings", "denoisers"},

@@ -29,7 +29,7 @@ def digits(tmp_path_factory):
     """A run whose student is the teacher, undistilled."""
     run, teacher = RunFolder(tmp_path_factory.mktemp("runs") / "digits"), load_teacher("digits")
     RunFolder.create(run.path, {"verb": "distill", **to_mapping(RECIPES["digits"])})
-    write_network(run.network, teacher.trainable, sigma_init=2.5, shape=teacher.shape, classes=10)
+    write_network(run.network, teacher.trainable, levels=[2.5], shape=teacher.shape, classes=10)
     return run.path
 
 
@@ -73,7 +73,7 @@ def test_prompts_go_through_the_teachers_own_encoder(pixart, tmp_path):
     teacher, run = load_teacher(str(pixart)), RunFolder(tmp_path / "run")
     recipe = replace(RECIPES["pixart-512"], teacher=str(pixart), teacher_levels="scheduler", teacher_guidance=3.0)
     RunFolder.create(run.path, {"verb": "distill", **to_mapping(recipe)})
-    write_network(run.network, teacher.trainable, sigma_init=2.5, shape=teacher.shape, classes=0, text=True)
+    write_network(run.network, teacher.trainable, levels=[2.5], shape=teacher.shape, classes=0, text=True)
     (tmp_path / "two.txt").write_text("a red hat\nlong hair\n")
     source = Source(str(run.path))
     pairs = draft_pairs(source, replace(source, player="teacher"), Wanted(tmp_path / "two.txt"))

@@ -35,8 +35,8 @@ def test_a_page_that_is_watched_says_how_far_the_run_is(run):
         "Training speed": "128 images/s",
         "Training time": "1 min 40 s",
         "Still to train": "5 min",  # 600 iterations at 2 a second
-        "Denoising loss": "20",
-        "Generator's loss": "−0.1",
+        "Online loss": "20",
+        "Generator loss": "−0.1",
     }
     (bar,) = [attrs for tag, attrs, _ in page.elements if tag == "progress"]
     assert (bar["max"], bar["value"]) == ("800", "200")
@@ -82,7 +82,7 @@ def test_the_training_of_a_teacher_can_be_watched(tmp_path, rng):
         "Training speed",
         "Training time",
         "Still to train",
-        "Denoising loss",
+        "Loss",
     ]
     assert page.texts("dd")[:4] == ["50 of 100", "100 images/s", "4 s", "4 s"]
     assert len(page.values("src")) == 2  # the first is the newest, and the film

@@ -63,7 +63,7 @@ def stir(module):
 def a_run(path, denoiser, shape, classes, teacher="digits"):
     """A run's folder as a distillation leaves it, with `denoiser` as the generator's network."""
     run = RunFolder.create(path, {"verb": "distill", **to_mapping(replace(RECIPES["digits"], teacher=teacher))})
-    write_network(run.network, stir(denoiser), sigma_init=2.5, shape=shape, classes=classes)
+    write_network(run.network, stir(denoiser), levels=[2.5], shape=shape, classes=classes)
     return run.path
 
 
@@ -119,8 +119,9 @@ def test_a_file_is_compared_with_the_generator_and_says_what_it_is(digits, capsy
     assert (said["out"], said["to"], said["bytes"]) == (str(path), to, path.stat().st_size)
     assert said["difference"] < 1e-5
     about = read_about(path)
-    assert {name: about[name] for name in ("sigma_init", "shape", "classes", "simdistill")} == {
-        "sigma_init": 2.5,
+    assert {name: about[name] for name in ("levels", "nfe", "shape", "classes", "simdistill")} == {
+        "levels": [2.5],
+        "nfe": 1,
         "shape": [1, 8, 8],
         "classes": 10,
         "simdistill": "0.1.0",
@@ -329,7 +330,7 @@ def test_diffusers_networks_are_exported(tmp_path, kind):
     for to in SUFFIXES:
         found = export(run, to)
         assert found.difference < 1e-4
-        assert found.about["sigma_init"] == 2.5
+        assert found.about["levels"] == [2.5]
     z, labels = noise_from_seeds(range(64), tuple(found.about["shape"])), torch.arange(64) % 10
     generator, _ = models.load_generator(run)
     expected = (generator(z, labels) if kind == "dit" else generator(z)).numpy()

@@ -13,7 +13,7 @@ import torch
 from simdistill.config.recipes import RECIPES
 from simdistill.data.images import open_images
 from simdistill.evaluation.quality import REFERENCE_SEED, evaluate, reference_for
-from simdistill.evaluation.sampling import balanced_labels, batch_for, draw
+from simdistill.evaluation.sampling import Sampler, balanced_labels, batch_for, draw
 from simdistill.method.denoisers import GaussianMixture, residual
 from simdistill.method.ema import EMA, PowerEMA
 from simdistill.method.samplers import noise_from_seeds
@@ -125,38 +125,38 @@ def test_learning_rates_that_explode_are_halved_three_times_before_the_run_is_gi
 
 
 def test_a_rate_that_is_somewhat_too_high_is_found_and_lowered(tmp_path, monkeypatch):
-    monkeypatch.setattr(DistillationTrainer, "_rates", lambda self: (1e-4, 1e-4) if self.rollbacks else (1e30, 1e30))
+    monkeypatch.setattr(DistillationTrainer, "_rate", lambda self, update: 1e-4 if self.rollbacks else 1e30)
     recipe = replace(SHORT, iterations=60, warmup=0)
     distilling.distill(load_teacher("digits"), recipe, tmp_path / "run", measured=UNJUDGED)
     (notice,) = [r for r in RunFolder.open(tmp_path / "run").read_metrics() if "rollback" in r]
     assert notice["iteration"] == 0
 
 
-def test_several_averages_are_kept_and_measured(tmp_path):
-    recipe = replace(SHORT, ema=(EMA(500), EMA(0), PowerEMA(0.2)), iterations=60)
+def test_several_ema_are_kept_and_measured(tmp_path):
+    recipe = replace(SHORT, ema=(EMA(500), EMA(0.0), PowerEMA(0.2)), iterations=60)
     generator = distilling.distill(load_teacher("digits"), recipe, tmp_path / "run")
     figures = json.loads((tmp_path / "run" / "evaluation.json").read_text())
     assert figures["ema"] == {
-        "ema-1": "EMA(images=0.0, ramp_up=0.05)",
+        "ema-1": "EMA(half_life=0.0, ramp_up=0.05)",
         "ema-2": "PowerEMA(std=0.2)",
     }
     distances = {figures[name]["frechet"]["mean"] for name in ("student", "ema-1", "ema-2")}
     assert len(distances) == 3
-    drawn = [sampling.sample(tmp_path / "run", range(4), [3], average=k) for k in range(3)]
+    drawn = [sampling.sample(tmp_path / "run", range(4), [3], ema=k) for k in range(3)]
     z, labels = noise_from_seeds(range(4), (1, 8, 8)), torch.tensor([3] * 4)
     torch.testing.assert_close(drawn[0], generator(z, labels), rtol=0, atol=1e-6)
     assert (drawn[0] - drawn[1]).abs().max() > 1e-3
-    with pytest.raises(ValueError, match=r"average = 3: must be in 0 … 2"):
-        sampling.sample(tmp_path / "run", range(4), average=3)
+    with pytest.raises(ValueError, match=r"ema = 3: must be in 0 … 2"):
+        sampling.sample(tmp_path / "run", range(4), ema=3)
 
 
 def test_a_service_gets_metrics_and_pictures(tmp_path):
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     distilling.distill(load_teacher("digits"), SHORT, tmp_path / "run", log=["tensorboard"])
     events = accumulator.EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
-    (last,) = [r for r in RunFolder.open(tmp_path / "run").read_metrics() if "loss" in r]
-    (loss,) = events.Scalars("loss")
-    assert (loss.step, loss.value) == (40, pytest.approx(last["loss"], rel=1e-6))
+    (last,) = [r for r in RunFolder.open(tmp_path / "run").read_metrics() if "online_loss" in r]
+    (loss,) = events.Scalars("online_loss")
+    assert (loss.step, loss.value) == (40, pytest.approx(last["online_loss"], rel=1e-6))
     assert len(events.Images("student")) == 4  # the accumulator's own limit
     with pytest.raises(ValueError, match="--log = 'mlflow'"):
         distilling.distill(load_teacher("digits"), SHORT, tmp_path / "other", log=["mlflow"])
@@ -222,9 +222,9 @@ def test_features_are_standardised_on_the_training_images():
     # running statistics of the last batches of augmented images: near 0 and 1
     assert moments.mean.abs().max() < 0.3
     assert moments.covariance.diagonal().sub(1).abs().max() < 0.5
-    floor = reference.floor()
-    assert floor is not None
-    assert 0.05 < floor["frechet"] < 0.3
+    real = reference.real()
+    assert real is not None
+    assert 0.05 < real["frechet"]["mean"] < 0.3
 
 
 def test_evaluation_of_the_teachers_own_samples(tmp_path):
@@ -235,17 +235,18 @@ def test_evaluation_of_the_teachers_own_samples(tmp_path):
     # the exact generator of N(mean, I), beside one that has lost half of its spread
     figures = evaluate(
         {
-            "exact": (lambda z, c: z + torch.tensor([1.0, -2.0]), 1),
-            "narrow": (lambda z, c: z / 2 + torch.tensor([1.0, -2.0]), 1),
+            "exact": Sampler(lambda z, c: z + torch.tensor([1.0, -2.0]), 1),
+            "narrow": Sampler(lambda z, c: z / 2 + torch.tensor([1.0, -2.0]), 3),
         },
         teacher,
         reference,
         samples=500,
         seeds=3,
     )
+    assert [figures[name]["nfe"] for name in ("exact", "narrow")] == [1, 3]
     assert figures["exact"]["frechet"]["mean"] < 0.05
     assert figures["narrow"]["frechet"]["mean"] == pytest.approx(2 * 0.5**2, abs=0.1)  # Σ (1 - 1/2)²
-    assert figures["narrow"]["recall"] < figures["exact"]["recall"] - 0.2
+    assert figures["narrow"]["recall"]["mean"] < figures["exact"]["recall"]["mean"] - 0.2
 
 
 def test_larger_samples_are_drawn_fewer_at_a_time():
@@ -261,5 +262,5 @@ def test_draw_is_the_same_in_any_batch(monkeypatch):
         return z + residual(teacher.denoiser, z, torch.ones(len(z)), c)
 
     whole = draw(sampler, range(12), teacher.shape, labels)
-    monkeypatch.setattr("simdistill.evaluation.quality.BATCH", 5)
+    monkeypatch.setattr("simdistill.evaluation.sampling.BATCH", 5)
     torch.testing.assert_close(draw(sampler, range(12), teacher.shape, labels), whole, rtol=0, atol=1e-6)

@@ -1,1 +1,1 @@
-"""How the database came to be as it is: Alembic's migrations, run whenever a study is opened."""
+"""The database's history: Alembic migrations, run whenever a study is opened."""

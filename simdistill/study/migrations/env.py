@@ -1,4 +1,4 @@
-"""Run the migrations over the connection that `Database` hands in."""
+"""Run the migrations over the connection of `Database`."""
 
 from alembic import context
 

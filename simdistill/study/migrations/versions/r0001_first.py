@@ -8,7 +8,7 @@ down_revision = None
 
 
 def upgrade() -> None:
-    """Make all tables."""
+    """Create all tables."""
     op.create_table("study", sa.Column("identity", sa.String(32), primary_key=True))
     op.create_table(
         "participants",
@@ -49,6 +49,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop them."""
+    """Drop all tables."""
     for name in ("reviews", "votes", "presentations", "participants", "study"):
         op.drop_table(name)

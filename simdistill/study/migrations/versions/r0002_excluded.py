@@ -1,4 +1,4 @@
-"""Participants whom the owner leaves out of the results."""
+"""Participants excluded from the results by the owner."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,11 +8,11 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
-    """Nobody is left out yet."""
+    """Add the column; nobody is excluded yet."""
     op.add_column("participants", sa.Column("excluded", sa.Boolean, nullable=False, server_default=sa.false()))
 
 
 def downgrade() -> None:
-    """All count again."""
+    """Drop the column; everybody counts again."""
     with op.batch_alter_table("participants") as table:
         table.drop_column("excluded")
