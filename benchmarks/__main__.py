@@ -23,10 +23,10 @@ RESULTS, PAGE = Path(__file__).parent / "results.json", ROOT / "docs" / "speed.m
 
 
 def main() -> None:
-    """Measure the parts that are asked for, or all; `--quick` tries them out and keeps nothing."""
+    """Measure the given parts, or all; `--quick` tries them out and keeps nothing."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; all if none is named")
-    parser.add_argument("--quick", action="store_true", help="a minute of everything, printed and not kept")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; all if none is given")
+    parser.add_argument("--quick", action="store_true", help="a minute in total; printed, not kept")
     asked = parser.parse_args()
     unknown = [part for part in asked.parts if part not in PARTS]
     if unknown:
@@ -42,7 +42,7 @@ def main() -> None:
 
 
 def keep(part: str, measured: dict[str, Any]) -> None:
-    """Put what was measured in the place of what the part said before, in the results and on the page."""
+    """Replace the part's former measurements in the results and on the page."""
     results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     results[part] = measured
     RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
@@ -50,7 +50,7 @@ def keep(part: str, measured: dict[str, Any]) -> None:
 
 
 def published(results: dict[str, Any]) -> list[Table]:
-    """Every table that the page shows: of the machine, and of all parts that were measured."""
+    """All tables of the page: the machine, and each measured part."""
     measured = [(part, PARTS[part], results[part]) for part in PARTS if part in results]
     return [_machines(results), *(table for _, module, own in measured for table in module.tables(own))]
 
@@ -58,7 +58,7 @@ def published(results: dict[str, Any]) -> list[Table]:
 def _machines(results: dict[str, Any]) -> Table:
     facts = ["processor", "cores", "torch", "python", "load", "date", "command"]
     rows = [[part, *(str(own["machine"][fact]) for fact in facts)] for part, own in results.items()]
-    return Table("machine", "What was measured on", ["part", *facts[:4], "load before", *facts[5:]], rows)
+    return Table("machine", "Machine", ["part", *facts[:4], "load before", *facts[5:]], rows)
 
 
 if __name__ == "__main__":

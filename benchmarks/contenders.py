@@ -1,4 +1,4 @@
-"""Who takes part: the reference, and simdistill with the settings that a user can ask for."""
+"""The contenders: the reference, and simdistill with options that a user can set."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,10 +16,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "eager": {},
     "eager, shared samples": {"share_samples": True},
     "compiled, shared samples": {"compile": True, "share_samples": True},
-    "blocks computed twice": {"gradient_checkpointing": True},
+    "gradient checkpointing": {"gradient_checkpointing": True},
     "bf16": {"precision": "bf16"},
 }
-"""simdistill's contenders: what their recipe changes. The reference computes what `eager` does, 11 forward passes."""
+"""simdistill's contenders and their recipe's settings. The reference computes what `eager` does, 11 forward passes."""
 
 REFERENCE = "reference"
 

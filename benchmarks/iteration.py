@@ -1,7 +1,7 @@
 """Speed and peak memory of one iteration, in turns with the reference.
 
-Run as `python -m benchmarks.iteration speed|memory NETWORK CONTENDER… --rounds N` by itself for each network, and for
-memory for each contender.
+Run as `python -m benchmarks.iteration speed|memory NETWORK CONTENDER… --rounds N` in its own process for each network,
+and for memory for each contender.
 """
 
 import argparse
@@ -22,16 +22,16 @@ from benchmarks.networks import NETWORKS, Network
 from benchmarks.tables import Table, spread
 
 ROUNDS = 9
-ROUND_SECONDS = 0.25  # at least one iteration a round; of fast networks as many as fit
-LEAN = ["eager", "eager, shared samples", "blocks computed twice", "compiled, shared samples", "bf16"]
-# Freed memory goes back to the system at once, so that the peak is what was held together.
+ROUND_SECONDS = 0.25  # at least one iteration per round; for fast networks as many as fit
+LEAN = ["eager", "eager, shared samples", "gradient checkpointing", "compiled, shared samples", "bf16"]
+# Freed memory is returned to the system at once, so that the peak is of memory in use.
 RETURN_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "65536"}
-# Every compiled contender compiles everything itself: neither an earlier run nor the contender before it helps.
+# Each compiled contender compiles everything itself, without the caches of earlier runs and contenders.
 COMPILE_ANEW = {"TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1"}
 
 
 def measure(quick: bool = False) -> dict[str, Any]:
-    """Seconds of every round and megabytes, by network and contender."""
+    """Seconds per round, and megabytes, by network and contender."""
     networks = ["mlp"] if quick else list(NETWORKS)
     contenders = [REFERENCE, "eager", "eager, shared samples"] if quick else [REFERENCE, *SETTINGS]
     lean = [REFERENCE, "eager"] if quick else [REFERENCE, *LEAN]
@@ -53,10 +53,10 @@ def tables(measured: dict[str, Any]) -> list[Table]:
     columns = [
         "contender",
         "images/s",
-        "times the reference",
+        "speed-up over the reference",
         "share of matmul peak",
         "peak memory",
-        "of the reference",
+        "relative to the reference",
         "first two iterations",
     ]
     found: list[Table] = []
@@ -89,7 +89,7 @@ def tables(measured: dict[str, Any]) -> list[Table]:
 
 
 def speed(name: str, contenders: list[str], rounds: int) -> dict[str, Any]:
-    """Seconds an iteration of every round, the contenders in turns; the operations of one; the machine's peak."""
+    """Seconds per iteration in each round, the contenders in turns; the FLOPs of an iteration; the machine's peak."""
     network = NETWORKS[name]
     flops = {contender: _operations(contender, network) for contender in contenders}
     steps: dict[str, Step] = {}
@@ -124,15 +124,15 @@ def speed(name: str, contenders: list[str], rounds: int) -> dict[str, Any]:
 
 
 def memory(name: str, contender: str) -> float:
-    """Megabytes of the tensors that stay between two iterations, and of the peak that an iteration adds.
+    """Megabytes of the tensors that stay between two iterations, plus the peak that an iteration adds.
 
-    The first two iterations are not counted: a compiler needs memory of its own, once.
+    The first two iterations are not counted: a compiler needs its own memory, once.
     """
     step = step_of(contender, NETWORKS[name])
     for _ in range(2):
         step()
     stays, before = _tensor_bytes(), _kilobytes("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     for _ in range(2):
         step()
     return (stays + 1024 * (_kilobytes("VmHWM") - before)) / 1e6
@@ -140,7 +140,7 @@ def memory(name: str, contender: str) -> float:
 
 def _tensor_bytes() -> int:
     gc.collect()
-    plain = (torch.Tensor, torch.nn.Parameter)  # not what a compiler only pretends to hold
+    plain = (torch.Tensor, torch.nn.Parameter)  # not a compiler's fake tensors
     tensors = [thing for thing in gc.get_objects() if type(thing) in plain]
     storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
     return sum(storages.values())
@@ -152,7 +152,7 @@ def _kilobytes(entry: str) -> int:
 
 
 def _operations(contender: str, network: Network) -> float:
-    """Floating-point operations of the second iteration, counted eagerly: compilation does not change what is asked."""
+    """Floating-point operations of the second iteration, counted eagerly: compilation does not change them."""
     if "compiled" in contender:
         contender = contender.replace("compiled", "eager")
     step = step_of(contender, network)

@@ -1,4 +1,4 @@
-"""What the figures were taken on, and processes of their own to take them in."""
+"""The machine of the measurements, and separate processes for them."""
 
 import json
 import os
@@ -31,15 +31,15 @@ def describe() -> dict[str, Any]:
 
 
 def fresh(module: str, *arguments: str, threads: int, environment: Mapping[str, str] | None = None) -> Any:
-    """What `python -m benchmarks.module arguments` prints as its last line, JSON, in a process of its own.
+    """What `python -m benchmarks.module arguments` prints as its last line, JSON, in a separate process.
 
-    Raises `RuntimeError` with what it wrote if it fails.
+    Raises `RuntimeError` with its stderr if it fails.
     """
     return finish(start([sys.executable, "-m", f"benchmarks.{module}", *arguments], threads, environment))
 
 
 def start(command: list[str], threads: int, environment: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
-    """Start a process on so many threads, which do not spin while they wait."""
+    """Start a process with `threads` threads that do not spin while they wait."""
     settings = {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive", **(environment or {})}
     return subprocess.Popen(
         command, env={**os.environ, **settings}, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -47,7 +47,7 @@ def start(command: list[str], threads: int, environment: Mapping[str, str] | Non
 
 
 def finish(process: subprocess.Popen[str]) -> Any:
-    """The JSON in the last line that a process printed; `RuntimeError` if it failed."""
+    """The JSON in the last line of a process's stdout; `RuntimeError` if it failed."""
     output, errors = process.communicate()
     if process.returncode != 0:
         raise RuntimeError(f"{process.args} ended with {process.returncode}:\n{errors[-3000:]}")
@@ -55,7 +55,7 @@ def finish(process: subprocess.Popen[str]) -> Any:
 
 
 def matmul_peak(seconds: float = 1.0) -> float:
-    """The most floating-point operations a second of float32 matrix products, over several sizes."""
+    """Peak FLOP/s of float32 matrix products, over several sizes."""
     best = 0.0
     for size in (512, 1024, 2048):
         a, b = torch.randn(size, size), torch.randn(size, size)

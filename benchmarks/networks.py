@@ -1,4 +1,4 @@
-"""The three denoisers that one iteration is measured with, with random weights that no layer starts at zero."""
+"""The three denoisers of the benchmarks, with random weights and no layer initialised to zero."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,17 +15,17 @@ from simdistill.networks.unet import SongUNet
 
 @dataclass(frozen=True)
 class Network:
-    """A denoiser to be measured: what it is, how it is made, and at what batch size it is measured."""
+    """A denoiser to be measured, with its batch size."""
 
     description: str
     make: Callable[[], Preconditioned]
     batch: int
-    seconds: float  # of one iteration, roughly: decides how many make a round
-    threads: int  # what it is fastest on, of two
+    seconds: float  # per iteration, roughly: determines how many make a round
+    threads: int  # the fastest number, of at most two
 
 
 class PatchTransformer(nn.Module):
-    """F(x, c_noise) by torch's own transformer layers on patches; the noise level is added to every token."""
+    """F(x, c_noise) from torch's own transformer layers on patches; the noise embedding is added to every token."""
 
     def __init__(self, size: int = 32, channels: int = 3, patch: int = 4, width: int = 192, depth: int = 4) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ def _transformer() -> Preconditioned:
 
 
 def _without_zeros(make: Callable[..., Preconditioned], **arguments: Any) -> Callable[[], Preconditioned]:
-    """A fixed random network whose layers that start at (almost) zero are small random ones instead."""
+    """A fixed random network, with small random weights in layers that are initialised (almost) to zero."""
 
     def made() -> Preconditioned:
         torch.manual_seed(0)
@@ -87,4 +87,4 @@ NETWORKS = {
     "unet": Network("a U-Net (DDPM++ of 32 channels), 3×32×32", _without_zeros(_unet), 32, 1.6, 2),
     "transformer": Network("a transformer (4 layers, 64 tokens), 3×32×32", _without_zeros(_transformer), 32, 0.5, 2),
 }
-"""What is measured, by name."""
+"""The measured networks, by name."""

@@ -1,6 +1,6 @@
-"""Where the time of an iteration goes, by the phases that `DistillationTrainer.step` names.
+"""The time of an iteration by the phases of `DistillationTrainer.step`.
 
-Run as `python -m benchmarks.phases NETWORK CONTENDER…` for each network by itself.
+Run as `python -m benchmarks.phases NETWORK CONTENDER…` in its own process for each network.
 """
 
 import json
@@ -19,7 +19,7 @@ CONTENDERS = ["eager", "eager, shared samples"]
 
 
 def measure(quick: bool = False) -> dict[str, Any]:
-    """Milliseconds of an iteration by network, contender and phase."""
+    """Milliseconds per iteration by network, contender and phase."""
     networks = ["mlp"] if quick else list(NETWORKS)
     split = {name: fresh("phases", name, *CONTENDERS, threads=NETWORKS[name].threads) for name in networks}
     return {"networks": split}
@@ -33,13 +33,12 @@ def tables(measured: dict[str, Any]) -> list[Table]:
             total = sum(phases.values())
             shares = [f"{phases[phase] / total:.1%}" if phase in phases else "–" for phase in PHASES]
             rows.append([f"{name}, {contender}", f"{total:,.1f} ms", *shares])
-    return [
-        Table("phases", "An iteration by phase, under the profiler", ["network, contender", "in all", *PHASES], rows)
-    ]
+    columns = ["network, contender", "total", *(phase.replace("ema", "EMA") for phase in PHASES)]
+    return [Table("phases", "An iteration by phase, under the profiler", columns, rows)]
 
 
 def phases_of(contender: str, name: str) -> dict[str, float]:
-    """Milliseconds a phase, means over some iterations after two that are not counted."""
+    """Milliseconds per phase, means over some iterations after two warm-up ones."""
     step, repeats = step_of(contender, NETWORKS[name]), max(3, round(0.5 / NETWORKS[name].seconds))
     for _ in range(2):
         step()

@@ -1,8 +1,8 @@
-"""Algorithm 2 as one would write it down from the paper's Listing 1, in plain PyTorch: what simdistill is measured by.
+"""Algorithm 2 as one would write it from the paper's Listing 1, in plain PyTorch: the reference for simdistill's speed.
 
 Nothing here is slowed down on purpose. It does what such scripts do: three modules and torch's Adam, parameters frozen
-by `requires_grad_` as in the listing, fresh samples for either update, independent noise levels, an average of the
-generator kept by a loop over its parameters, and both losses read every iteration for the log.
+by `requires_grad_` as in the listing, fresh samples for either update, independent noise levels, the generator's EMA
+by a loop over its parameters, and both losses read every iteration for the log.
 """
 
 import copy
@@ -15,9 +15,9 @@ from simdistill.method.noise import NoiseDistribution, sample
 
 
 class ReferenceLoop:
-    """Distils the denoiser `teacher` by SIM with the pseudo-Huber distance; one iteration a `step`.
+    """Distils the denoiser `teacher` by SIM with the pseudo-Huber distance; one iteration per `step`.
 
-    The recipe gives noise levels, weights, rates, batch and average, so that both loops do the same job.
+    The recipe gives noise distributions, weightings, learning rates, batch and EMA, so that both loops do the same job.
     """
 
     def __init__(self, teacher: nn.Module, recipe: Recipe, shape: tuple[int, ...], classes: int = 0, c: float = 0.03):
@@ -87,7 +87,7 @@ class ReferenceLoop:
         return z, sample(noise, n, rng), eps, labels
 
     def set_rates(self) -> None:
-        """The recipe's warm-up, and its decay for the generator."""
+        """Set the learning rates: the recipe's warm-up, and its decay for the generator."""
         recipe = self.recipe
         rise = min(1.0, (self.iteration + 1) / recipe.warmup) if recipe.warmup else 1.0
         fall = 1 - self.iteration / recipe.iterations if recipe.decay == "linear" else 1.0

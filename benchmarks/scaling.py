@@ -1,6 +1,6 @@
-"""Weak scaling: iterations a second of two processes with a batch each, over those of one.
+"""Weak scaling: iterations per second of two processes with a batch each, over those of one process.
 
-Run under torchrun as `benchmarks/scaling.py replicated|sharded BATCH ITERATIONS`, with one thread a process.
+Run under torchrun as `benchmarks/scaling.py replicated|sharded BATCH ITERATIONS`, with one thread per process.
 """
 
 import json
@@ -17,15 +17,15 @@ from simdistill.teachers.teacher import Teacher
 from simdistill.training.processes import joined
 from simdistill.training.trainer import DistillationTrainer
 
-BATCH = 8  # a process
+BATCH = 8  # per process
 ROUNDS, ITERATIONS = 3, 6
 KINDS = ["replicated", "sharded"]
 
 
 def measure(quick: bool = False) -> dict[str, Any]:
-    """Seconds an iteration of the U-Net, by kind and number of processes, in turns.
+    """Seconds per iteration of the U-Net, by kind and number of processes, in turns.
 
-    "apart" are two processes that know nothing of each other: what the machine itself allows.
+    "apart" are two unconnected processes: what the machine itself allows.
     """
     rounds, iterations = (1, 1) if quick else (ROUNDS, ITERATIONS)
     seconds: dict[str, dict[str, list[float]]] = {kind: {"1": [], "2": [], "apart": []} for kind in KINDS}
@@ -39,18 +39,18 @@ def measure(quick: bool = False) -> dict[str, Any]:
 
 
 def tables(measured: dict[str, Any]) -> list[Table]:
-    """One table: the speed of two processes, and of two that are not connected, over that of one."""
+    """One table: the speed of two processes, and of two unconnected ones, over that of one."""
     rows = []
     for kind, own in measured["seconds"].items():
         for others, what in (("2", "two processes"), ("apart", "two unconnected ones")):
             ratios = [one / two for one, two in zip(own["1"], own[others], strict=True)]
             rows.append([f"{kind}, {what}", spread(own["1"]), spread(own[others]), spread(ratios)])
-    title = f"Weak scaling of the U-Net, batch {measured['batch']} and one thread a process"
-    return [Table("scaling", title, ["processes", "s an iteration, one", "s an iteration, two", "efficiency"], rows)]
+    title = f"Weak scaling of the U-Net, batch {measured['batch']} and one thread per process"
+    return [Table("scaling", title, ["processes", "s per iteration, one", "s per iteration, two", "efficiency"], rows)]
 
 
 def seconds_per_iteration(kind: str, batch: int, iterations: int) -> float | None:
-    """In this process and those beside it; the first one's answer, None in the others."""
+    """Seconds per iteration, as measured by the first process; None in the others."""
     with joined("cpu") as (processes, _):
         denoiser = NETWORKS["unet"].make()
         recipe = replace(Recipe(), batch=batch * processes.world_size, shard=kind == "sharded")

@@ -1,4 +1,4 @@
-"""Tables that are printed, and published between markers in a Markdown file."""
+"""Tables, to be printed or published between markers in a Markdown file."""
 
 import re
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from rich.table import Table as RichTable
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text under `columns`; `name` is that of its markers."""
+    """Rows of text under `columns`; `name` identifies its markers."""
 
     name: str
     title: str

@@ -1,6 +1,6 @@
 """Seconds of training until the digits' student reaches a Fréchet distance of 0.4, the contenders in turns.
 
-Run as `python -m benchmarks.time_to_quality SEED SECONDS` for each training seed by itself, on one thread.
+Run as `python -m benchmarks.time_to_quality SEED SECONDS` in its own process for each training seed, on one thread.
 """
 
 import json
@@ -41,12 +41,12 @@ CONTENDERS: dict[str, tuple[bool, Recipe]] = {
     "reference loop, the paper's noise levels": (False, PAPER),
     "simdistill, SiD's loss, weight and noise levels": (True, SID),
 }
-"""Whether simdistill's trainer or the reference loop does it, and by what recipe."""
+"""By name: whether it is simdistill's trainer (or the reference loop), and its recipe."""
 
 
 @dataclass
 class Training:
-    """A contender on its way: the step, what gives its averaged generator, and what was measured."""
+    """A contender in training: its step, its generator (EMA), and its measurements."""
 
     step: Callable[[], Any]
     student: Callable[[], Generator]
@@ -55,11 +55,11 @@ class Training:
 
     @property
     def reached(self) -> bool:
-        """Whether the last evaluation was good enough."""
+        """Whether the last evaluation reached the bound."""
         return bool(self.curve) and self.curve[-1][2] <= BOUND
 
     def advance(self, iterations: int) -> None:
-        """Train on, by the clock."""
+        """Train on, and add the time."""
         began = time.perf_counter()
         for _ in range(iterations):
             self.step()
@@ -67,13 +67,13 @@ class Training:
 
 
 def measure(quick: bool = False) -> dict[str, Any]:
-    """The curve of every contender and training seed."""
+    """The curves by contender and training seed."""
     seeds, cap = (1, 1.0) if quick else (SEEDS, CAP)
     return {"bound": BOUND, "curves": [fresh("time_to_quality", str(s), str(cap), threads=1) for s in range(seeds)]}
 
 
 def tables(measured: dict[str, Any]) -> list[Table]:
-    """One table; the ratio is simdistill's seconds over those of the row, seed by seed."""
+    """One table; the relative speed is simdistill's seconds over those of the row, per seed."""
     rows: list[list[str]] = []
     for name in CONTENDERS:
         curves = [seed[name] for seed in measured["curves"]]
@@ -88,11 +88,11 @@ def tables(measured: dict[str, Any]) -> list[Table]:
         rows.append([name, spread(seconds, 1), spread([curve[-1][0] for curve in curves], 0), spread(ratios)])
     seeds = len(measured["curves"])
     title = f"Training on one thread until the Fréchet distance is at most {measured['bound']}, {seeds} training seeds"
-    return [Table("time to quality", title, ["contender", "seconds", "iterations", "simdistill's over this"], rows)]
+    return [Table("time to quality", title, ["contender", "seconds", "iterations", "relative speed"], rows)]
 
 
 def race(seed: int, cap: float) -> dict[str, list[tuple[int, float, float]]]:
-    """Every contender's curve until it gets there or has trained for `cap` seconds."""
+    """Every contender's curve until it reaches the bound or has trained for `cap` seconds."""
     teacher = load_teacher("digits")
     reference = reference_for(teacher)
     trainings = {

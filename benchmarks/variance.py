@@ -1,6 +1,6 @@
 """The variance of a mini-batch's gradient with stratified noise levels, over that with independent ones.
 
-Run as `python -m benchmarks.variance DRAWS ITERATIONS` by itself.
+Run as `python -m benchmarks.variance DRAWS ITERATIONS` in its own process.
 """
 
 import json
@@ -22,7 +22,7 @@ from simdistill.teachers.loading import load_teacher
 from simdistill.training.trainer import DistillationTrainer
 
 DRAWS = 300
-ITERATIONS = 300  # before: at the very start both denoisers are one, and the generator's gradient is zero
+ITERATIONS = 300  # before: at the start both denoisers are the same, and the generator's gradient is zero
 RESAMPLES = 1000
 DIGITS = RECIPES["digits"]
 NOISE: dict[str, dict[str, NoiseDistribution]] = {
@@ -52,12 +52,12 @@ def tables(measured: dict[str, Any]) -> list[Table]:
         f"Variance of the gradient of a batch of {DIGITS.batch} digits with stratified noise levels over that with "
         f"independent ones, {measured['draws']} draws of each, after {measured['iterations']} iterations"
     )
-    columns = ["update", "noise levels", "variance over ‖mean‖², independent", "ratio", "95 %"]
+    columns = ["update", "noise distribution", "variance over ‖mean‖², independent", "ratio", "95 %"]
     return [Table("variance", title, columns, rows)]
 
 
 def variances(draws: int, iterations: int) -> dict[str, Any]:
-    """Every update's and distribution's, of the digits' networks early in their training."""
+    """The variances by update and noise distribution, for the digits' networks early in training."""
     trainer = DistillationTrainer(load_teacher("digits"), replace(DIGITS, warmup=0))
     for _ in range(iterations):
         trainer.step()

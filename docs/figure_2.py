@@ -1,7 +1,7 @@
 """`python -m docs.figure_2`: the tables and the picture of docs/figure-2.md from the folders of the four comparisons.
 
-They are what the commands on that page leave; of those that are not there, or have open cells, what stands on the page
-stays. What was renewed is printed, and what was kept.
+The commands on that page make the folders. Where one is missing or has open cells, the page's content stays. What was
+renewed and what was kept is printed.
 """
 
 from pathlib import Path
@@ -29,22 +29,22 @@ TIMES = {"lognormal": "-", "karras": "--"}
 
 
 def main() -> None:
-    """Renew whatever of the page has its comparison."""
+    """Renew those parts of the page whose comparisons are finished."""
     done = {folder: name for folder, name in RUNS.items() if finished(Path("runs") / folder)}
     tables = [table(Path("runs") / folder, folder, name) for folder, name in done.items()]
     PAGE.write_text(publish(PAGE.read_text(encoding="utf-8"), tables), encoding="utf-8")
     for folder, name in RUNS.items():
-        why = "renewed" if folder in done else f"kept as it is: runs/{folder} is not there, or has open cells"
+        why = "renewed" if folder in done else f"kept: runs/{folder} is missing or has open cells"
         print(f"table of {name}: {why}")
     mpl.rcParams["svg.hashsalt"] = "figure-2"  # the same picture, the same bytes
     whole = set(done) == set(RUNS)
     if whole:
         curves(done).savefig(FOLDER / "figure-2.svg", metadata={"Date": None})
-    print(f"figure-2.svg: {'renewed' if whole else 'kept as it is: it takes all four'}")
+    print(f"figure-2.svg: {'renewed' if whole else 'kept: it needs all four'}")
 
 
 def finished(folder: Path) -> bool:
-    """Whether every cell of the comparison has come to its end."""
+    """Whether no cell of the comparison is open."""
     path = folder / "cells.csv"
     return path.exists() and "open" not in pl.read_csv(path)["status"].to_list()
 
@@ -67,7 +67,7 @@ def table(folder: Path, name: str, title: str) -> Table:
 
 
 def curves(done: dict[str, str]) -> Figure:
-    """Distance against generator updates, a panel a teacher: the mean over the training seeds of its logarithm."""
+    """Distance against generator updates, one panel per teacher: the geometric mean over the training seeds."""
     figure = Figure(figsize=(9, 6.4), layout="constrained")
     panels = figure.subplots(2, 2).flat
     for axes, (folder, title) in zip(panels, done.items(), strict=False):

@@ -1,9 +1,9 @@
-"""`python -m docs.noise_levels [TEACHER …]`: which noise levels tell the generator what to do.
+"""`python -m docs.noise_levels [TEACHER …]`: which noise levels give the generator a useful gradient.
 
-A teacher is what `--teacher` takes, by default the shipped "digits". For each, distillations by the recipe "digits" are
-held at some moments, and the gradient of the generator's loss is taken at one noise level at a time: once with the
-online network as it is, once with a copy that was fitted to the generator as it stands. Where the two agree the online
-network has kept up, and the update does what the theorem says. Writes docs/noise-levels.svg and the table of
+TEACHER is as for `--teacher`, by default "digits". For each, distillations with the recipe "digits" are stopped at some
+iterations, and the gradient of the generator's loss is computed at one noise level at a time: once with the online
+network as it is, once with a copy that was fitted to the present generator. Where the two agree, the online network has
+kept up, and the update does what the theorem says. Writes docs/noise-levels.svg and the table of
 docs/noise-levels.md.
 """
 
@@ -48,7 +48,7 @@ FIT, FIT_BATCH, FIT_TIMES = 1000, 256, LogNormal(-0.7, 2.0)
 
 @dataclass(frozen=True)
 class Gradients:
-    """The generator's gradients at each of some noise levels, from `batches` independent mini-batches."""
+    """The generator's gradients at some noise levels, from `batches` independent mini-batches."""
 
     mean: Float[Tensor, "levels parameters"]
     squared: Float[Tensor, " levels"]
@@ -68,7 +68,7 @@ class Gradients:
 
 @dataclass(frozen=True)
 class Heard:
-    """What a noise level tells, of shape `[levels]` each, a row a training seed."""
+    """What each noise level tells the generator: a row per training seed, a column per level."""
 
     signal: Float[Tensor, "seeds levels"]
     """‖right gradient‖ over the standard deviation of a mini-batch's."""
@@ -77,12 +77,12 @@ class Heard:
 
     @property
     def useful(self) -> Float[Tensor, "seeds levels"]:
-        """The part of the update that goes the right way, over its noise."""
+        """The part of the update in the right direction, over its noise."""
         return self.signal * self.kept_up
 
 
 def gradients(distillation: Distillation, shape: tuple[int, ...], classes: int, batches: int, seed: int) -> Gradients:
-    """At each of `LEVELS`, with the same random numbers."""
+    """The gradients at each of `LEVELS`, with the same random numbers."""
     weights = list(distillation.generator.parameters())
     means, squares = [], []
     for level in LEVELS:
@@ -101,7 +101,7 @@ def gradients(distillation: Distillation, shape: tuple[int, ...], classes: int, 
 
 
 def caught_up(distillation: Distillation, shape: tuple[int, ...], classes: int, updates: int) -> Distillation:
-    """With a copy of the online network that `updates` on large batches at all levels have fitted to the generator."""
+    """The distillation with a copy of the online network, fitted to the generator by `updates` on large batches."""
     found = replace(distillation, online=copy.deepcopy(distillation.online))
     optimizer = torch.optim.Adam(found.online.parameters(), betas=DIGITS.betas)
     rng = torch.Generator().manual_seed(0)
@@ -123,7 +123,7 @@ def draw(n: int, shape: tuple[int, ...], classes: int, rng: torch.Generator) -> 
 def heard(
     name: str, moments: tuple[int, ...] = MOMENTS, seeds: int = SEEDS, batches: int = BATCHES, fit: int = FIT
 ) -> dict[int, Heard]:
-    """Of the teacher `name`, after so many iterations."""
+    """For the teacher `name`, what its noise levels tell at each of some iterations."""
     rows: dict[int, list[tuple[Tensor, Tensor]]] = {moment: [] for moment in moments}
     for seed in range(seeds):
         trainer = DistillationTrainer(load_teacher(name), replace(DIGITS, seed=seed))
@@ -148,15 +148,16 @@ def heard(
 
 
 def told(noise: NoiseDistribution, useful: Float[Tensor, " levels"]) -> float:
-    """The mean of `useful` over `noise`, over its greatest value; outside `LEVELS` nothing is told."""
+    """The mean of `useful` over `noise`, divided by its maximum; outside `LEVELS` it counts as zero."""
     ends = torch.cat([LEVELS[:1].square() / LEVELS[1:2], LEVELS, LEVELS[-1:].square() / LEVELS[-2:-1]])
     shares = noise.cdf((ends[:-1] * ends[1:]).sqrt()).diff()  # levels are even in ln sigma: each stands for its middle
     return (shares @ useful / useful.max()).item()
 
 
 def table(measured: Mapping[str, Mapping[int, Heard]]) -> Table:
-    """What each distribution makes of the levels, mean ± standard deviation over the training seeds."""
-    columns = ["noise levels", "median σ", *(f"{name}, {moment}" for name, at in measured.items() for moment in at)]
+    """What an average update under each noise distribution tells, mean ± standard deviation over the training seeds."""
+    moments = [f"{name}, {moment}" for name, at in measured.items() for moment in at]
+    columns = ["noise distribution", "median σ", *moments]
     seeds = {len(found.useful) for at in measured.values() for found in at.values()}
     rows: list[list[str]] = []
     for name, noise in NOISE.items():
@@ -167,14 +168,14 @@ def table(measured: Mapping[str, Mapping[int, Heard]]) -> Table:
                 row.append(f"{values.mean():.2f} ± {values.std():.2f}")
         rows.append(row)
     title = (
-        "What an average update of each law tells the generator, over what the most telling level does: mean ± "
-        f"standard deviation over {seeds.pop()} training seeds, by teacher and iteration"
+        "What an average update tells the generator under each noise distribution, relative to the most informative "
+        f"level: mean ± standard deviation over {seeds.pop()} training seeds, by teacher and iteration"
     )
     return Table("told", title, columns, rows)
 
 
 def picture(measured: Mapping[str, Mapping[int, Heard]]) -> Figure:
-    """Over the noise levels: how far the online network has kept up, what is told, and where updates are."""
+    """By noise level: how well the online network has kept up, how useful updates are, and how many there are."""
     figure = Figure(figsize=(5.4, 8.8), layout="constrained", facecolor="white")
     panels = figure.subplots(3, 1, sharex=True)
     lines = [(f"{name}, {moment} iterations", found) for name, at in measured.items() for moment, found in at.items()]

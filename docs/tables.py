@@ -51,14 +51,14 @@ def table_4() -> Table:
 def figure_2() -> Table:
     """The grid of Figure 2: what differs between its variants."""
     rows = [[f"`{name}`", *map(_value, settings.values())] for name, settings in GRIDS["figure-2"].items()]
-    columns = ["variant", "objective", "noise levels of the generator's update", "its weight"]
-    return Table("figure 2", "Figure 2: method × noise levels × weight", columns, _cells(rows))
+    columns = ["variant", "objective", "generator's noise distribution", "weighting"]
+    return Table("figure 2", "Figure 2: method × noise distribution × weighting", columns, _cells(rows))
 
 
 def _columns(name: str, title: str, recipes: list[str], explained: bool) -> Table:
-    """Recipes side by side, a setting a row; those that are equal share a column.
+    """Recipes side by side, one setting per row; equal recipes share a column.
 
-    Settings that the paper does not know, or that none of the recipes uses, are left out.
+    Settings that the paper does not have, or that none of the recipes uses, are left out.
     """
     groups: list[list[str]] = []
     for recipe in recipes:
@@ -96,7 +96,7 @@ def _field_docstrings(kind: type) -> dict[str, str]:
 
 
 def _cells(rows: list[list[str]]) -> list[list[str]]:
-    """Rows whose cells have no bar that would end them."""
+    """Rows with the bars in their cells escaped."""
     return [[cell.replace("|", r"\|") for cell in row] for row in rows]
 
 

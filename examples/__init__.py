@@ -1,1 +1,1 @@
-"""What users of the package can build on it, and how its own data and teachers were made."""
+"""Examples of what can be built on the package, and how its own data and teachers were made."""

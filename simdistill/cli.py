@@ -19,9 +19,9 @@ VERBS = {
     "stats": "compute reference statistics of images for FID and the other metrics",
     "export": "export a student as safetensors, ONNX, a torch.export program or a diffusers pipeline",
     "demo": "open a local page: type a prompt or pick a class, and see teacher and student side by side",
-    "study": "run a preference study: which of two pictures is better? questionnaire, votes, results",
+    "study": "run a preference study, in which people choose the better of two images",
     "quiz": "make a page like the paper's Figure 1: which image is the student's?",
-    "watch": "show a run in progress on a live page: pictures, curves, speed",
+    "watch": "show a run in progress on a live page: samples, curves, speed",
     "pretrain": "train a teacher on images",
     "convert": "convert EDM checkpoints to safetensors, the paper's generator to a run, images to EDM's zip",
     "features": "train a classifier as a feature extractor for the metrics",
@@ -29,11 +29,11 @@ VERBS = {
 
 EXAMPLES = """\
 examples:
-  simdistill distill digits                        the shipped teacher of 8x8 digits, about two minutes on two cores
+  simdistill distill digits                 8x8 digits: two minutes on two cores
   simdistill sample runs/digits --seeds 0-63 --labels 3
   simdistill evaluate runs/digits --json
-  simdistill export runs/digits --to onnx          an ONNX file, checked against the generator
-  simdistill distill digits --help                 all options of a distillation, with their defaults
+  simdistill export runs/digits --to onnx   checked against the generator
+  simdistill distill digits --help          all options, with their defaults
 """
 
 
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(
         prog="simdistill",
-        description="Distil a diffusion or flow model into a one-step generator by Score Implicit Matching.",
+        description="Distil diffusion and flow models into one-step generators (Score Implicit Matching).",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

@@ -1,1 +1,1 @@
-"""A data set of colour faces whose attributes are known exactly: pictures, captions, and a judge of what is seen."""
+"""A data set of colour faces with exactly known attributes: pictures, captions, and a classifier of the attributes."""

@@ -1,4 +1,4 @@
-"""`python -m examples.faces VERB`: the data set of faces, its judge and autoencoder, and the figures of drawn faces."""
+"""`python -m examples.faces VERB`: the data set of faces, its classifier and autoencoder, and metrics of faces."""
 
 import argparse
 import math
@@ -7,35 +7,35 @@ from pathlib import Path
 
 
 def main() -> None:
-    """Do what is asked; the exit code is 2 if that cannot be."""
+    """Run one verb; the exit code is 2 for invalid input."""
     parser = argparse.ArgumentParser(prog="python -m examples.faces", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     make = verbs.add_parser("make", help="draw the faces: OUT/train.zip, OUT/held-out.zip and their captions as .jsonl")
     make.add_argument("out", type=Path, metavar="OUT")
-    make.add_argument("--count", type=int, default=40_000, help="faces to train on (default: %(default)s)")
-    make.add_argument("--held-out", type=int, default=4_000, help="faces held out (default: %(default)s)")
+    make.add_argument("--count", type=int, default=40_000, help="training faces (default: %(default)s)")
+    make.add_argument("--held-out", type=int, default=4_000, help="held-out faces (default: %(default)s)")
     make.add_argument("--seed", type=int, default=0, help="default: %(default)s")
-    sheet = verbs.add_parser("sheet", help="a contact sheet of random faces with their captions")
+    sheet = verbs.add_parser("sheet", help="write a contact sheet of random faces with their captions")
     sheet.add_argument("out", type=Path, metavar="OUT", help="the folder that `make` wrote")
     sheet.add_argument("picture", type=Path, metavar="PICTURE.png")
     sheet.add_argument("--part", choices=("train", "held-out"), default="train", help="default: %(default)s")
     sheet.add_argument("--count", type=int, default=24, help="default: %(default)s")
     sheet.add_argument("--seed", type=int, default=0, help="default: %(default)s")
-    judge = verbs.add_parser("judge", help="train the classifier of all nine attributes, and test it on held-out faces")
+    judge = verbs.add_parser("judge", help="train a classifier of all nine attributes, and test it on held-out faces")
     judge.add_argument("data", type=Path, metavar="OUT", help="the folder that `make` wrote")
     judge.add_argument("--out", type=Path, default=Path("judge.safetensors"), help="default: %(default)s")
     judge.add_argument("--iterations", type=int, default=2_500, help="default: %(default)s")
     judge.add_argument("--seed", type=int, default=0, help="default: %(default)s")
-    autoencoder = verbs.add_parser("autoencoder", help="train an autoencoder of faces, for a teacher of latents")
+    autoencoder = verbs.add_parser("autoencoder", help="train an autoencoder of faces, for a latent teacher")
     autoencoder.add_argument("data", type=Path, metavar="OUT", help="the folder that `make` wrote")
     autoencoder.add_argument("--out", type=Path, default=Path("autoencoder"), help="default: %(default)s")
     autoencoder.add_argument("--iterations", type=int, default=3_000, help="default: %(default)s")
     autoencoder.add_argument("--seed", type=int, default=0, help="default: %(default)s")
-    measure = verbs.add_parser("measure", help="how near to real faces, and to their captions, drawn ones are")
+    measure = verbs.add_parser("measure", help="measure generated faces against real ones and their captions")
     measure.add_argument("data", type=Path, metavar="OUT", help="the folder that `make` wrote")
     measure.add_argument("--judge", type=Path, default=Path("judge.safetensors"), help="default: %(default)s")
-    measure.add_argument("--prompts", type=Path, required=True, help="what `simdistill encode OUT/held-out.jsonl` made")
-    measure.add_argument("--teacher", required=True, help="as of `simdistill distill`")
+    measure.add_argument("--prompts", type=Path, required=True, help="output of `simdistill encode OUT/held-out.jsonl`")
+    measure.add_argument("--teacher", required=True, help="as for `simdistill distill`")
     measure.add_argument("--guidance", type=float, nargs="*", default=[1.0], help="of the teacher (default: 1, none)")
     everywhere = (0.0, math.inf)
     measure.add_argument(
@@ -44,14 +44,14 @@ def main() -> None:
         nargs=2,
         default=everywhere,
         metavar=("LOW", "HIGH"),
-        help="noise levels that are guided (default: all)",
+        help="noise levels with guidance (default: all)",
     )
-    measure.add_argument("--runs", type=Path, nargs="*", default=[], help="runs of students, or .safetensors of theirs")
+    measure.add_argument("--runs", type=Path, nargs="*", default=[], help="runs of students, or their .safetensors")
     measure.add_argument("--count", type=int, default=2_000, help="captions (default: %(default)s)")
     measure.add_argument("--picture", type=Path, metavar="PICTURE.png", help="where to show some of the faces")
-    measure.add_argument("--shown", type=int, default=10, help="of so many captions (default: %(default)s)")
-    measure.add_argument("--page", type=Path, metavar="PAGE.md", help="where to put the table, between its marks")
-    measure.add_argument("--table", default="faces", metavar="NAME", help="of the marks (default: %(default)s)")
+    measure.add_argument("--shown", type=int, default=10, help="captions in the picture (default: %(default)s)")
+    measure.add_argument("--page", type=Path, metavar="PAGE.md", help="where to put the table, between its markers")
+    measure.add_argument("--table", default="faces", metavar="NAME", help="name of the markers (default: %(default)s)")
     asked = parser.parse_args()
     try:
         if asked.verb == "make":
@@ -88,14 +88,14 @@ def main() -> None:
 
 
 def one_thread() -> None:
-    """Networks of this size gain nothing from more."""
+    """Use one thread: networks of this size gain nothing from more."""
     import torch
 
     torch.set_num_threads(1)
 
 
 def measured(asked: argparse.Namespace) -> None:
-    """Measure everybody, print the table, and put it and the picture where they are wanted."""
+    """Measure all samplers, print the table, and write it and the picture where asked."""
     from rich.console import Console
 
     from benchmarks.tables import publish

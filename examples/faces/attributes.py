@@ -1,7 +1,7 @@
-"""What a face shows: nine attributes, drawn independently and uniformly, and how DiceBear's "Pixel Art" draws each.
+"""The nine attributes of a face, drawn independently and uniformly, and how DiceBear's "Pixel Art" draws each.
 
-Every value can be seen whatever the others are: hats end above the row where all hair shows, beards and hair have one
-colour, and no colour of hair, hat or clothing is near one of the background.
+Every value is visible whatever the others are: hats end above the row where all hair shows, beards have the hair's
+colour, and no colour of hair, hat or clothing is close to one of the background.
 """
 
 import hashlib
@@ -12,9 +12,9 @@ from typing import TypeAlias
 import numpy as np
 
 Options: TypeAlias = Mapping[str, tuple[str | int, ...]]
-"""DiceBear's options, each with the alternatives that show the same value."""
+"""DiceBear's options, each with alternatives that show the same value."""
 Attributes: TypeAlias = Mapping[str, str]
-"""Values by the names of their attributes, of all nine or of some."""
+"""Values by attribute, of all nine attributes or some."""
 
 
 def _variants(option: str, kind: str, *numbers: int) -> Options:
@@ -93,7 +93,7 @@ VALUES: dict[str, dict[str, Options]] = {
         "white":      {"backgroundColor": ("f4f4f6", "fafafa", "eeeef2")},
     },
 }  # fmt: skip
-"""What shows each value of each attribute."""
+"""The options for each value of each attribute."""
 
 UNSAID: Options = {
     "eyes": tuple(f"variant{number:02}" for number in range(1, 13)),
@@ -102,10 +102,10 @@ UNSAID: Options = {
     "clothing": tuple(f"variant{number:02}" for number in (1, 2, 3, 4, 5, 6, 8, 10, 11, 12, 13, 17, 23)),
     "accessoriesProbability": (0,),
 }
-"""What varies beside the attributes, and no caption tells."""
+"""Options that vary besides the attributes and that no caption mentions."""
 
 PARTED_BY = ("hair_colour", "background", "clothing")
-"""The attributes of whose combinations some are held out."""
+"""The attributes with held-out combinations."""
 HELD_OUT_OF = 10  # one combination in so many, about
 
 
@@ -115,7 +115,7 @@ class Face:
 
     attributes: Attributes
     options: dict[str, list[str] | int]
-    """For DiceBear, with nothing left to chance."""
+    """For DiceBear, without any random choice left."""
 
 
 def draw_attributes(rng: np.random.Generator) -> Attributes:
@@ -137,13 +137,13 @@ def draw_face(attributes: Attributes, rng: np.random.Generator) -> Face:
 
 
 def held_out(attributes: Attributes) -> bool:
-    """Whether the face belongs to the held-out part: by its combination of `PARTED_BY` alone, for all seeds alike."""
+    """Whether the face belongs to the held-out part: by its combination of `PARTED_BY` alone, for all seeds."""
     combination = " ".join(attributes[name] for name in PARTED_BY)
     return hashlib.sha256(combination.encode()).digest()[0] % HELD_OUT_OF == 0
 
 
 def check(attributes: Attributes) -> None:
-    """Raise `ValueError` for an attribute or a value that there is not."""
+    """Raise `ValueError` for an unknown attribute or value."""
     for name, value in attributes.items():
         if name not in VALUES:
             raise ValueError(f"attribute = {name!r}: must be one of {', '.join(VALUES)}")

@@ -17,12 +17,12 @@ from simdistill.teachers.autoencoders import Autoencoder
 WIDTHS = (32, 64)  # at 16×16 and at 8×8
 LATENTS = 4
 BATCH, LEARNING_RATE = 64, 2e-3
-KL = 1e-6  # weight of the divergence from N(0, I), as in Rombach et al. 2022: the latents are hardly held together
-SOME = 1000  # faces to take the latents' spread from
+KL = 1e-6  # weight of the divergence from N(0, I), as in Rombach et al. 2022: a weak regularisation
+SOME = 1000  # faces for the latents' standard deviation
 
 
 def train(data: Path, out: Path, iterations: int, seed: int) -> None:
-    """Fit an autoencoder to `data`/train.zip, to absolute differences, into the folder `out`, as diffusers saves it.
+    """Fit an autoencoder to `data`/train.zip with the L1 loss, and save it to the folder `out` in diffusers' format.
 
     Its scaling factor gives the latents standard deviation 1. Raises `ValueError` if there are no faces, or `out` is
     not empty.
@@ -59,7 +59,7 @@ def train(data: Path, out: Path, iterations: int, seed: int) -> None:
 
 
 def restoring_error(folder: Path, data: Path) -> float:
-    """The root mean square error of restored held-out faces, of `data`/held-out.zip, in [-1, 1]."""
+    """The root mean square error of reconstructed held-out faces, from `data`/held-out.zip, in [-1, 1]."""
     autoencoder = Autoencoder(folder)
     pictures, _ = faces(data / "held-out.zip")
     return float((autoencoder(autoencoder.latents(pictures)) - pictures).square().mean().sqrt())

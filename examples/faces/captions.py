@@ -1,4 +1,4 @@
-"""Captions in varied wording: each tells some of a face's attributes, and it is recorded which."""
+"""Captions in varied wording: each mentions some of a face's attributes, and which ones is recorded."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import numpy as np
 from examples.faces.attributes import VALUES, Attributes, check
 from examples.faces.wording import HAIR_COLOURS, HAIR_STYLES, HEADINGS, OPENINGS, PEOPLE, STYLED, WORDS, Words
 
-FEWEST = 2  # attributes that a caption tells
+FEWEST = 2  # attributes in a caption
 HAIR = ("hair_style", "hair_colour")
 PLACES = ("adjectives", "having", "wearing", "lacking", "placed")
 ADJECTIVES = 2  # before one noun, at most
@@ -16,15 +16,14 @@ ADJECTIVES = 2  # before one noun, at most
 
 @dataclass(frozen=True)
 class Caption:
-    """A caption, and the values that it tells, in the order of the table; of other attributes it says nothing."""
+    """A caption, and the values that it specifies, in the order of the table; it mentions no other attributes."""
 
     text: str
     specified: dict[str, str]
 
 
 def write_caption(attributes: Attributes, rng: np.random.Generator, always: Collection[str] = ()) -> Caption:
-    """Tell a random part of the attributes, two to all of them, and those of the names in `always`, in random words;
-    nothing but `rng` decides which.
+    """Describe random attributes, two to all of them, and those in `always`, in random words that depend only on `rng`.
 
     Raises `ValueError` for unknown attributes or values, and for fewer than two.
     """
@@ -43,7 +42,7 @@ def write_caption(attributes: Attributes, rng: np.random.Generator, always: Coll
 
 
 def _hair(style: str | None, colour: str | None, rng: np.random.Generator) -> Words:
-    """Style and colour in one phrase, or the one of them that is told."""
+    """Style and colour in one phrase, or the one that is specified."""
     shade = _one(HAIR_COLOURS[colour], rng) if colour else ""
     patterns = HAIR_STYLES[style] if style else ("{} hair",)
     qualities = [*([STYLED[style]] if style else []), *([shade] if shade else [])]

@@ -1,7 +1,7 @@
-"""The judge: a classifier of all nine attributes, which tells whether a picture shows what its caption says.
+"""The judge: a classifier of all nine attributes, to check whether a picture shows what its caption says.
 
-It is a classifier as those of `simdistill features`, with a class for each value of each attribute and the softmax over
-one attribute at a time. So its file serves as `--features judge.safetensors`, too.
+It is like the classifiers of `simdistill features`, with a class for each value of each attribute and a softmax per
+attribute. So its file also works as `--features judge.safetensors`.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from simdistill.support.checks import require
 
 FEATURES = 64
 BATCH, LEARNING_RATE, WEIGHT_DECAY = 128, 2e-3, 1e-2
-NOISE = 0.15  # standard deviation, at most, of what is added in training: generated pictures are not flat to the bit
+NOISE = 0.15  # standard deviation, at most, of what is added in training: generated pictures are not exactly flat
 AT_ONCE = 1000
 
 SIZES = [len(values) for values in VALUES.values()]
@@ -51,43 +51,43 @@ def train(data: Path, out: Path, iterations: int, seed: int) -> None:
 
 
 def read_judge(path: Path) -> ImageClassifier:
-    """The judge in a file; `ValueError` if it is none, or one of other attributes."""
+    """The judge in a file; `ValueError` if it is none, or has other attributes."""
     judge, facts = read_classifier(path)
     known = {name: list(values) for name, values in VALUES.items()}
-    remedy = "the nine of today: `python -m examples.faces judge` trains one"
+    remedy = "today's nine: `python -m examples.faces judge` trains one"
     require(facts.get("attributes") == known, f"{path}: attributes", facts.get("attributes"), remedy)
     return judge
 
 
 @torch.no_grad()
 def judged(judge: ImageClassifier, pictures: Data) -> Int[Tensor, "pictures 9"]:
-    """The numbers of the values that are seen in pictures `[n, 3, 16, 16]` in [-1, 1]."""
+    """The indices of the predicted values for pictures `[n, 3, 16, 16]` in [-1, 1]."""
     parts = [judge(part).split(SIZES, dim=1) for part in pictures.split(AT_ONCE)]
     return torch.cat([torch.stack([head.argmax(1) for head in heads], 1) for heads in parts])
 
 
 def follow(judge: ImageClassifier, pictures: Data, specified: Sequence[Attributes]) -> tuple[float, float]:
-    """How pictures follow their captions: the share of the specified values that are seen, and of the pictures that
-    show all of theirs.
+    """How pictures follow their captions: the share of specified values that are predicted, and of pictures with all
+    of theirs predicted.
 
-    Raises `ValueError` for another number of captions, unknown values, or one that specifies nothing.
+    Raises `ValueError` for another number of captions, unknown values, or a caption that specifies nothing.
     """
-    require(len(pictures) == len(specified), "specified", len(specified), f"{len(pictures)}, one a picture")
+    require(len(pictures) == len(specified), "specified", len(specified), f"{len(pictures)}, one per picture")
     right = numbers(specified)
     asked = right >= 0
-    require(bool(asked.any(1).all()), "specified", {}, "at least one attribute a picture")
+    require(bool(asked.any(1).all()), "specified", {}, "at least one attribute per picture")
     seen = judged(judge, pictures) == right
     return float(seen[asked].float().mean()), float((seen | ~asked).all(1).float().mean())
 
 
 def spread(judge: ImageClassifier, pictures: Data, specified: Sequence[Attributes]) -> float:
-    """How evenly pictures show what their captions leave open: 1 if all values are seen equally often.
+    """How uniformly pictures show what their captions leave open: 1 if all values are predicted equally often.
 
-    The mean over attributes of `sum over n values of min(share, 1/n)`, the overlap with the uniform law that real faces
-    have. Shares are of the pictures whose captions do not tell the attribute; one that all captions tell is left out.
-    Raises `ValueError` as `follow` does, and if the captions leave nothing open.
+    The mean over attributes of `sum over n values of min(share, 1/n)`, the overlap with the uniform distribution of
+    real faces. Shares are of the pictures whose captions do not specify the attribute; one that all captions specify is
+    omitted. Raises `ValueError` as `follow` does, and if the captions leave nothing open.
     """
-    require(len(pictures) == len(specified), "specified", len(specified), f"{len(pictures)}, one a picture")
+    require(len(pictures) == len(specified), "specified", len(specified), f"{len(pictures)}, one per picture")
     seen, left_open = judged(judge, pictures), numbers(specified) < 0
     require(bool(left_open.any()), "specified", "all nine", "fewer of at least one picture")
     shares = [
@@ -99,7 +99,7 @@ def spread(judge: ImageClassifier, pictures: Data, specified: Sequence[Attribute
 
 
 def report(judge: ImageClassifier, data: Path) -> dict[str, float]:
-    """The judge's accuracy on `data`/held-out.zip by attribute, and as "all nine" the share without any mistake."""
+    """The judge's accuracy on `data`/held-out.zip by attribute, and as "all nine" the share without any error."""
     pictures, right = faces(data / "held-out.zip")
     seen = judged(judge, pictures) == right
     shares = {name: float(seen[:, k].float().mean()) for k, name in enumerate(VALUES)}
@@ -107,7 +107,7 @@ def report(judge: ImageClassifier, data: Path) -> dict[str, float]:
 
 
 def faces(path: Path) -> tuple[Data, Int[Tensor, "pictures 9"]]:
-    """The pictures of a zip of ours in [-1, 1], and the numbers of their values; `ValueError` if it is none."""
+    """The pictures in a zip of `make`, in [-1, 1], and the indices of their values; `ValueError` if it is none."""
     lines = read_lines(path)
     images = open_images(path)
     require(images.shape == (3, EDGE, EDGE), f"{path}: shape", images.shape, f"(3, {EDGE}, {EDGE})")
@@ -116,7 +116,7 @@ def faces(path: Path) -> tuple[Data, Int[Tensor, "pictures 9"]]:
 
 
 def numbers(specified: Sequence[Attributes]) -> Int[Tensor, "pictures 9"]:
-    """The numbers of the values, -1 for what is not specified; `ValueError` for unknown ones."""
+    """The indices of the values, -1 if not specified; `ValueError` for unknown ones."""
     for values in specified:
         check(values)
     order = {name: list(values) for name, values in VALUES.items()}

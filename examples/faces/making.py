@@ -1,4 +1,4 @@
-"""The data set: zips of pictures with their captions, and a held-out part with combinations that training never has."""
+"""The data set: zips of pictures with their captions, and a held-out part with unseen combinations."""
 
 import io
 import json
@@ -21,18 +21,17 @@ from simdistill.support.files import replacing, write_atomically
 
 PARTS = ("train", "held-out")
 METADATA = "metadata.jsonl"
-AT_ONCE = 1000  # faces that one node process draws
+AT_ONCE = 1000  # faces per node process
 
 
 def make(out: Path, count: int, held_out_count: int, seed: int) -> list[Path]:
-    """Write `out`/train.zip and `out`/held-out.zip with so many faces; returns the two.
+    """Write `out`/train.zip and `out`/held-out.zip with so many faces; returns the two paths.
 
-    Each holds PNGs of 16×16 pixels under EDM's names and a metadata.jsonl, a line a picture in their order, as Hugging
-    Face's image folders have it: `file_name`, `text`, all nine `attributes`, and which of them the text has
-    `specified`. The same lines lie beside the zip, as .jsonl. The same seed gives the same faces, and a larger count
-    adds to their end.
+    Each has PNGs of 16×16 pixels under EDM's names and a metadata.jsonl as in Hugging Face's image folders, with a line
+    per picture in order: `file_name`, `text`, all nine `attributes`, and those `specified` by the text. The same lines
+    are in a .jsonl beside the zip. The same seed gives the same faces, and a larger count appends to them.
 
-    Raises `ValueError` for counts or seeds that are none, and without node, npm or its packages.
+    Raises `ValueError` for invalid counts or seeds, and without node, npm or its packages.
     """
     require(count > 0, "count", count, "at least 1")
     require(held_out_count > 0, "held-out-count", held_out_count, "at least 1")
@@ -52,8 +51,8 @@ def make(out: Path, count: int, held_out_count: int, seed: int) -> list[Path]:
 def draw(part: str, seed: int, index: int) -> tuple[Face, Caption]:
     """The face of that number in "train" or "held-out", and its caption.
 
-    A held-out one's caption always tells the combination: whoever is not told it draws another one, as in training, and
-    would be far from the held-out faces however well he drew.
+    A held-out face's caption always specifies the combination: without it, a perfect generator would draw those of the
+    training part, and be far from the held-out faces.
     """
     rng = np.random.default_rng([seed, PARTS.index(part), index])
     attributes = draw_attributes(rng)
@@ -64,25 +63,25 @@ def draw(part: str, seed: int, index: int) -> tuple[Face, Caption]:
 
 
 def line(index: int, face: Face, caption: Caption) -> str:
-    """What is told of a picture, as JSON."""
+    """The metadata of a picture, as a line of JSON."""
     about = {"file_name": file_name(index), "text": caption.text}
     return json.dumps({**about, "attributes": face.attributes, "specified": caption.specified}) + "\n"
 
 
 def file_name(index: int) -> str:
-    """EDM's name of a picture: a thousand to a folder."""
+    """EDM's name of a picture: a thousand per folder."""
     return f"{index // 1000:05}/img{index:08}.png"
 
 
 def pictures(faces: list[Face], what: str) -> Iterable[NDArray[Any]]:
-    """RGB `[16, 16, 3]` of each face, with a progress bar that says `what`."""
+    """RGB `[16, 16, 3]` of each face, with a progress bar titled `what`."""
     starts = range(0, len(faces), AT_ONCE)
     for start in _shown(starts, what):
         yield from render([face.options for face in faces[start : start + AT_ONCE]])
 
 
 def write(path: Path, images: Iterable[NDArray[Any]], lines: list[str]) -> None:
-    """A zip of PNGs and their lines, the same bytes at any time and place."""
+    """A zip of PNGs and their lines, reproducible to the byte."""
     with replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for index, pixels in enumerate(images):
             png = io.BytesIO()
@@ -92,7 +91,7 @@ def write(path: Path, images: Iterable[NDArray[Any]], lines: list[str]) -> None:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The lines of the metadata.jsonl in a zip; `ValueError` if it is none of ours."""
+    """The lines of the metadata.jsonl in a zip; `ValueError` if it is not from `make`."""
     try:
         with zipfile.ZipFile(path) as archive:
             return [json.loads(text) for text in archive.read(METADATA).decode().splitlines()]
@@ -106,7 +105,7 @@ def _shown(numbers: range, what: str) -> Iterable[int]:
 
 
 def _entry(name: str) -> zipfile.ZipInfo:
-    """Stored as it is, with the earliest date that a zip knows."""
+    """An uncompressed entry with the earliest date of the zip format."""
     entry = zipfile.ZipInfo(name)
     entry.external_attr = 0o644 << 16
     return entry

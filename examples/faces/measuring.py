@@ -1,4 +1,4 @@
-"""How good faces are: their distance from held-out real ones, and whether they show what their captions tell."""
+"""How good faces are: their distance from real (held-out) ones, and whether they show what their captions say."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,29 +30,29 @@ from simdistill.workflows.models import load_generator
 
 @dataclass(frozen=True)
 class Figures:
-    """How a set of pictures, one a caption, compares with as many others that are real."""
+    """The metrics of a set of pictures, one per caption, against as many other real ones."""
 
     nfe: int
-    """Network evaluations a picture; 0 for real ones."""
+    """Network evaluations per picture; 0 for real ones."""
     frechet: float
-    """In the judge's features."""
+    """In the judge's feature space."""
     precision: float
     recall: float
     single: float
-    """Share of the attributes that the captions tell and the judge sees."""
+    """Share of the specified attributes that the judge sees."""
     told: float
-    """Share of the pictures that show all that their captions tell."""
+    """Share of the pictures that show all specified attributes."""
     nine: float
-    """The same among the captions that tell all nine attributes."""
+    """The same for captions that specify all nine attributes."""
     spread: float
-    """How evenly what captions leave open is drawn: 1 for all values equally often."""
+    """How uniform unspecified attributes are: 1 if all values are equally frequent."""
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The held-out faces of `data`: a `count` with the captions that are drawn, and as many others to compare with.
+    """The held-out faces of `data`: `count` captions to draw, and as many other faces as the reference.
 
-    Raises `ValueError` if there are not so many, or none of the captions tells all nine attributes.
+    Raises `ValueError` if there are too few, or no caption specifies all nine attributes.
     """
 
     data: Path
@@ -65,21 +65,21 @@ class HeldOut:
             2 <= self.count <= there // 2, "count", self.count, f"from 2 to {there // 2}, half of the held-out faces"
         )
         require(
-            max(map(len, self._told)) == len(VALUES), "count", self.count, "larger: no caption tells all attributes"
+            max(map(len, self._told)) == len(VALUES), "count", self.count, "larger: no caption specifies all attributes"
         )
 
     @property
     def captions(self) -> list[str]:
-        """What is drawn."""
+        """The captions to draw."""
         return [line["text"] for line in self._all[: self.count]]
 
     @property
     def pictures(self) -> Pictures:
-        """The real ones of those captions."""
+        """The real faces of those captions."""
         return self._pictures[: self.count]
 
     def measure(self, pictures: Pictures, nfe: int) -> Figures:
-        """The figures of a picture for each caption, each of which took so many evaluations."""
+        """The metrics of pictures, one per caption, drawn with so many network evaluations each."""
         found = self._reference.quick(Statistics.of(self._reference.extractor.features(pictures)))
         single, told = follow(self._judge, pictures, self._told)
         nine = [len(told) == len(VALUES) for told in self._told]
@@ -110,7 +110,7 @@ class HeldOut:
 
 
 Player: TypeAlias = tuple[str, int, Callable[[Sequence[str]], Pictures]]
-"""A name, the network evaluations a picture, and what draws a picture for each caption."""
+"""A name, the network evaluations per picture, and a function that draws a picture per caption."""
 
 
 def players(
@@ -120,11 +120,11 @@ def players(
     prompts: Path,
     interval: tuple[float, float] = (0.0, math.inf),
 ) -> Iterator[Player]:
-    """The teacher by each of the guidance scales at the noise levels of `interval`, its undistilled start, and each
+    """The teacher with each of the guidance scales at the noise levels in `interval`, its undistilled start, and each
     run's student.
 
-    A run is a folder, or a .safetensors that one kept. `prompts` is the folder that `simdistill encode` made of the
-    captions. Raises `ValueError` for a teacher, a run or a caption that is not there.
+    A run is a folder, or a .safetensors from one. `prompts` is the folder of the captions, by `simdistill encode`.
+    Raises `ValueError` for a missing teacher, run or caption.
     """
     known = load_teacher(teacher)
     for scale in scales:
@@ -140,7 +140,7 @@ def players(
 
 
 def restored(teacher: str, pictures: Pictures) -> Pictures | None:
-    """What a latent teacher's autoencoder gives back of real faces, the best that can be drawn by it; else None."""
+    """Real faces reconstructed by a latent teacher's autoencoder, the best that it can draw; None without one."""
     decode = load_teacher(teacher).judged.decode
     return decode(decode.latents(pictures)).clamp(-1, 1) if isinstance(decode, Autoencoder) else None
 
@@ -155,14 +155,14 @@ def _player(name: str, sampler: Sampler, teacher: Teacher) -> Player:
 
 
 def table(figures: Mapping[str, Figures], name: str) -> Table:
-    """A row for each set of pictures."""
+    """A table with a row per set of pictures."""
     rows = [
         [who, str(f.nfe or "–"), f"{f.frechet:.2f}", *(f"{share:.3f}" for share in astuple(f)[2:])]
         for who, f in figures.items()
     ]
     columns = [
         "faces",
-        "nfe",
+        "NFE",
         "Fréchet distance",
         "precision",
         "recall",

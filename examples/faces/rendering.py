@@ -1,4 +1,4 @@
-"""Pictures of faces by DiceBear's "Pixel Art" (art CC0, code MIT), which node draws; npm fetches it once."""
+"""Pictures of faces by DiceBear's "Pixel Art" (art CC0, code MIT), drawn by node; npm downloads it once."""
 
 import json
 import os
@@ -19,15 +19,15 @@ SOURCES = ("package.json", "render.mjs")
 
 
 def folder() -> Path:
-    """Where the packages lie, in the user's cache."""
+    """The folder of the packages, in the user's cache."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "simdistill" / "faces"
 
 
 def install() -> None:
-    """Have the packages at the versions of package.json; `ValueError` without node or npm, or if npm fails."""
+    """Install the packages at the versions of package.json; `ValueError` without node or npm, or if npm fails."""
     for program in ("node", "npm"):
         if shutil.which(program) is None:
-            raise ValueError(f"{program} = None: must be on the path: install Node.js 18 or newer (https://nodejs.org)")
+            raise ValueError(f"{program} = None: must be on the PATH: install Node.js 18 or newer (https://nodejs.org)")
     at = folder()
     for name in SOURCES:
         write_atomically(at / name, (Path(__file__).parent / name).read_bytes())
@@ -36,11 +36,11 @@ def install() -> None:
     command = ["npm", "install", "--prefix", str(at), "--no-audit", "--no-fund"]
     done = subprocess.run(command, cwd=at, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise ValueError(f"{' '.join(command)}: failed, is there a connection to npm's registry? {done.stderr[-500:]}")
+        raise ValueError(f"{' '.join(command)}: failed; is npm's registry reachable? {done.stderr[-500:]}")
 
 
 def render(faces: Sequence[dict[str, Any]]) -> UInt8[NDArray[Any], "faces 16 16 3"]:
-    """RGB pictures of DiceBear's options, after `install`; `ValueError` if node fails, as for a wrong option."""
+    """RGB pictures of DiceBear's options, after `install`; `ValueError` if node fails, such as for a wrong option."""
     lines = "".join(json.dumps(options) + "\n" for options in faces)
     command = ["node", str(folder() / "render.mjs")]
     done = subprocess.run(command, input=lines.encode(), capture_output=True, check=False)

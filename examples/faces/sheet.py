@@ -1,4 +1,4 @@
-"""Sheets of faces with their captions, enlarged so that each pixel is seen."""
+"""Sheets of faces with their captions, enlarged so that pixels are visible."""
 
 import io
 import textwrap
@@ -16,12 +16,12 @@ from simdistill.method.shapes import Pictures
 from simdistill.reports.pictures import GAP, LINE, LINES, WIDE, WIDTH, caption_font, captioned
 from simdistill.support.files import write_atomically
 
-TIMES = 8  # how much larger
+TIMES = 8  # enlargement
 COLUMNS = 6
 
 
 def sheet(data: Path, path: Path, count: int, seed: int) -> None:
-    """Write random pictures of a zip with their captions as a PNG at `path`; `ValueError` if `data` is none of ours."""
+    """Write random faces of the zip `data` with their captions as a PNG at `path`; `ValueError` if it is none."""
     lines = read_lines(data)
     chosen = sorted(np.random.default_rng(seed).permutation(len(lines))[:count].tolist())
     edge = TIMES * EDGE

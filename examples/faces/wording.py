@@ -1,4 +1,4 @@
-"""How captions say the values of the attributes: words that mean one value of one attribute, and no other."""
+"""The wording of captions: words that mean exactly one value of one attribute."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ class Words:
     wearing: tuple[str, ...] = ()
     """After "wearing"."""
     lacking: tuple[str, ...] = ()
-    """After "without"; after "no" the article falls off."""
+    """After "without"; after "no" the article is dropped."""
     placed: tuple[str, ...] = ()
     """At the beginning or the end of a sentence."""
     saying: tuple[str, ...] = ()
@@ -126,7 +126,7 @@ WORDS: dict[str, dict[str, Words]] = {
         "white": _background("white", "plain white"),
     },
 }
-"""Of all attributes but those of hair, which are said together."""
+"""For all attributes except those of hair, which are described together."""
 
 HAIR_STYLES: dict[str, tuple[str, ...]] = {
     "long":   ("long {} hair", "{} hair down to the shoulders", "shoulder-length {} hair"),
@@ -134,7 +134,7 @@ HAIR_STYLES: dict[str, tuple[str, ...]] = {
     "curly":  ("curly {} hair", "{} curls", "frizzy {} hair"),
     "braids": ("braided {} hair", "{} braids", "{} plaits"),
 }  # fmt: skip
-"""With the place of a colour, which may stay empty."""
+"""With a placeholder for a colour, which may be empty."""
 STYLED: dict[str, str] = {"long": "long", "short": "short", "curly": "curly", "braids": "braided"}
 """As an adjective: the hair is *long*, a *long*-haired person."""
 HAIR_COLOURS: dict[str, tuple[str, ...]] = {
@@ -148,6 +148,6 @@ HAIR_COLOURS: dict[str, tuple[str, ...]] = {
 OPENINGS = ("", "", "", "", "a portrait of ", "a picture of ", "pixel art of ")
 """What a sentence may begin with."""
 PEOPLE = ("person", "character", "avatar", "face", "human")
-"""What has and wears all this."""
+"""The nouns for the person."""
 HEADINGS = ("portrait", "avatar", "face", "pixel art", "pixel portrait of a person", "")
 """What a list may begin with."""

@@ -53,15 +53,17 @@ class _Compare(Common):
     """List the cells, their settings and their estimated time, from a few iterations of each kind; then stop."""
 
 
-ABOUT = """Train variants of a recipe on one teacher with equal budgets, several training seeds each. Writes a page with
-curves, samples and significance tests (compare.html), and tables of cells and milestones (CSV, Parquet).
+ABOUT = """Train variants of a recipe with equal budgets and several training seeds, and test the differences.
 
   simdistill compare digits --grid figure-2
   simdistill compare digits --over generator-noise "Karras()" "LogNormal(-0.9, 1.2)" --over generator-lr 1e-4 3e-4
   simdistill compare cifar10-cond --teacher teacher.pkl --grid table-4 --iterations 20000 --dry-run
 
-If stopped, the same command resumes the comparison; with more seeds or variants, only the missing cells run.
-Each cell is a run's folder in OUT/cells.
+- OUT/compare.html has the ranking, curves and samples; tables of cells and
+  milestones are beside it (.csv, .parquet).
+- Each cell, a variant with one training seed, is a run's folder in OUT/cells.
+- If stopped, the same command resumes the comparison; with more seeds or
+  variants, it runs only the missing cells.
 """
 
 

@@ -26,7 +26,7 @@ The text-to-image generator that the paper's authors published (.pth), to a run:
 Images (CIFAR-10's archive, a folder, IDX files; docs/data.md), to EDM's zip:
   simdistill convert cifar-10-python.tar.gz cifar10-32x32.zip
 
-- Nothing in a .pkl or .pth is executed; docs/teachers.md says how they are read.
+- Nothing in a .pkl or .pth is executed (see docs/teachers.md).
 - Held-out images are not converted.
 """
 

@@ -48,14 +48,16 @@ class _Evaluate(Common):
     teacher: TeacherOfRun = None
 
 
-ABOUT = """Measure a run's teacher, student and undistilled start side by side, and update its evaluation.json, pictures
-and report, unless those are based on more samples.
+ABOUT = """Measure a run's teacher, student and undistilled start side by side.
 
   simdistill evaluate RUN
   simdistill evaluate RUN --samples 50000 --seeds 3 --reference ref.npz --inception inception-2015-12-05.pt
 
-The second gives the FID of the literature (docs/metrics.md); torchrun spreads it over GPUs. TorchScript (.pt) is a
-program: read only files whose author you trust.
+- The run's evaluation.json, pictures and report are updated, unless they have
+  more samples.
+- The second command gives the FID of the literature; see docs/metrics.md.
+- Under torchrun, several GPUs share the work.
+- TorchScript (.pt) is a program: only read files whose author you trust.
 """
 
 

@@ -34,12 +34,14 @@ class _Gallery(Common):
 
 
 ABOUT = """Distil exact two-dimensional densities: for each an animation, final samples beside exact ones, and metrics.
-gallery.html shows all. The settings are those of `distill`.
 
   simdistill gallery                         about four minutes per density on an idle core
   simdistill gallery rings --iterations 500 --objective "ScoreIdentity(alpha=0.5)" --out runs/rings-sid
 
-If stopped, the same command resumes the gallery; with more densities, only the missing ones are distilled.
+- OUT/gallery.html shows them all.
+- The settings are those of `distill`.
+- If stopped, the same command resumes the gallery; with more densities, it
+  distils only the missing ones.
 """
 
 

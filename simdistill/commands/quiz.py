@@ -44,8 +44,8 @@ ABOUT = f"""Make a page like the paper's Figure 1: which of two images is the st
 
 - Each pair shows an image by the student, in one step, and one by its teacher,
   in many, from the same noise. --seed also decides their order and sides.
-- The page is one HTML file without scripts. It counts the right choices, and has
-  the answers at its end.
+- The page is one HTML file without scripts. It counts the right choices, and
+  has the answers at its end.
 - For a class-conditional model, --prompts has one prompt per class.
 {ABOUT_RUN}
 """

@@ -54,7 +54,7 @@ ABOUT = """Score text-to-image models: one image per prompt, from the same seeds
 
 - Prints means and standard deviations over the prompts, and the mean difference
   from the first model with its standard error.
-- sdxl-turbo is a folder with another model's images: 0.png for the first prompt,
+- sdxl-turbo is a folder of another model's images: 0.png for the first prompt,
   and so on.
 - Nothing is downloaded. docs/text-to-image.md says where to get the weights.
 """

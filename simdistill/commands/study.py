@@ -6,7 +6,7 @@ from importlib import import_module
 from simdistill.config.options import first_word
 
 STEPS = {
-    "new": "make pairs of images by a run's student and teacher, or from two folders",
+    "new": "make pairs of images: of a run's student and teacher, or two folders",
     "serve": "serve the questionnaire as a web page, with pages for the owner",
     "results": "show the results: rates with intervals, tests, bias, agreement",
     "simulate": "simulate votes, and estimate how many participants are needed",
@@ -15,8 +15,9 @@ ABOUT = """Ask people which of two images is better, as the paper does (B.4).
 
 {steps}
 
-`simdistill study STEP --help` shows the options of each step. To try it all with
-a shipped student and its teacher:
+`simdistill study STEP --help` shows the options of each step.
+
+To try it all with a shipped student and its teacher:
 
   simdistill study new studies/clothes
   simdistill study serve studies/clothes

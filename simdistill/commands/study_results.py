@@ -49,8 +49,8 @@ ABOUT = """Show the results of a study: how often side a was preferred to side b
   simdistill study results studies/clothes --attentive \\
       --votes votes.parquet --picture bars.pdf
 
-- Preference rates have a Wilson interval, which treats votes as independent, and
-  a bootstrap interval, which resamples participants and prompts.
+- Preference rates have a Wilson interval, which treats votes as independent,
+  and a bootstrap interval, which resamples participants and prompts.
 - There are sign tests, and a logistic model with random effects of participants
   and prompts.
 - Position bias, attention checks and agreement show the quality of the votes.

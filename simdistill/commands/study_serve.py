@@ -29,8 +29,8 @@ ABOUT = """Serve a study as a web page for participants, with pages for its owne
   simdistill study serve studies/clothes --host 0.0.0.0 --port 80
 
 - Participants read what the study is about, consent, and see one pair after
-  another. They answer by mouse, touch or keys (1, 2, and 0 for a tie); JavaScript
-  is optional.
+  another. They answer by mouse, touch or keys (1, 2, and 0 for a tie), with or
+  without JavaScript.
 - Every vote is on disk before the next pair is shown.
 - The owner's pages open by the printed link.
 - On the Internet, put a server with HTTPS in front of it, on the same machine.

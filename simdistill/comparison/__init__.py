@@ -1,1 +1,1 @@
-"""Many runs on one teacher with equal budgets, and what their differences are worth."""
+"""Many runs on one teacher with equal budgets, and the significance of their differences."""

@@ -1,6 +1,6 @@
 """One job of a comparison in a process of its own: train and measure a student, or measure the teacher.
 
-Run as `python -m simdistill.comparison.cell student|teacher FOLDER` with the options below; it goes on where an earlier
+Run as `python -m simdistill.comparison.cell student|teacher FOLDER` with the options below; it resumes where an earlier
 process stopped, and ends as `simdistill distill --resume` does.
 """
 
@@ -32,10 +32,10 @@ from simdistill.workflows.models import load_generator, recipe_of
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Do the job; the last line that is said is the reason if it came to nothing.
+    """Do the job; if it fails, the last line on stderr is the reason.
 
-    The exit codes are those of the command line, but for a training that diverges: the command line's is that of any
-    uncaught exception, too.
+    Exit codes are those of the command line, except for a diverged training: the command line's code for that is also
+    the one of any uncaught exception.
     """
     parser = argparse.ArgumentParser(prog="python -m simdistill.comparison.cell")
     parser.add_argument("who", choices=["student", "teacher"])
@@ -67,14 +67,14 @@ def main(words: Sequence[str] | None = None) -> int:
 def measure(
     who: str, run: RunFolder, teacher: Teacher, measurements: Measurements, samples: int, seeds: int, device: str
 ) -> None:
-    """Bring the run to its end, if it is a student's, and store its figures beside it."""
+    """Train the student to the end, if it is a student's run, and store its metrics beside it."""
     recipe = recipe_of(run, trusted=True)  # the comparison that asks has just checked that it is the user's own
     teacher = teacher.prepared(recipe).held_out(recipe)
     if who == "student":
         try:
             resume(run.path, teacher, device, measured=measurements, trusted=True)
         except NoSoundCheckpoint:
-            raise damaged(run.path, "none of its checkpoints is sound") from None
+            raise damaged(run.path, "none of its checkpoints is intact") from None
         student = load_generator(run.path, teacher)[0].to(device)
         sampler = student_sampler(student, teacher)
     else:
@@ -93,7 +93,7 @@ def measure(
 
 
 def _end_with(parent: int) -> None:
-    """Stop, with everything saved, when the comparison is gone: another may take its place."""
+    """Save and stop when the comparison's process is gone: another one may be started in its place."""
     while os.getppid() == parent:
         time.sleep(1)
     os.kill(os.getpid(), signal.SIGTERM)

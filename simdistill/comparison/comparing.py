@@ -1,4 +1,4 @@
-"""A comparison from its setting to tables and a page, cell by cell; done again it goes on with what is missing."""
+"""A comparison from its setting to tables and a page, cell by cell; if repeated, it runs only what is missing."""
 
 import json
 import shutil
@@ -34,14 +34,14 @@ MEASURED = (
     "features",
     "metrics",
 )
-"""The settings that a teacher's figures depend on."""
+"""The settings that the teacher's metrics depend on."""
 
 
 def compare(setting: Setting, command: str) -> tuple[list[Row], list[Job]]:
-    """Run what is missing of the comparison and write its tables and its page; `command` is what repeats it.
+    """Run the missing cells of the comparison and write its tables and its page, which shows the `command`.
 
-    Returns the variants, best first, and the jobs. Raises `ValueError` for a folder that holds something else or a
-    teacher that cannot be had, `Interrupted` after a signal, with tables and page of what there is.
+    Returns the variants, best first, and the jobs. Raises `ValueError` for a folder with other content or a teacher
+    that cannot be loaded, and `Interrupted` after a signal, once tables and page of the finished cells are written.
     """
     check(setting)
     write_atomically(setting.out / MARK, json.dumps({"command": command}).encode())
@@ -58,15 +58,15 @@ def compare(setting: Setting, command: str) -> tuple[list[Row], list[Job]]:
 
 
 def check(setting: Setting) -> None:
-    """See that there is a teacher and a judge, and that the folder is free or a comparison's with just these.
+    """Check that teacher and reference can be loaded, and that the folder is empty or a comparison with the same ones.
 
-    Nothing is written: a folder that is refused is as it was.
+    Nothing is written.
     """
     teacher, judged, out = setting.teacher, setting.judged, setting.out
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out = {out}: is a file; name a folder")
     if out.exists() and any(out.iterdir()) and not (out / MARK).exists():
-        raise ValueError(f"--out = {out}: holds something else than a comparison; give another --out")
+        raise ValueError(f"--out = {out}: has other content than a comparison; give another --out")
     teacher.check(setting.processes[2][0])
     check_metrics(setting.recipe.metrics)
     if setting.recipe.reference or judged.features:
@@ -76,12 +76,12 @@ def check(setting: Setting) -> None:
 
 
 def prepare(setting: Setting) -> list[Job]:
-    """A folder for every cell and for the teacher, with all that they share; the teacher's job comes last."""
+    """Make a folder for each cell and for the teacher, and the files that they share; the teacher's job comes last."""
     teacher, judged, out = setting.teacher, setting.judged, setting.out
     device = setting.processes[2][0]
     measured = Job("teacher", "teacher", _teacher_folder(setting), 0)
     if judged.reference and not Path(judged.reference).exists():
-        Console(stderr=True).print("drawing the teacher's samples, which the cells are judged against")
+        Console(stderr=True).print("drawing the teacher's samples, the reference of all cells")
         drawn = reference_for(teacher, device=device, features=judged.features)
         stored = Stored(drawn.statistics, None, drawn.extractor.name, drawn.name)
         write_statistics(Path(judged.reference), stored)
@@ -96,7 +96,7 @@ def prepare(setting: Setting) -> list[Job]:
 
 
 def write_results(setting: Setting, jobs: Sequence[Job], command: str) -> list[Row]:
-    """Write the tables and the page of what there is so far; returns the variants, best first."""
+    """Write the tables and the page of the finished cells; returns the variants, best first."""
     students, samples, seeds = jobs[:-1], setting.samples, setting.evaluation_seeds
     table = finals(setting.cells, students, varied(setting.grid), samples, seeds)
     curves = milestones(setting.cells, students)
@@ -112,7 +112,7 @@ def write_results(setting: Setting, jobs: Sequence[Job], command: str) -> list[R
     page = Comparison(
         name=setting.out.resolve().name,
         command=command,
-        machine=f"{machine().partition('; ')[0]}, {count} cells at a time, {threads} thread"
+        machine=f"{machine().partition('; ')[0]}, {count} cells in parallel, {threads} thread"
         f"{'s' if threads > 1 else ''} each",
         budget=f"{setting.recipe.iterations:,} iterations of batch {setting.recipe.batch}",
         rows=rows,
@@ -128,7 +128,7 @@ def write_results(setting: Setting, jobs: Sequence[Job], command: str) -> list[R
 
 
 def _job(cell: Cell, parent: Path) -> Job:
-    """The cell's job in its folder, which is made if it is not there; one that is damaged costs no other cell."""
+    """The cell's job in its folder, made if missing; a damaged folder does not stop the other cells."""
     path, damage = cell.folder(parent), None
     try:
         RunFolder.with_config(path, {"verb": "distill", **to_mapping(cell.recipe)})
@@ -138,6 +138,6 @@ def _job(cell: Cell, parent: Path) -> Job:
 
 
 def _teacher_folder(setting: Setting) -> RunFolder:
-    """The teacher's folder with what its figures depend on: other seeds or budgets of students do not touch them."""
+    """The teacher's folder with what its metrics depend on: not the seeds or budgets of the students."""
     values = to_mapping(setting.judged)
     return RunFolder.with_config(setting.out / "teacher", {"verb": "distill", **{key: values[key] for key in MEASURED}})

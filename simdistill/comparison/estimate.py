@@ -1,4 +1,4 @@
-"""How long a comparison will take, by a few iterations of each kind of cell."""
+"""How long a comparison will take, estimated from a few iterations of each kind of cell."""
 
 import time
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ TIMED_SECONDS = 2.0  # of training
 
 
 def estimate(setting: Setting) -> dict[str, float]:
-    """Seconds that a cell of each variant will take, training and measuring, by a few iterations of it."""
+    """Estimated seconds per cell of each variant, training and evaluation, from a few iterations."""
     torch.set_num_threads(setting.processes[1])
     teacher = setting.teacher
     teacher.check(setting.processes[2][0])
@@ -51,7 +51,7 @@ def estimate(setting: Setting) -> dict[str, float]:
 
 
 def _extractor(setting: Setting) -> Extractor:
-    """Of the features in which the cells will be judged."""
+    """The extractor of the cells' feature space."""
     recipe, teacher, device = setting.recipe, setting.teacher, setting.processes[2][0]
     if recipe.reference:
         return stored_reference(
@@ -80,7 +80,7 @@ def _timed(teacher: Teacher, recipe: Recipe, extractor: Extractor, setting: Sett
 
 
 def describe(setting: Setting, seconds: Mapping[str, float]) -> dict[str, Any]:
-    """The comparison before it is run: its cells, their settings, and the time that they will take, as JSON values."""
+    """The plan of a comparison as JSON values: its cells, their settings and their estimated time."""
     count, threads, devices = setting.processes
     keys = varied(setting.grid)
     return {

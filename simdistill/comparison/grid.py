@@ -22,7 +22,7 @@ Grid: TypeAlias = Mapping[str, Mapping[str, Any]]
 """Variants by name: the settings that each changes in the recipe."""
 
 FIXED = ("teacher", "reference", "features", "metrics", "seed", "iterations", "batch", "checkpoint_minutes")
-"""Settings that all cells share: one teacher, one judge and one budget; training seeds have an option of their own."""
+"""Settings that all cells share: one teacher, reference and budget. Training seeds have their own option."""
 
 
 def _figure_2(objective: Objective, times: NoiseDistribution, weighting: Weighting) -> dict[str, Any]:
@@ -31,7 +31,7 @@ def _figure_2(objective: Objective, times: NoiseDistribution, weighting: Weighti
 
 # fmt: off
 GRIDS: dict[str, Grid] = {
-    # Method × times × weight of the generator's update, and Diff-Instruct.
+    # Objective × noise distribution × weighting of the generator's update, and Diff-Instruct.
     "figure-2": {
         "sim-lognormal-none": _figure_2(SIM, SIM_TIMES,    Uniform()),
         "sim-lognormal-sid":  _figure_2(SIM, SIM_TIMES,    InverseError()),
@@ -52,7 +52,7 @@ GRIDS: dict[str, Grid] = {
         "Huber":         {"objective": ScoreImplicitMatching(Huber(delta=0.1))},
         "pseudo-Huber":  {"objective": ScoreImplicitMatching(PseudoHuber(c=0.03))},
     },
-    # What surrounds the method in Table 5, one choice at a time; `ready_made` adds an average of four times the memory.
+    # Other settings of Table 5, one choice at a time; `ready_made` adds an EMA with four times the half-life.
     "table-5": {
         "the recipe":     {},
         "2 online steps": {"online_steps": 2},
@@ -61,7 +61,7 @@ GRIDS: dict[str, Grid] = {
         "c = 0.3":        {"objective": ScoreImplicitMatching(PseudoHuber(c=0.3))},
         "no EMA":         {"ema": (EMA(0.0),)},
     },
-    # Objective and weight as each method publishes them, at the recipe's noise levels; docs/family.md derives them.
+    # Objective and weighting as published, with the recipe's noise distribution; docs/family.md derives them.
     "family": {
         "SIM":            {"objective": SIM,                "generator_weighting": Uniform()},
         "SiD, alpha 1":   {"objective": ScoreIdentity(1.0), "generator_weighting": InverseError()},
@@ -73,7 +73,7 @@ GRIDS: dict[str, Grid] = {
     },
 }
 # fmt: on
-"""The paper's comparisons, as they apply to any recipe, and one of the methods of its family."""
+"""The paper's comparisons, for any recipe, and one of the methods of its family."""
 
 
 @dataclass(frozen=True)
@@ -90,17 +90,17 @@ class Cell:
 
     @property
     def digest(self) -> str:
-        """Eight digits that tell the recipe from any other."""
+        """Eight hexadecimal digits that identify the recipe."""
         return hashlib.sha256(json.dumps(to_mapping(self.recipe), sort_keys=True).encode()).hexdigest()[:8]
 
     def folder(self, parent: Path) -> Path:
-        """Where its run is: the folder of the same recipe if there is one, whatever it was called."""
+        """Its run's folder: an existing one of the same recipe, whatever its variant was called."""
         words = re.sub(r"[^A-Za-z0-9.]+", "-", self.variant).strip("-.")[:60]
         return next(parent.glob(f"*-{self.digest}"), parent / f"{words}-seed-{self.seed}-{self.digest}")
 
 
 def ready_made(name: str, recipe: Recipe) -> Grid:
-    """One of `GRIDS` as it is for a recipe: table-5 with four times its first half-life, if it has one."""
+    """One of `GRIDS` for a recipe: table-5 gets a variant with four times the half-life of the recipe's first EMA."""
     grid, first = GRIDS[name], recipe.ema[0]
     if name != "table-5" or not isinstance(first, EMA) or first.half_life == 0:
         return grid
@@ -108,10 +108,10 @@ def ready_made(name: str, recipe: Recipe) -> Grid:
 
 
 def product(axes: Mapping[str, Sequence[str]]) -> Grid:
-    """Every combination of the values of `axes`, as text; they are called as they are written.
+    """All combinations of the values of `axes`, given as text; variants are named as their values are written.
 
-    Raises `ValueError` for a setting that does not exist or that all cells must share, for a value that it cannot have,
-    and for values that are one and the same, however written: they would be one recipe's runs under two names.
+    Raises `ValueError` for a setting that does not exist or that all cells share, for an invalid value, and for equal
+    values in different notations: they would be the same recipe under two names.
     """
     kinds = field_types(Recipe)
     converted: dict[str, list[Any]] = {}
@@ -137,9 +137,9 @@ def product(axes: Mapping[str, Sequence[str]]) -> Grid:
 
 
 def cells(recipe: Recipe, grid: Grid, seeds: Sequence[int]) -> list[Cell]:
-    """A cell for each variant and training seed, the seeds outermost: a comparison cut short has something of each.
+    """A cell for each variant and training seed, seed by seed: a comparison cut short has cells of all variants.
 
-    Raises `ValueError` for a variant that is no recipe, or none at all.
+    Raises `ValueError` for an invalid variant, or an empty grid.
     """
     require(len(grid) > 0, "grid", {}, "given, by --grid or --over")
     found: list[Cell] = []
@@ -152,6 +152,6 @@ def cells(recipe: Recipe, grid: Grid, seeds: Sequence[int]) -> list[Cell]:
 
 
 def varied(grid: Grid) -> list[str]:
-    """The settings in which the variants differ, in the order of a recipe."""
+    """The settings in which the variants differ, in a recipe's order."""
     changed = {key for settings in grid.values() for key in settings}
     return [key for key in field_types(Recipe) if key in changed]

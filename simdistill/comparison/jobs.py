@@ -1,4 +1,4 @@
-"""The jobs of a comparison, each in a process of its own, so many at a time."""
+"""The jobs of a comparison, each in its own process, several in parallel."""
 
 import contextlib
 import os
@@ -23,35 +23,35 @@ from simdistill.support.files import write_atomically
 from simdistill.training.loop import Interrupted
 from simdistill.training.progress import stop_requests
 
-DIVERGED = 3  # the exit code of a training that went wrong by itself, and of nothing else: once more would end alike
+DIVERGED = 3  # the exit code of a diverged training only: another try would end alike
 TRIES = 2
-LOOK = 1.0  # seconds between two looks at how far the jobs are
+LOOK = 1.0  # seconds between two updates of the display
 
 
 @dataclass(frozen=True)
 class Job:
-    """A student to train and measure, or the teacher to measure, with its folder and what it is called."""
+    """A student to train and evaluate, or the teacher to evaluate, with its folder and name."""
 
     who: str
     name: str
     run: RunFolder
     iterations: int
     damage: str | None = None
-    """Why its folder cannot be gone on with, if so."""
+    """Why its folder cannot be used, or None."""
 
     @property
     def failure(self) -> str | None:
-        """Why it came to nothing, if it did."""
+        """Why it failed, or None."""
         path = failure_of(self.run)
         return self.damage or (path.read_text(encoding="utf-8") if path.exists() else None)
 
     def missing(self, samples: int, seeds: int) -> bool:
-        """Whether it is to be done: it has no such figures, and nothing that stays as it is stands in the way."""
+        """Whether it is still to be run: it has no such metrics, and no failure that another try would repeat."""
         hopeless = self.damage or (self.failure or "").startswith(_ending(DIVERGED))
         return not hopeless and self.figures(samples, seeds) is None
 
     def figures(self, samples: int, seeds: int) -> dict[str, Any] | None:
-        """What was found of it with so many samples and evaluation seeds; None if it was not measured so."""
+        """Its metrics with that many samples and evaluation seeds; None if it was not evaluated so."""
         try:
             found = read_figures(figures_of(self.run))
             return found if (found["samples"], found[RANKED_BY]["seeds"]) == (samples, seeds) else None
@@ -60,21 +60,21 @@ class Job:
 
 
 def figures_of(run: RunFolder) -> Path:
-    """JSON: the figures of a cell's student, or of the teacher."""
+    """JSON: the metrics of a cell's student, or of the teacher."""
     return run.path / "figures.json"
 
 
 def failure_of(run: RunFolder) -> Path:
-    """Text: why a cell came to nothing."""
+    """Text: why a cell failed."""
     return run.path / "failure.txt"
 
 
 @dataclass
 class Workers:
-    """So many processes at a time, each with so many threads, on the devices in turn.
+    """`count` processes in parallel, with `threads` threads each, on the devices in turn.
 
-    A job whose process dies is tried once more, from its last checkpoint, and then given up: its folder says why, and
-    the others go on. A training that diverged is not tried again.
+    A job whose process dies is tried once more, from its last checkpoint. If it dies again, its folder says why, and
+    the other jobs continue. A diverged training is not tried again.
     """
 
     teacher: str
@@ -88,7 +88,7 @@ class Workers:
     _stopping: bool = False
 
     def run(self, jobs: Sequence[Job]) -> None:
-        """Do the jobs, with one progress display; raises `Interrupted` after a signal, with everything saved."""
+        """Do the jobs, with one progress display; raises `Interrupted` after a signal, once everything is saved."""
         if not jobs:
             return
         slots: queue.SimpleQueue[int] = queue.SimpleQueue()
@@ -106,7 +106,7 @@ class Workers:
             futures = {threads.submit(one, job): job for job in jobs}
             self._follow(futures, display, stop)
         if stop:
-            raise Interrupted(f"stopped by {stop[0]}, with everything saved; the same command goes on", stop[0])
+            raise Interrupted(f"stopped by {stop[0]}; everything is saved, and the same command resumes", stop[0])
 
     def _follow(self, futures: dict[Future[None], Job], display: "Display", stop: Sequence[str]) -> None:
         waiting = set(futures)
@@ -121,7 +121,7 @@ class Workers:
             display.look([job for future, job in futures.items() if future.running()])
 
     def _stop(self, futures: dict[Future[None], Job]) -> None:
-        """Ask the running processes to save and end, and start no others."""
+        """Ask the running processes to save and end; start no others."""
         self._stopping = True
         for future in futures:
             future.cancel()
@@ -138,13 +138,13 @@ class Workers:
             code, said = self._once(job, slot)
             if code == 0 or self._stopping:
                 return
-            reason = _ending(code) if code < 0 else f"{_ending(code)}: {said}"  # killed, its last word tells nothing
+            reason = _ending(code) if code < 0 else f"{_ending(code)}: {said}"  # a killed process could not report why
             write_atomically(failure, reason.encode())
             if code == DIVERGED:
                 return
 
     def _once(self, job: Job, slot: int) -> tuple[int, str]:
-        """The exit code of one try, and the last line that it said."""
+        """The exit code of one try, and the last line of its log."""
         options = ["--teacher", self.teacher, "--samples", str(self.samples), "--seeds", str(self.seeds)]
         options += ["--milestones", str(self.milestones)]
         options += ["--device", self.devices[slot % len(self.devices)]]
@@ -160,7 +160,7 @@ class Workers:
             code = process.wait()
             del self._running[slot]
         lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
-        return code, next((line for line in reversed(lines) if line.strip()), "it said nothing")
+        return code, next((line for line in reversed(lines) if line.strip()), "no output")
 
 
 def _ending(code: int) -> str:
@@ -170,7 +170,7 @@ def _ending(code: int) -> str:
 
 
 class Display:
-    """One display of many runs: on a terminal a bar for each that runs and one for all, else a line as each ends."""
+    """Progress of many runs: on a terminal a bar per running job and one for all, otherwise a line when a job ends."""
 
     def __init__(self, jobs: Sequence[Job]) -> None:
         self._jobs, self._ended = jobs, 0
@@ -184,7 +184,7 @@ class Display:
     def __enter__(self) -> "Display":
         self._progress.start()
         total = sum(job.iterations for job in self._jobs)
-        self._total = self._progress.add_task("iterations in all", total=total, quality="")
+        self._total = self._progress.add_task("iterations, total", total=total, quality="")
         self._before = {job.name: _reached(job)[0] for job in self._jobs}
         return self
 
@@ -192,7 +192,7 @@ class Display:
         self._progress.stop()
 
     def look(self, running: Sequence[Job]) -> None:
-        """Show how far the running jobs are."""
+        """Show the progress of the running jobs."""
         if not self._console.is_terminal:
             return
         for name in self._rows.keys() - {job.name for job in running}:

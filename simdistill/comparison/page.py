@@ -1,4 +1,4 @@
-"""`compare.html`: one page with the curves, samples and verdicts of a comparison, that needs nothing but itself."""
+"""`compare.html`: a self-contained page with the ranking, curves and samples of a comparison."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ SHOWN = len(charts.LEVELS)  # variants with a line and a picture; all are in the
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a page tells of."""
+    """The content of a page."""
 
     name: str
     command: str
@@ -29,13 +29,13 @@ class Comparison:
     budget: str
     rows: Sequence[Row]
     metrics: Sequence[Metric]
-    """Those that its cells may have been measured by."""
+    """Those that its cells may have."""
     milestones: pl.DataFrame
     teacher: Mapping[str, Any] | None
     pictures: Mapping[str, Path]
     """Of the teacher and of the variants, by name."""
     failures: Mapping[str, str]
-    """Why cells came to nothing, by cell."""
+    """Why cells failed, by cell."""
     seeds: int
 
 
@@ -77,13 +77,13 @@ def compare_page(comparison: Comparison) -> str:
 
 
 def columns(rows: Sequence[Row], metrics: Sequence[Metric]) -> list[Metric]:
-    """The metrics that a table of variants shows beside the distance: those with a heading that a variant has."""
+    """The metrics that a table of variants shows besides the distance: those with a heading, if a variant has them."""
     known = {name for row in rows for name in row.metrics}
     return [metric for metric in metrics if metric.heading and metric.name in known and metric.name != RANKED_BY]
 
 
 def verdict(row: Row) -> str:
-    """What a variant's distance from the best one is worth, in words."""
+    """How a variant compares with the best one, in words."""
     if row.failed == row.cells:
         return "failed"
     if row.distance is None and not row.failed:
@@ -94,17 +94,17 @@ def verdict(row: Row) -> str:
     if row.times_best == 1.0:
         return "best"
     if row.p is None:
-        return "one training seed: no telling"
+        return "one training seed: no test"
     return f"{'worse' if row.differs else 'within noise'}, p = {row.p:.2g}"
 
 
 def number(value: float) -> str:
-    """Three digits that count, zeros among them, so that a column reads evenly: 0.200, 4.18, 1,230."""
+    """Three significant digits, zeros included, so that a column aligns: 0.200, 4.18, 1,230."""
     return f"{value:,.0f}" if value >= 1000 else f"{value:#.3g}".rstrip(".")
 
 
 def _lede(rows: Sequence[Row]) -> str:
-    """The result in a sentence or two, after what it still lacks."""
+    """The result in one or two sentences, after what is still missing."""
     cells, missing = sum(row.cells for row in rows), sum(row.open for row in rows)
     text = f"{missing} of {cells} cells are still open. " if missing else ""
     measured = [row for row in rows if row.times_best is not None]
@@ -112,22 +112,22 @@ def _lede(rows: Sequence[Row]) -> str:
         return f"{text}No cell has been measured."
     whole = [row for row in measured if row.complete]
     if not whole:
-        return f"{text}No variant has all its cells: none is called the best."
+        return f"{text}No variant is complete, so none is called the best."
     best, others = whole[0], whole[1:]
-    text += f"Least distance{' so far' if missing else ''}: {best.variant}, {_interval(best)}."
+    text += f"Lowest distance{' so far' if missing else ''}: {best.variant}, {_interval(best)}."
     near = [row.variant for row in others if row.differs is False]
     worse = sum(row.differs is True for row in others)
     if near:
         text += f" Within noise of it: {'; '.join(near)}."
     if worse:
-        text += f" Worse by more than noise: {worse} of the {len(others)} others."
+        text += f" Significantly worse: {worse} of the {len(others)} others."
     if others and not near and not worse:
-        text += " With one training seed a variant there is no telling which differences are noise."
+        text += " With one training seed per variant, differences cannot be tested."
     return text
 
 
 def _told(teacher: Mapping[str, Any], metrics: Sequence[Metric]) -> str:
-    """The teacher's figures in a sentence, and those of held-out real samples where there are any."""
+    """The teacher's metrics in a sentence, and those of real (held-out) samples if there are any."""
     if not teacher:
         return ""
     title, real = metric_named(RANKED_BY).title_in(teacher.get("features")), teacher.get("real")
@@ -137,17 +137,17 @@ def _told(teacher: Mapping[str, Any], metrics: Sequence[Metric]) -> str:
         distance = f"{title} {number(figures[RANKED_BY]['mean'])}"
         return ", ".join([distance, *(f"{m.heading} {m.text(figures[m.name])}" for m in others)])
 
-    return said(teacher) + (f"; real (held-out) samples: {said(real)}" if real else "")
+    return said(teacher) + (f"; real (held-out): {said(real)}" if real else "")
 
 
 def _dashed(teacher: Mapping[str, Any]) -> str:
-    """What the curves' caption says of the teacher's line."""
+    """What the curves' caption says about the teacher's line."""
     if not teacher:
         return ""
     if teacher["samples"] == MILESTONE_SAMPLES:
         return "; dashed: the teacher"
     few, many = f"{MILESTONE_SAMPLES:,}", f"{teacher['samples']:,}"
-    return f"; without the teacher, whose {many} samples an evaluation do not compare with the milestones' {few}"
+    return f"; the teacher is not shown, as its metrics are of {many} samples and the milestones' of {few}"
 
 
 def _interval(row: Row) -> str:

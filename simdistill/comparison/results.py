@@ -1,4 +1,4 @@
-"""What a comparison found, as tidy tables, and which of its differences are more than noise.
+"""The results of a comparison as tidy tables, and which differences are significant.
 
 Distances are compared as ratios: means and intervals are those of their logarithms. With x the logarithms over a
 variant's training seeds, n of them, the interval is mean(x) ± t(0.975, n - 1) std(x) / √n (Student), and a variant
@@ -31,9 +31,9 @@ class Row:
     variant: str
     cells: int
     failed: int
-    """Cells that came to nothing: a variant with any is not ranked by the others alone."""
+    """Cells that failed: a variant with any is not called the best."""
     open: int
-    """Cells that have not ended yet: nor is one with any of these."""
+    """Cells that are not finished: the same applies."""
     distance: float | None = None
     """Geometric mean of the cells' values of `RANKED_BY`."""
     low: float | None = None
@@ -46,21 +46,21 @@ class Row:
     times_best: float | None = None
     """Distance over that of the best variant."""
     p: float | None = None
-    """Adjusted; None for the best itself and where there is no telling."""
+    """Holm-adjusted; None for the best itself and where no test is possible."""
 
     @property
     def complete(self) -> bool:
-        """Whether each of its cells was measured, so that it may be the best."""
+        """Whether all its cells were evaluated, so that it may be the best."""
         return not self.failed and not self.open
 
     @property
     def differs(self) -> bool | None:
-        """Whether it is worse than the best by more than noise; None where there is no telling."""
+        """Whether it is significantly worse than the best; None where no test is possible."""
         return None if self.p is None else self.p < LEVEL
 
 
 def finals(cells: Sequence[Cell], jobs: Sequence[Job], keys: Sequence[str], samples: int, seeds: int) -> pl.DataFrame:
-    """A row for each cell: variant, training seed, the settings `keys`, how it ended, time, figures."""
+    """A row for each cell: variant, training seed, the settings `keys`, status, time, metrics."""
     rows: list[dict[str, Any]] = []
     for cell, job in zip(cells, jobs, strict=True):
         figures, settings = job.figures(samples, seeds), to_mapping(cell.recipe)
@@ -82,7 +82,7 @@ def finals(cells: Sequence[Cell], jobs: Sequence[Job], keys: Sequence[str], samp
 
 
 def milestones(cells: Sequence[Cell], jobs: Sequence[Job]) -> pl.DataFrame:
-    """A row for each milestone of each cell: variant, training seed, iteration, images, seconds, figures."""
+    """A row for each milestone of each cell: variant, training seed, iteration, images, seconds, metrics."""
     rows = [
         {
             "variant": cell.variant,
@@ -100,9 +100,9 @@ def milestones(cells: Sequence[Cell], jobs: Sequence[Job]) -> pl.DataFrame:
 
 
 def summary(table: pl.DataFrame) -> list[Row]:
-    """The variants of `finals`, best first; those without a figure last.
+    """The variants of `finals`, best first; those without metrics last.
 
-    The best one, which the others are judged against, is a complete one if there is any.
+    The best one, which the others are tested against, is a complete one if there is any.
     """
     rows = [_row(str(name), group) for (name,), group in table.group_by(["variant"], maintain_order=True)]
     ranked = sorted((row for row in rows if row.distance is not None), key=lambda row: row.distance or 0.0)
@@ -112,15 +112,15 @@ def summary(table: pl.DataFrame) -> list[Row]:
     logs = {row.variant: _logs(table.filter(pl.col("variant") == row.variant)) for row in ranked}
     raw = {row.variant: _welch(logs[row.variant], logs[best.variant]) for row in ranked if row is not best}
     adjusted = holm({name: p for name, p in raw.items() if p is not None})
-    judged = [
+    tested = [
         replace(row, times_best=(row.distance or 0.0) / (best.distance or 1.0), p=adjusted.get(row.variant))
         for row in ranked
     ]
-    return judged + [row for row in rows if row.distance is None]
+    return tested + [row for row in rows if row.distance is None]
 
 
 def holm(p: Mapping[str, float]) -> dict[str, float]:
-    """p values adjusted for how many there are: p_(k) becomes max over j ≤ k of (m - j) p_(j), j from 0, at most 1."""
+    """p values adjusted for their number: p_(k) becomes max over j ≤ k of (m - j) p_(j), j from 0, at most 1."""
     adjusted: dict[str, float] = {}
     highest = 0.0
     for k, (name, value) in enumerate(sorted(p.items(), key=lambda item: item[1])):
@@ -178,14 +178,14 @@ def _mean(group: pl.DataFrame, name: str) -> float | None:
 
 
 def _welch(x: Sequence[float], y: Sequence[float]) -> float | None:
-    """The p value of Welch's test for equal means; None if either has no spread to judge by."""
+    """The p value of Welch's test for equal means; None if either has fewer than two values."""
     if len(x) < 2 or len(y) < 2:
         return None
     return float(stats.ttest_ind(x, y, equal_var=False).pvalue)
 
 
 def _flat(figures: Mapping[str, Any], metrics: Sequence[Metric]) -> dict[str, float]:
-    """The figures of a sampler as columns: of every metric the mean, and the spread over the evaluation seeds."""
+    """The metrics of a sampler as columns: mean and standard deviation over the evaluation seeds."""
     flat: dict[str, float] = {}
     for name in (metric.name for metric in metrics if metric.name in figures):
         flat |= {name: figures[name]["mean"], f"{name}_std": figures[name]["std"]}

@@ -19,7 +19,7 @@ from simdistill.workflows.distilling import resolved
 
 @dataclass(frozen=True)
 class Setting:
-    """Everything about a comparison but its results. Raises `ValueError` for what cannot be compared."""
+    """A comparison without its results. Raises `ValueError` for what cannot be compared."""
 
     recipe: Recipe
     grid: Grid
@@ -44,12 +44,12 @@ class Setting:
 
     @cached_property
     def teacher(self) -> Teacher:
-        """The one teacher, with the guidance and the prompts that it is judged with."""
+        """The teacher, with the guidance and the prompts of the evaluation."""
         return load_teacher(self.recipe.teacher, self.recipe.teacher_levels).prepared(self.recipe).held_out(self.recipe)
 
     @cached_property
     def judged(self) -> Recipe:
-        """The recipe with the whole paths of its judge: the stored one, or what is stored of the teacher's samples."""
+        """The recipe with absolute paths of its reference; if it has none, that of the teacher's stored samples."""
         stored, features = resolved(self.recipe.reference), resolved(self.recipe.features)
         exact = self.teacher.judged.data is not None or isinstance(self.teacher.denoiser, GaussianMixture)
         if not stored and not exact:  # samples of the teacher, drawn once instead of by every cell
@@ -64,11 +64,11 @@ class Setting:
 
     @property
     def processes(self) -> tuple[int, int, list[str]]:
-        """How many cells run at a time, with how many threads, on which devices."""
+        """How many cells run in parallel, with how many threads each, on which devices."""
         if self.device == "cuda":
             devices = [f"cuda:{k}" for k in range(torch.cuda.device_count())]
             return self.workers or len(devices), 1, devices
         module, cores = self.teacher.trainable, os.cpu_count() or 1
         count = self.workers or min(cores, len(self.cells))
-        small = module is None or sum(p.numel() for p in module.parameters()) < SMALL  # None: a small one imitates it
+        small = module is None or sum(p.numel() for p in module.parameters()) < SMALL  # None: a small proxy network
         return count, 1 if small else max(1, cores // count), [self.device]

@@ -1,1 +1,1 @@
-"""Data sets small enough to come with the package or with a dependency."""
+"""Data sets: densities, images, prompts."""

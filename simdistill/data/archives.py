@@ -1,4 +1,4 @@
-"""Image sets in their authors' own formats: CIFAR-10's archives and IDX files, training and test images."""
+"""Image sets in their original formats: CIFAR-10's archives and IDX files, with training and test images."""
 
 import gzip
 import io
@@ -22,9 +22,9 @@ _LARGEST = 2**28  # bytes of one file, unpacked
 
 
 def idx_folder(path: Path) -> tuple[Labelled, Labelled] | None:
-    """Training and test images of a folder of IDX files as MNIST's (LeCun et al. 1998), plain or .gz, or None.
+    """Training and test images of a folder of IDX files like MNIST's (LeCun et al. 1998), plain or .gz; else None.
 
-    28×28 images get a margin of 2 black pixels, so that they can be halved five times.
+    28×28 images are padded by 2 black pixels, so that they can be halved five times.
     """
     if not list(path.glob("train-images*idx3-ubyte*")):
         return None
@@ -34,7 +34,7 @@ def idx_folder(path: Path) -> tuple[Labelled, Labelled] | None:
 
 def _idx_pair(path: Path, part: str) -> Labelled:
     images, labels = (_idx(path, f"{part}-{what}", axes) for what, axes in (("images", 3), ("labels", 1)))
-    require(len(images) == len(labels), f"{path}: labels of {part}", len(labels), f"{len(images)}, one an image")
+    require(len(images) == len(labels), f"{path}: labels of {part}", len(labels), f"{len(images)}, one per image")
     pixels = torch.from_numpy(images)[:, None]
     if pixels.shape[2:] == (28, 28):
         pixels = torch.nn.functional.pad(pixels, (2, 2, 2, 2))
@@ -46,11 +46,11 @@ def _idx(path: Path, name: str, axes: int) -> NDArray[np.uint8]:
     require(len(found) > 0, f"{path}: {name}-idx{axes}-ubyte", None, "in the folder, plain or .gz")
     file = found[0]
     content = _unpacked(file)
-    # two zeros, the type (8: bytes), the number of axes, their lengths (32 bits, the highest first), the values
+    # two zeros, the type (8: bytes), the number of axes, their lengths (32 bits, big-endian), the values
     lengths = [int.from_bytes(content[4 + 4 * k : 8 + 4 * k], "big") for k in range(axes)]
     sound = content[:4] == bytes([0, 0, 8, axes]) and len(content) == 4 + 4 * axes + int(np.prod(lengths))
     if not sound:
-        raise ValueError(f"{file}: not a whole IDX file of {axes}-dimensional bytes")
+        raise ValueError(f"{file}: not a complete IDX file of {axes}-dimensional bytes")
     return np.frombuffer(content, np.uint8, offset=4 + 4 * axes).reshape(lengths).copy()
 
 
@@ -67,8 +67,8 @@ def _unpacked(file: Path) -> bytes:
 def cifar10(path: Path) -> tuple[Labelled, Labelled]:
     """Training and test images of `cifar-10-python.tar.gz` or `cifar-10-binary.tar.gz` (Krizhevsky 2009).
 
-    The first holds pickles: they are read by an unpickler that knows numpy arrays and nothing else. Raises `ValueError`
-    for another archive.
+    The former holds pickles, which are read by an unpickler restricted to numpy arrays. Raises `ValueError` for any
+    other archive.
     """
     parts: dict[str, Labelled] = {}
     try:
@@ -81,37 +81,37 @@ def cifar10(path: Path) -> tuple[Labelled, Labelled]:
                     content = stream.read()
                     parts[name] = _binary(content) if name.endswith(".bin") else _pickled(content)
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
-        raise ValueError(f"{path}: not a sound .tar.gz ({error})") from error
+        raise ValueError(f"{path}: not a valid .tar.gz ({error})") from error
     except _REFUSED as error:
-        raise ValueError(f"{path}: not CIFAR-10's own archive ({error})") from error
+        raise ValueError(f"{path}: not CIFAR-10's archive ({error})") from error
     training = [parts[name] for name in sorted(parts) if name.startswith("data_batch_")]
     test = [parts[name] for name in sorted(parts) if name.startswith("test_batch")]
     if len(training) != 5 or len(test) != 1:
-        raise ValueError(f"{path}: not CIFAR-10's own archive: five data_batch files and one test_batch are in that")
+        raise ValueError(f"{path}: not CIFAR-10's archive, which has five data_batch files and one test_batch")
     return (torch.cat([images for images, _ in training]), torch.cat([labels for _, labels in training])), test[0]
 
 
 def _binary(content: bytes) -> Labelled:
-    """Rows of a label and 3,072 pixels: red, green, blue."""
+    """Parse rows of a label and 3,072 pixels: red, green, blue."""
     rows = torch.frombuffer(bytearray(content), dtype=torch.uint8).reshape(-1, 3073)
     return _labelled(rows[:, 1:], rows[:, 0].long())
 
 
 def _pickled(content: bytes) -> Labelled:
-    """A dict of rows of 3,072 pixels and a list of labels, under names that are bytes."""
+    """Parse a dict of rows of 3,072 pixels and a list of labels, with bytes as keys."""
     batch: Any = _Unpickler(io.BytesIO(content), encoding="bytes").load()
     return _labelled(torch.from_numpy(batch[b"data"].values), torch.tensor(batch[b"labels"]))
 
 
 def _labelled(rows: Tensor, labels: Tensor) -> Labelled:
     sound = rows.shape == (len(labels), 3072) and labels.dtype == torch.int64
-    require(sound, "rows", list(rows.shape), "of 3,072 bytes, one a label")
+    require(sound, "rows", list(rows.shape), "of 3,072 bytes, one per label")
     require(bool(((labels >= 0) & (labels < 10)).all()), "labels", labels.unique().tolist(), "in 0 … 9")
     return rows.reshape(-1, 3, 32, 32), labels
 
 
 class _ByteType:
-    """Stands for numpy's type of bytes, the only one there is in CIFAR-10's archive."""
+    """Stands for numpy's uint8 type, the only one in CIFAR-10's archive."""
 
     def __init__(self, code: Any, *_: Any) -> None:
         require(code in ("u1", b"u1"), "type of an array", code, "u1")
@@ -120,7 +120,7 @@ class _ByteType:
 
 
 class _Array:
-    """Stands for numpy's array; its `values` come with its state."""
+    """Stands for numpy's array; its `values` are set with its state."""
 
     def __init__(self, *_: Any) -> None: ...
 
@@ -131,7 +131,7 @@ class _Array:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Unpickles numbers, bytes, lists, dicts, and arrays of bytes; it knows no other name, and calls nothing."""
+    """Unpickles numbers, bytes, lists, dicts and arrays of bytes; refuses all other names, and calls nothing."""
 
     def find_class(self, module_name: str, global_name: str) -> Any:
         asked = f"{module_name}.{global_name}"

@@ -1,4 +1,4 @@
-"""scikit-learn's digits: 1,797 grey images of 8×8 pixels in ten classes (Alpaydin & Kaynak 1998)."""
+"""scikit-learn's digits: 1,797 grey 8×8 images in ten classes (Alpaydin & Kaynak 1998)."""
 
 from typing import TypeAlias
 
@@ -10,10 +10,10 @@ Labelled: TypeAlias = tuple[Float[Tensor, "_ 1 8 8"], Int[Tensor, " _"]]
 
 
 def digits() -> tuple[Labelled, Labelled]:
-    """The training part (three quarters) and the held-out part (every fourth image); values 0 … 16 scaled to [-1, 1].
+    """The training images (three quarters) and the held-out ones (every fourth); values 0 … 16 scaled to [-1, 1].
 
-    The teacher and the reference statistics see the training part only; the held-out part gives the floor, the
-    distance that real images have.
+    The teacher and the reference statistics use the training images only. The held-out images give the metrics of real
+    images.
     """
     from sklearn.datasets import load_digits as load  # half a second
 

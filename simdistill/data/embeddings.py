@@ -1,4 +1,4 @@
-"""Encoded prompts in a folder: written in parts, read row by row from memory-mapped files."""
+"""Encoded prompts in a folder: written in parts, read by rows from memory-mapped files."""
 
 import io
 import json
@@ -25,10 +25,10 @@ EMPTY = "empty.safetensors"
 
 @dataclass(frozen=True)
 class Encoding:
-    """How prompts were encoded, and in how many rows a part: what a folder of embeddings says of itself.
+    """How the prompts of a folder of embeddings were encoded, and how many `rows` (prompts) each part has.
 
-    `encoder` is a digest of the encoder that `name` names, `digest` one of the prompts. `trimmed` leaves out the tokens
-    that only fill a row, for networks that do not see them.
+    `encoder` is a hash of the encoder `name`, `digest` a hash of the prompts. With `trimmed`, padding tokens are left
+    out, for networks that mask them.
     """
 
     name: str
@@ -46,12 +46,12 @@ class Encoding:
 
 
 def part_of(folder: Path, k: int) -> Path:
-    """The file of the k-th part."""
+    """The file of part k."""
     return folder / f"part-{k:05d}.safetensors"
 
 
 def write_part(path: Path, text: Text, tokens: Sequence[int], encoding: Encoding) -> None:
-    """Store encoded prompts, atomically: their states one after the other, and how many tokens each had uncut."""
+    """Store encoded prompts atomically: their concatenated embeddings and their numbers of tokens before truncation."""
     kept = [
         s[: int(m.sum())] if encoding.trimmed else s
         for s, m in zip(text.prompt_embeds, text.attention_mask, strict=True)
@@ -67,7 +67,7 @@ def write_part(path: Path, text: Text, tokens: Sequence[int], encoding: Encoding
 
 
 class _Part:
-    """A part's file, memory-mapped: of the states only those rows are read that are asked for."""
+    """A part's file, memory-mapped: only the requested rows of the embeddings are read."""
 
     def __init__(self, path: Path, text: TextInput) -> None:
         try:
@@ -78,7 +78,7 @@ class _Part:
             self.pooled: Tensor | None = self._file.get_tensor("pooled") if text.pooled else None
         except (SafetensorError, OSError) as error:
             raise ValueError(
-                f"{path}: damaged ({error}); delete it and encode the prompts again: the rest stays"
+                f"{path}: damaged ({error}); delete it and repeat `simdistill encode`: other parts are kept"
             ) from error
 
     def states(self, row: int) -> Tensor:
@@ -86,9 +86,9 @@ class _Part:
 
 
 class Embeddings:
-    """Prompts that `simdistill encode` left in a folder; indexed by rows `[n]`, which gives their `Text`.
+    """The encoded prompts in a folder of `simdistill encode`; indexing by rows `[n]` gives their `Text`.
 
-    Raises `ValueError`, which names the `option`, if the folder is none of `simdistill encode`, or not finished.
+    Raises `ValueError`, naming the `option`, if the folder was not made by `simdistill encode` or is incomplete.
     """
 
     def __init__(self, folder: Path, option: str = "prompts") -> None:
@@ -97,7 +97,7 @@ class Embeddings:
         missing = [path for path in (*self._paths, folder / EMPTY) if not path.is_file()]
         if missing:
             raise ValueError(
-                f"{option} = '{folder}': {len(missing)} files are missing; repeat `simdistill encode`, which goes on"
+                f"{option} = '{folder}': {len(missing)} files are missing; repeat `simdistill encode` to complete it"
             )
         self._parts: dict[int, _Part] = {}
 
@@ -113,27 +113,27 @@ class Embeddings:
         return self._text(found)
 
     def rows(self, prompts: Sequence[str]) -> Tensor:
-        """Where each of these prompts is, `[n]`; `ValueError` for one that is not there."""
+        """The rows of these prompts, `[n]`; `ValueError` if one is missing."""
         known = pl.read_parquet(self.folder / PROMPTS)["prompt"]
         places = {prompt: row for row, prompt in enumerate(known)}
         missing = [prompt for prompt in dict.fromkeys(prompts) if prompt not in places]
         if missing:
-            what = f"captions that are not encoded: {len(missing):,}, the first {missing[0]!r}; encode all"
+            what = f"{len(missing):,} captions are not encoded, the first {missing[0]!r}; encode them all"
             raise ValueError(f"prompts = '{self.folder}': {what}")
         return torch.tensor([places[prompt] for prompt in prompts])
 
     @cached_property
     def empty(self) -> Text:
-        """The empty prompt, one row: what stands for no condition."""
+        """The empty prompt, one row: the unconditional embedding."""
         return self._text([(_Part(self.folder / EMPTY, self.encoding.text), 0)])
 
     def longer_than(self, limit: int) -> int:
-        """How many of the prompts had more tokens than that before they were cut."""
+        """The number of prompts with more tokens than `limit` before truncation."""
         return sum(int((self._part(k).tokens > limit).sum()) for k in range(len(self._paths)))
 
     @property
     def size(self) -> int:
-        """Bytes on the disk."""
+        """Bytes on disk."""
         return sum(path.stat().st_size for path in self._paths)
 
     def _part(self, k: int) -> _Part:
@@ -142,7 +142,7 @@ class Embeddings:
         return self._parts[k]
 
     def _text(self, found: list[tuple[_Part, int]]) -> Text:
-        """The prompts of those parts and rows: as long as the longest, or in full length where the network sees it."""
+        """The prompts of those parts and rows, padded to the longest, or to full length if padding is not masked."""
         form, own = self.encoding.text, [part.states(row) for part, row in found]
         tokens = max([1, *map(len, own)]) if self.encoding.trimmed else form.tokens
         states = torch.zeros(len(found), tokens, form.width)
@@ -157,28 +157,28 @@ class Embeddings:
 
 
 def read_encoding(folder: Path, option: str = "prompts") -> Encoding:
-    """What a folder of embeddings says of itself; `ValueError`, which names the `option`, if it is none."""
-    require((folder / ABOUT).is_file(), option, str(folder), "a folder that `simdistill encode` made")
+    """The description of a folder of embeddings; `ValueError`, naming the `option`, if it is not one."""
+    require((folder / ABOUT).is_file(), option, str(folder), "a folder made by `simdistill encode`")
     try:
         values: Any = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
         values["text"] = TextInput(**values["text"])
         return Encoding(**values)
     except (OSError, ValueError, TypeError, KeyError) as error:
-        what = f"damaged ({type(error).__name__}: {error}); encode the prompts anew"
+        what = f"damaged ({type(error).__name__}: {error}); encode the prompts again"
         raise ValueError(f"{option} = '{folder}': {ABOUT} is {what}") from error
 
 
 def begin(folder: Path, encoding: Encoding, prompts: list[str]) -> None:
-    """Write what the folder is and its prompts, unless they are there; `ValueError` if it holds anything else."""
+    """Write the folder's description and its prompts unless they exist; `ValueError` if it holds anything else."""
     if (folder / ABOUT).exists():
         there = read_encoding(folder)
-        same = replace(there, name=encoding.name)  # an encoder may have been moved
+        same = replace(there, name=encoding.name)  # the encoder may have been moved
         if same != encoding:
-            what = f"holds {there.prompts:,} prompts by {there.name} in rows of {there.text.tokens} tokens"
-            asked = f"{encoding.prompts:,} by {encoding.name} in rows of {encoding.text.tokens}"
-            raise ValueError(f"--out = '{folder}': {what}, not these {asked}; give another folder")
+            what = f"holds {there.prompts:,} prompts encoded by {there.name} in {there.text.tokens} tokens each"
+            asked = f"{encoding.prompts:,} prompts by {encoding.name} in {encoding.text.tokens}"
+            raise ValueError(f"--out = '{folder}': {what}, not {asked}; give another folder")
     elif folder.exists() and any(folder.iterdir()):
-        raise ValueError(f"--out = '{folder}': is not empty, and no folder of embeddings; give another --out")
+        raise ValueError(f"--out = '{folder}': neither empty nor a folder of embeddings; give another folder")
     else:
         write_atomically(folder / ABOUT, json.dumps(asdict(encoding), indent=2).encode())
     if not (folder / PROMPTS).exists():

@@ -1,6 +1,6 @@
-"""Sets of images: EDM's zip files, folders, CIFAR-10's own archives, IDX files; decoded when they are asked for.
+"""Sets of images: EDM's zip files, folders, CIFAR-10's archives, IDX files; decoded on demand.
 
-A set is opened by the name of its file or folder. Nothing in it is executed, and its sizes are bounded.
+A set is opened by the name of its file or folder. Nothing in it is executed, and its sizes are limited.
 """
 
 import os
@@ -27,16 +27,15 @@ from simdistill.support.checks import require
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 LARGEST_FILE = 2**26  # bytes of one image
-PART = 1000  # images that are decoded at a time, where all are needed
-IN_MEMORY = 2**32  # bytes of pixels that are decoded once and kept
+PART = 1000  # images decoded at a time, if all are needed
+IN_MEMORY = 2**32  # largest set, in bytes of pixels, that is decoded once and kept in memory
 
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images of one `shape` in [-1, 1], their class `labels` `[count]` or None, and the held-out part if there is one.
+    """Images of one `shape` in [-1, 1], with class `labels` `[count]`, `captions` and a `held_out` part, if they exist.
 
-    `captions` say what each image shows, if there are any. `read` returns the values of the images at some indices,
-    uint8 for [0, 255] or float for [-1, 1].
+    `read` returns the images at some indices, as uint8 in [0, 255] or float in [-1, 1].
     """
 
     name: str
@@ -61,11 +60,11 @@ class ImageSet:
         return values.float() / 127.5 - 1 if values.dtype == torch.uint8 else values
 
     def at(self, rows: Tensor) -> Data:
-        """The images in those rows, as `batch` gives them."""
+        """The images in these rows, as from `batch`."""
         return self.batch(rows.tolist())
 
     def moments(self) -> tuple[Float[Tensor, "*shape"], Float[Tensor, "*shape"]]:
-        """The mean picture, and the mean of the pictures' squares, float64; every image is decoded once."""
+        """The mean image and the mean of the squared images, float64; decodes every image once."""
         total, squares = torch.zeros(2, *self.shape, dtype=torch.float64)
         for part in _parts(range(self.count)):
             values = self.batch(part).double()
@@ -79,14 +78,19 @@ class ImageSet:
 
 
 def open_images(data: str | Path) -> ImageSet:
-    """The set of images that `data` names.
+    """Open a set of images.
 
-    "digits"; a .zip of images with a `dataset.json` of labels, EDM's format; a folder of images, whose labels are in
-    its `dataset.json`, or else the names of its folders; both with captions if there is a `metadata.jsonl`;
-    `cifar-10-python.tar.gz` or `cifar-10-binary.tar.gz`; a folder with `train-images-idx3-ubyte` and its companions
-    (MNIST, Fashion-MNIST; 28×28 are widened to 32×32 by black). The last two and the digits have a held-out part.
+    `data` is one of:
+    - "digits";
+    - a .zip in EDM's format: images, with labels in `dataset.json`;
+    - a folder of images, with labels in `dataset.json` or else one subfolder per class;
+    - `cifar-10-python.tar.gz` or `cifar-10-binary.tar.gz`;
+    - a folder with `train-images-idx3-ubyte` and its companions (MNIST, Fashion-MNIST; 28×28 images are padded with
+      black to 32×32).
 
-    Raises `ValueError` if there is no such set, or it is damaged.
+    A .zip or folder of images may have captions in `metadata.jsonl`. The other sets have a held-out part.
+
+    Raises `ValueError` if there is no such set, or if it is damaged.
     """
     path = Path(data)
     if str(data) == "digits":
@@ -100,11 +104,11 @@ def open_images(data: str | Path) -> ImageSet:
         return _zip(path)
     if path.name.endswith((".tar.gz", ".tgz")):
         return _in_parts(path, cifar10(path))
-    raise ValueError(f"data = {str(data)!r}: must be a .zip, a .tar.gz of CIFAR-10, or a folder")
+    raise ValueError(f"data = {str(data)!r}: must be a .zip, CIFAR-10's .tar.gz, or a folder")
 
 
 def array_set(name: str, samples: Data, labels: Int[Tensor, " n"] | None = None) -> ImageSet:
-    """A set of samples in memory, float in [-1, 1], of any shape."""
+    """A set of samples of any shape in memory, float in [-1, 1]."""
     return _array(name, samples, labels)
 
 
@@ -125,7 +129,7 @@ def _zip(path: Path) -> ImageSet:
         archive = zipfile.ZipFile(path)  # stays open: reading the list of a large one takes long; threads may share it
         entries = archive.infolist()
     except (zipfile.BadZipFile, OSError) as error:
-        raise ValueError(f"{path}: not a sound zip file ({error})") from error
+        raise ValueError(f"{path}: not a valid zip file ({error})") from error
     sizes = {entry.filename: entry.file_size for entry in entries}
     large = [name for name, size in sizes.items() if size > LARGEST_FILE]
     require(not large, f"{path}: size of {(large or [''])[0]}", max(sizes.values(), default=0), "at most 64 MiB")
@@ -133,7 +137,7 @@ def _zip(path: Path) -> ImageSet:
     def load(name: str) -> bytes:
         try:
             return archive.read(name)
-        # RuntimeError: an encrypted entry, or one compressed by a method that Python does not know
+        # RuntimeError: an encrypted entry, or an unsupported compression method
         except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError) as error:
             raise ValueError(f"{path}: {name} cannot be read ({error})") from error
 
@@ -175,7 +179,7 @@ def _files(
 
     def one(index: int) -> Tensor:
         pixels = decoded(f"{path}/{names[index]}", load(names[index]))
-        like_first = f"{list(shape)}, as {names[0]}: images of one set have one size and one number of channels"
+        like_first = f"{list(shape)}, as of {names[0]}: all images need the same size and number of channels"
         require(tuple(pixels.shape) == shape, f"{path}: shape of {names[index]}", list(pixels.shape), like_first)
         return pixels
 
@@ -188,7 +192,7 @@ def _files(
 
 
 def _kept(images: ImageSet) -> ImageSet:
-    """The same set, decoded as a whole at the first batch that is asked of it."""
+    """The same set, decoded as a whole at the first batch."""
     kept: list[Tensor] = []
 
     def read(indices: Sequence[int]) -> Tensor:
@@ -204,12 +208,12 @@ def _parts(indices: range) -> Iterable[range]:
 
 
 def pixels_of(images: Tensor) -> Tensor:
-    """The 8-bit pixels, 0 … 255, of images in [-1, 1]; what lies outside is cut off."""
+    """The 8-bit pixels, 0 … 255, of images in [-1, 1]; values outside are clipped."""
     return ((images.clamp(-1, 1) + 1) * 127.5).round().byte()
 
 
 def numbered_pictures(folder: Path) -> list[Path]:
-    """The pictures that lie in a folder, by the numbers in their names: 2.png before 10.png."""
+    """The images in a folder, in natural order: 2.png before 10.png."""
 
     def place(file: Path) -> list[tuple[int, str]]:
         parts = (part for part in re.split(r"(\d+)", file.stem) if part)
@@ -219,7 +223,7 @@ def numbered_pictures(folder: Path) -> list[Path]:
 
 
 def decoded(name: str, content: bytes) -> Tensor:
-    """The image in a file, uint8 `[channels, height, width]`: one channel for grey images, three for all others.
+    """Decode an image file to uint8 `[channels, height, width]`: one channel for grey images, three for all others.
 
     Raises `ValueError` if it is damaged.
     """

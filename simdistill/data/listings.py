@@ -1,4 +1,4 @@
-"""What lies beside images and says what they are: EDM's `dataset.json` of labels, and `metadata.jsonl` of captions."""
+"""Files that describe images: EDM's `dataset.json` of labels, and `metadata.jsonl` of captions."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -15,9 +15,9 @@ LABELS, CAPTIONS = "dataset.json", "metadata.jsonl"
 
 
 def listed_labels(path: Path, names: Sequence[str], listing: bytes | None) -> Tensor | None:
-    """The labels that EDM's `dataset.json` gives: {"labels": [["00000/img00000000.png", 6], …]}, or null for none.
+    """The labels in EDM's `dataset.json`: {"labels": [["00000/img00000000.png", 6], …]}, or null for none.
 
-    Raises `ValueError` for a listing of another form, or one without some of the images.
+    Raises `ValueError` if it has another form or misses an image.
     """
     if listing is None:
         return None
@@ -25,11 +25,11 @@ def listed_labels(path: Path, names: Sequence[str], listing: bytes | None) -> Te
         pairs = json.loads(listing)["labels"]
         labels = None if pairs is None else {str(name): label for name, label in pairs}
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: its {LABELS} is not EDM's: must hold labels as [[file, class], …]") from error
+        raise ValueError(f"{path}: its {LABELS} must have EDM's form: labels as [[file, class], …]") from error
     if labels is None:
         return None
     missing = next((name for name in names if name not in labels), None)
-    require(missing is None, f"{path}: label of {missing}", None, f"in {LABELS}, as that of every image")
+    require(missing is None, f"{path}: label of {missing}", None, f"in {LABELS}, which must list every image")
     chosen = [labels[name] for name in names]
     whole = all(type(label) is int and 0 <= label < 2**31 for label in chosen)
     require(whole, f"{path}: labels in {LABELS}", chosen[0], "class numbers from 0 on")
@@ -37,15 +37,15 @@ def listed_labels(path: Path, names: Sequence[str], listing: bytes | None) -> Te
 
 
 def caption_lines(captions: Iterable[tuple[str, str]]) -> str:
-    """A `metadata.jsonl` of images' names with their captions."""
+    """The lines of a `metadata.jsonl`, from pairs of image name and caption."""
     return "\n".join(json.dumps({"file_name": name, "text": text}, ensure_ascii=False) for name, text in captions)
 
 
 def listed_captions(path: Path, names: Sequence[str], listing: bytes | None) -> list[str] | None:
-    """The captions that `metadata.jsonl` gives, as Hugging Face's image folders have it, a line an image.
+    """The captions in a `metadata.jsonl` (as in Hugging Face's image folders), with one line per image.
 
-    {"file_name": "00000/img00000000.png", "text": "a cat"}; instead of text also one of `COLUMNS`. None if the lines
-    have none of them. Raises `ValueError` for a listing of another form, or one without some of the images.
+    {"file_name": "00000/img00000000.png", "text": "a cat"}; any of `COLUMNS` may take the place of text. None if the
+    lines have none of them. Raises `ValueError` if it has another form or misses an image.
     """
     if listing is None:
         return None
@@ -54,10 +54,10 @@ def listed_captions(path: Path, names: Sequence[str], listing: bytes | None) -> 
         column = next((column for column in COLUMNS if column in rows[0]), None)
         captions = {str(row["file_name"]): str(row[column]) for row in rows} if column else None
     except (ValueError, KeyError, TypeError, IndexError) as error:
-        form = '{"file_name": …, "text": …}, a line an image'
+        form = '{"file_name": …, "text": …}, one line per image'
         raise ValueError(f"{path}: its {CAPTIONS} must hold {form} ({type(error).__name__}: {error})") from error
     if captions is None:
         return None
     missing = next((name for name in names if name not in captions), None)
-    require(missing is None, f"{path}: caption of {missing}", None, f"in {CAPTIONS}, as that of every image")
+    require(missing is None, f"{path}: caption of {missing}", None, f"in {CAPTIONS}, which must list every image")
     return [" ".join(captions[name].split()) for name in names]

@@ -1,4 +1,4 @@
-"""Sets of images as EDM's zip files: PNG images, their labels in a `dataset.json`, captions in a `metadata.jsonl`."""
+"""Write sets of images as EDM's zip files: PNG images, labels in `dataset.json`, captions in `metadata.jsonl`."""
 
 import json
 import zipfile
@@ -16,17 +16,18 @@ from simdistill.support.files import replacing
 
 
 def write_zip(path: Path, images: ImageSet, advance: Callable[[int], None] = lambda _: None, batch: int = 500) -> None:
-    """Store `images` as EDM's zip, from which `open_images` reads the same bytes; atomically.
+    """Store `images` as EDM's zip, atomically; `open_images` reads the same bytes back.
 
-    The files are `00000/img00000000.png`, …, a thousand a folder, and `dataset.json` is {"labels": [[file, class], …]}, or
-    {"labels": null} for a set without labels; captions are a line each in `metadata.jsonl`, {"file_name": …, "text": …}.
-    `advance` is told how many images were written. A held-out part is left out. Raises `ValueError` for samples that are no images of 1 or 3 channels.
-    """  # noqa: E501
+    The files are `00000/img00000000.png`, …, a thousand per folder. `dataset.json` is {"labels": [[file, class], …]},
+    or {"labels": null} without labels. `metadata.jsonl` has one line per caption: {"file_name": …, "text": …}.
+    `advance` is called with the number of images written. A held-out part is not stored. Raises `ValueError` unless the
+    samples are images of 1 or 3 channels.
+    """
     decoded = len(images.shape) == 3 and images.shape[0] in (1, 3)
-    require(decoded, f"shape of {images.name}", images.shape, "that of images of 1 or 3 channels")
+    require(decoded, f"shape of {images.name}", images.shape, "that of images with 1 or 3 channels")
     names = [f"{k // 1000:05d}/img{k:08d}.png" for k in range(len(images))]
     labels = None if images.labels is None else list(zip(names, images.labels.tolist(), strict=True))
-    # images are compressed already: the zip only stores them, as EDM's does, so that each is found at once
+    # PNGs are compressed already: the zip only stores them, as EDM's does, for random access
     with replacing(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
         for start in range(0, len(images), batch):
             rows = range(start, min(start + batch, len(images)))

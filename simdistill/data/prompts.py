@@ -1,4 +1,4 @@
-"""Lists of prompts, in whatever file they come: text, tables, JSON lines, and tar archives as webdataset has them."""
+"""Lists of prompts in text files, tables, JSON lines, and tar archives (webdataset)."""
 
 import json
 import tarfile
@@ -12,23 +12,23 @@ import polars as pl
 from simdistill.support.checks import require
 
 COLUMNS = ("prompt", "caption", "text", "txt")
-"""What the prompts are called in a table or a JSON object, in the order in which they are looked for."""
+"""Columns or JSON keys that may hold the prompts, in order of preference."""
 BUNDLED = ("figure-3", "fashion-mnist", "faces")
-"""Lists that come with the package, by name: the three prompts of the paper's Figure 3, Fashion-MNIST's classes, and
-captions of faces (docs/faces.md) of held-out combinations."""
-LONGEST = 100_000  # bytes of a caption's file: whatever is longer is none
+"""Lists shipped with the package: the three prompts of the paper's Figure 3, the class names of Fashion-MNIST, and
+captions of faces with held-out combinations (docs/faces.md)."""
+LONGEST = 100_000  # bytes: a longer file is not a caption
 
 
 def read_prompts(path: Path, column: str = "", repeated: bool = False) -> list[str]:
-    """The prompts in a file, or in all files of a folder by name, in their order, without blank ones.
+    """The prompts in a file, or in all files of a folder (sorted by name), in their order, without blank ones.
 
-    Each is there once, or, if `repeated`, as often as in the files.
+    Repeated prompts are kept only if `repeated`.
 
-    A .txt has one a line. A .csv, .tsv, .parquet, .jsonl or .ndjson has them in `column`, by default the first of
-    `COLUMNS` that there is. A .tar or .tar.gz, as of webdataset or SAM-LLaVA-Captions10M, has them in its .txt members,
-    or in its .json members under `column`, or where they have one of `COLUMNS`; members of over 100 kB are passed over,
-    and nothing is unpacked. Where there is no such file, `path` may be one of `BUNDLED`. Raises `ValueError` if there
-    are no prompts, or a file is of another kind, damaged, or without the column.
+    A .txt has one prompt per line. A .csv, .tsv, .parquet, .jsonl or .ndjson has them in `column`, by default the first
+    of `COLUMNS` that it has. A .tar or .tar.gz (such as webdataset or SAM-LLaVA-Captions10M) has them in its .txt
+    members, or in its .json members under `column` or one of `COLUMNS`; members over 100 kB are skipped, and nothing is
+    unpacked to disk. If there is no such file, `path` may be one of `BUNDLED`. Raises `ValueError` if there are no
+    prompts, or if a file is of another kind, damaged, or without the column.
     """
     if str(path) in BUNDLED and not path.exists():
         with as_file(files("simdistill") / "data" / f"{path}.txt") as bundled:
@@ -37,7 +37,7 @@ def read_prompts(path: Path, column: str = "", repeated: bool = False) -> list[s
     if not path.exists() or not parts:
         what = "no such file" if not path.exists() else "no prompts in it"
         raise ValueError(
-            f"prompts = '{path}': {what}: must be a .txt, .csv, .tsv, .parquet, .jsonl, .tar or a folder of them"
+            f"prompts = '{path}': {what}; must be a .txt, .csv, .tsv, .parquet, .jsonl or .tar, or a folder of them"
         )
     found: list[str] = []
     for file in parts:
@@ -47,7 +47,7 @@ def read_prompts(path: Path, column: str = "", repeated: bool = False) -> list[s
         try:
             found += [text for prompt in reader(file, column) if (text := " ".join(prompt.split()))]
         except UnicodeError as error:
-            raise ValueError(f"prompts = '{file}': must be text in UTF-8 ({error})") from error
+            raise ValueError(f"prompts = '{file}': must be UTF-8 text ({error})") from error
         except (
             OSError,
             tarfile.TarError,
@@ -61,10 +61,10 @@ def read_prompts(path: Path, column: str = "", repeated: bool = False) -> list[s
 
 
 def read_named_prompts(path: Path, column: str = "") -> dict[str, str] | None:
-    """The prompts in a table or JSON lines that say in `file_name` which picture each is of, by those names.
+    """The prompts in a table or JSON lines with a column `file_name`, by these names of images.
 
-    Other than `read_prompts` this keeps the same prompt of two pictures. None for files without such a column, and of
-    other kinds. Raises `ValueError` if a row has no name or no text, or a name comes twice.
+    Unlike `read_prompts`, this keeps repeated prompts. None for files without such a column, and for other kinds of
+    files. Raises `ValueError` if a row has no name or no text, or if a name is repeated.
     """
     reader = NAMING.get(path.suffix.lower()) if path.is_file() else None
     try:
@@ -76,7 +76,7 @@ def read_named_prompts(path: Path, column: str = "") -> dict[str, str] | None:
     found: dict[str, str] = {}
     for number, row in enumerate(rows, 1):
         where, name = f"{path}, row {number}", row.get(FILE_NAME)
-        require(isinstance(name, str) and name != "", f"{where}: {FILE_NAME}", name, "the name of a picture")
+        require(isinstance(name, str) and name != "", f"{where}: {FILE_NAME}", name, "the name of an image")
         require(name not in found, f"{where}: {FILE_NAME}", name, "in one row only")
         found[str(name)] = " ".join(_value(where, row, column).split())
         require(found[str(name)] != "", f"{where}: prompt", "", "given")
@@ -119,7 +119,7 @@ def _read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _tar(path: Path, column: str) -> Iterator[str]:
-    """Read once from beginning to end, as a compressed one of gigabytes must be."""
+    """Stream the archive once, since it may be compressed and gigabytes large."""
     with tarfile.open(path, "r|*") as archive:
         for member in archive:
             suffix = Path(member.name).suffix
@@ -132,7 +132,7 @@ def _tar(path: Path, column: str) -> Iterator[str]:
                 continue
             where = f"{path}: {member.name}"
             values = _object(where, text)
-            if column or any(name in values for name in COLUMNS):  # else it tells other things of a picture
+            if column or any(name in values for name in COLUMNS):  # otherwise it is other metadata
                 yield _value(where, values, column)
 
 
@@ -158,18 +158,18 @@ def _column(where: object, names: list[str], asked: str) -> str:
     known = [name for name in ((asked,) if asked else COLUMNS) if name in names]
     if not known:
         what = f"no {asked}" if asked else f"none of {', '.join(COLUMNS)}"
-        raise ValueError(f"{where}: {what} among {', '.join(names[:8])}; name the prompts' own with --column")
+        raise ValueError(f"{where}: {what} among {', '.join(names[:8])}; give the prompts' column with --column")
     return known[0]
 
 
 FILE_NAME = "file_name"
-"""The column that says which picture a prompt is of, as in Hugging Face's image folders."""
+"""The column with the name of a prompt's image, as in Hugging Face's image folders."""
 NAMING: dict[str, Callable[[Path], list[dict[str, Any]]]] = {
     **dict.fromkeys((".csv", ".tsv"), lambda path: _read_csv(path).to_dicts()),
     ".parquet": lambda path: pl.read_parquet(path).to_dicts(),
     **dict.fromkeys((".jsonl", ".ndjson"), lambda path: [row for _, row in _read_json_lines(path)]),
 }
-"""Files that can say which picture a prompt is of, and how their rows are read."""
+"""Kinds of files that can name each prompt's image, with the functions that read their rows."""
 READERS: dict[str, Callable[[Path, str], Iterator[str]]] = {
     ".txt": _lines,
     ".csv": _csv,

@@ -1,4 +1,4 @@
-"""CLIP (Radford et al. 2021) from folders of transformers': pictures and prompts as directions in one space."""
+"""CLIP (Radford et al. 2021) from transformers' folders: pictures and prompts as directions in one space."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,14 +22,14 @@ from simdistill.teachers.diffusers_files import read_json
 Directions: TypeAlias = Float[Tensor, "batch width"]
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-"""Of the colours that CLIP was trained on; BLIP and ImageReward have kept them."""
+"""Of the colours that CLIP was trained on; BLIP and ImageReward use the same."""
 TOKENIZERS = {"CLIPTokenizer": ("vocab.json", "merges.txt"), "BertTokenizer": ("vocab.txt",)}
-"""transformers' classes, and the files of one that is not in a tokenizer.json."""
+"""transformers' classes, and their files where there is no tokenizer.json."""
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A CLIP network of transformers' and its tokenizer, by a name that says from what weights."""
+    """transformers' CLIP network and its tokenizer; the `name` identifies the weights."""
 
     name: str
     model: Any
@@ -37,26 +37,26 @@ class Clip:
 
     @property
     def width(self) -> int:
-        """Numbers of an embedding."""
+        """The dimension of an embedding."""
         return self.model.config.projection_dim
 
     @property
     def device(self) -> torch.device:
-        """Where it computes, and its embeddings are."""
+        """The device of the network and its embeddings."""
         return self.model.device
 
     @property
     def scale(self) -> float:
-        """What the network learnt to multiply cosines by: the exponential of its `logit_scale`."""
+        """The learned factor of the cosines: the exponential of the network's `logit_scale`."""
         return float(self.model.logit_scale.exp())
 
     def pictures(self, pictures: Pictures) -> Directions:
-        """Embeddings of unit length of pictures in [-1, 1]."""
+        """Normalised embeddings of pictures in [-1, 1]."""
         seen = shown(pictures, self.model.config.vision_config.image_size).to(self.device)
         return normalize(self.model.visual_projection(self.model.vision_model(pixel_values=seen).pooler_output))
 
     def prompts(self, prompts: Sequence[str]) -> Directions:
-        """Embeddings of unit length of prompts, which are cut to the tokens that the network takes, 77."""
+        """Normalised embeddings of prompts, truncated to the network's context length, 77 tokens."""
         most = self.model.config.text_config.max_position_embeddings
         tokens = self.tokenizer(list(prompts), padding=True, truncation=True, max_length=most, return_tensors="pt")
         tokens = tokens.to(self.device)
@@ -64,15 +64,15 @@ class Clip:
         return normalize(self.model.text_projection(states.pooler_output))
 
     def cosines(self, pictures: Pictures, prompts: Sequence[str]) -> PerSample:
-        """Of the angle between each picture and its own prompt."""
+        """The cosine similarity of each picture and its own prompt."""
         return (self.pictures(pictures) * self.prompts(prompts)).sum(1)
 
 
 def shown(pictures: Pictures, edge: int) -> Float[Tensor, "batch 3 edge edge"]:
-    """Pictures in [-1, 1] as CLIP and BLIP were shown them.
+    """Pictures in [-1, 1], preprocessed as for CLIP and BLIP.
 
-    In 8 bits, the shorter side brought to `edge` pixels by Pillow's bicubic filter, the middle square of it, with the
-    colours standardised. Raises `ValueError` for samples that are no images of 1 or 3 channels.
+    8 bits, the shorter side resized to `edge` pixels by Pillow's bicubic filter, centre-cropped to a square, colours
+    standardised. Raises `ValueError` for samples that are no images of 1 or 3 channels.
     """
     squares = [_square(Image.fromarray(one.permute(1, 2, 0).numpy()), edge) for one in as_bytes(pictures.cpu())]
     colours = torch.stack(squares).float() / 255
@@ -82,8 +82,8 @@ def shown(pictures: Pictures, edge: int) -> Float[Tensor, "batch 3 edge edge"]:
 def read_clip(folder: Path, device: torch.device | str = "cpu") -> Clip:
     """The CLIPModel in a folder that transformers' `save_pretrained` wrote, with its tokenizer, on `device`.
 
-    Safetensors go before .bin; nothing is executed or downloaded. Raises `ValueError` if the folder is of something
-    else, incomplete or damaged.
+    Safetensors take precedence over .bin; nothing is executed or downloaded. Raises `ValueError` if the folder has
+    something else, is incomplete or damaged.
     """
     check_config(folder)
     with library():
@@ -96,7 +96,7 @@ def read_clip(folder: Path, device: torch.device | str = "cpu") -> Clip:
             raise ValueError(f"{folder}: cannot be read as a CLIPModel ({short(error)})") from error
     unknown = [name for name in report["unexpected_keys"] if not name.endswith("position_ids")]  # of old versions
     odd = [*(f"{name} missing" for name in report["missing_keys"]), *(f"{name} unknown" for name in unknown)]
-    require(not odd, f"{folder}: weights", odd[:3], "those of a CLIPModel of its config.json, no more and no less")
+    require(not odd, f"{folder}: weights", odd[:3], "exactly those of the CLIPModel in its config.json")
     weights = sorted(folder.glob("model*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
     model = model.float().eval().requires_grad_(False).to(device)
     name = f"{folder.resolve().name}-{fingerprint(weights)}"
@@ -106,13 +106,13 @@ def read_clip(folder: Path, device: torch.device | str = "cpu") -> Clip:
 def check_config(folder: Path) -> None:
     """Raise `ValueError` unless the folder's config.json is that of a CLIPModel."""
     kind = read_json(folder / "config.json").get("model_type")
-    require(kind == "clip", f"{folder / 'config.json'}: model_type", kind, "clip: a folder of transformers' CLIPModel")
+    require(kind == "clip", f"{folder / 'config.json'}: model_type", kind, "clip: transformers' CLIPModel")
 
 
 def read_tokenizer(kind: str, folder: Path, words: int) -> Any:
-    """transformers' tokenizer of class `kind` in a folder, for a network that knows so many `words`.
+    """transformers' tokenizer of class `kind` in a folder, for a network with a vocabulary of so many `words`.
 
-    Raises `ValueError` if it is missing, which transformers itself would not say, damaged, or has more words.
+    Raises `ValueError` if it is damaged, has more words, or is missing, which transformers itself does not report.
     """
     files = TOKENIZERS[kind]
     there = (folder / "tokenizer.json").is_file() or all((folder / file).is_file() for file in files)
@@ -128,7 +128,7 @@ def read_tokenizer(kind: str, folder: Path, words: int) -> Any:
 
 
 def _square(picture: Image.Image, edge: int) -> Tensor:
-    """uint8 `[3, edge, edge]`: the middle of the picture, its shorter side resized to `edge`."""
+    """uint8 `[3, edge, edge]`: the centre crop of the picture, its shorter side resized to `edge`."""
     short_side = min(picture.size)
     width, height = (int(edge * side / short_side) for side in picture.size)
     left, top = (width - edge) // 2, (height - edge) // 2

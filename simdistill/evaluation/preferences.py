@@ -1,4 +1,4 @@
-"""How well pictures fit their prompts, and please, as CLIP says and networks that were taught what people prefer."""
+"""How well pictures match their prompts and please people: CLIP, and networks trained on human preferences."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ TITLES = {
 
 @dataclass(frozen=True)
 class Score:
-    """One of `TITLES`; `weights` says what the network was read from, and figures of one such name may be compared."""
+    """One of `TITLES`; `weights` identifies the network's weights: values of equal `weights` can be compared."""
 
     name: str
     weights: str
@@ -36,18 +36,18 @@ class Score:
 
     @torch.no_grad()
     def __call__(self, pictures: Pictures, prompts: Sequence[str]) -> PerSample:
-        """A number for each picture in [-1, 1], the higher the better, on the CPU."""
-        require(len(pictures) == len(prompts), "pictures", len(pictures), f"{len(prompts)}, one for each prompt")
+        """The score of each picture in [-1, 1], higher is better, on the CPU."""
+        require(len(pictures) == len(prompts), "pictures", len(pictures), f"{len(prompts)}, one per prompt")
         return self.function(pictures, prompts).cpu()
 
 
 def clip_score(network: Clip) -> Score:
-    """100 max(cos(picture, prompt), 0), the scale of most tables; Hessel et al. (2021) themselves multiply by 2.5."""
+    """100 max(cos(picture, prompt), 0), the scale of most tables; Hessel et al. (2021) use 2.5 instead of 100."""
     return Score("clip", network.name, lambda pictures, prompts: 100 * network.cosines(pictures, prompts).clamp(min=0))
 
 
 def aesthetic_score(network: Clip, path: Path) -> Score:
-    """What LAION's predictor (Schuhmann 2022) makes of the picture's embedding alone: people's 1 to 10.
+    """LAION's aesthetic predictor (Schuhmann 2022) on the picture's embedding alone: predicted human ratings, 1 to 10.
 
     Raises `ValueError` unless `path` holds the predictor's layers, for embeddings as wide as those of `network`.
     """
@@ -56,20 +56,20 @@ def aesthetic_score(network: Clip, path: Path) -> Score:
     width = 0 if first is None else first.shape[-1]
     fits = first is None or width == network.width
     wanted = f"{width} for {path}; LAION's predictor is for CLIP ViT-L/14"
-    require(fits, f"--clip = '{network.name}': numbers of an embedding", network.width, wanted)
+    require(fits, f"--clip = '{network.name}': dimension of the embeddings", network.width, wanted)
     head = fill(ScoreHead(width or network.width), state, path, "LAION's aesthetic predictor").to(network.device)
     weights = f"{path.stem}-{fingerprint([path])} on {network.name}"
     return Score("aesthetic", weights, lambda pictures, _: head(network.pictures(pictures)))
 
 
 def pick_score(network: Clip) -> Score:
-    """The scale that the network learnt times cos(picture, prompt) (Kirstain et al. 2023)."""
+    """The network's learned scale times cos(picture, prompt) (Kirstain et al. 2023)."""
     scale = network.scale
     return Score("pickscore", network.name, lambda pictures, prompts: scale * network.cosines(pictures, prompts))
 
 
 def hpsv2_score(network: Clip) -> Score:
-    """100 cos(picture, prompt), as in HPSv2's tables (Wu et al. 2023); its library's `score` is without the 100."""
+    """100 cos(picture, prompt), as in HPSv2's tables (Wu et al. 2023); its library's `score` omits the 100."""
     return Score("hpsv2", network.name, lambda pictures, prompts: 100 * network.cosines(pictures, prompts))
 
 
@@ -81,22 +81,22 @@ def load_scores(
     hpsv2: Path | None = None,
     device: torch.device | str = "cpu",
 ) -> list[Score]:
-    """The scores whose weights are given, as docs/text-to-image.md says where to take them from.
+    """The scores whose weights are given; docs/text-to-image.md says where to get them.
 
-    `clip` and `pickscore` are folders of transformers', the others files; `aesthetic` takes the embeddings of `clip`.
-    Nothing is executed or downloaded. Raises `ValueError` with the remedy if there is none, or something is missing,
-    damaged, or does not fit.
+    `clip` and `pickscore` are transformers' folders, the others files; `aesthetic` needs the embeddings of `clip`.
+    Nothing is executed or downloaded. Raises `ValueError` with the remedy if none is given, or something is missing,
+    damaged, or does not match.
     """
     folders = {"--clip": clip, "--pickscore": pickscore}
     files = {"--aesthetic": aesthetic, "--image-reward": image_reward, "--hpsv2": hpsv2}
     given = any(path is not None for path in (*folders.values(), *files.values()))
     require(given, "scores", "none", f"at least one of {', '.join((*folders, *files))}, with its weights")
     for option, path in folders.items():
-        require(path is None or path.is_dir(), option, str(path), "a folder with a CLIPModel of transformers'")
+        require(path is None or path.is_dir(), option, str(path), "a folder of transformers' CLIPModel")
     for option, path in files.items():
         require(path is None or path.is_file(), option, str(path), "a file of weights")
     based = aesthetic is None or clip is not None
-    require(based, "--aesthetic", str(aesthetic), "beside --clip, whose embeddings it takes")
+    require(based, "--aesthetic", str(aesthetic), "given with --clip, whose embeddings it uses")
     found: list[Score] = []
     if clip is not None:
         network = read_clip(clip, device)

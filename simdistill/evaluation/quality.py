@@ -1,4 +1,4 @@
-"""How good a sampler is: every metric against a reference, over several evaluation seeds, and its speed."""
+"""Evaluation of a sampler: its metrics against a reference over several evaluation seeds, and its speed."""
 
 import os
 import platform
@@ -28,18 +28,18 @@ from simdistill.teachers.teacher import Teacher
 
 REFERENCE_SEED = 2**31  # far from the seeds that are evaluated
 FEWEST_SAMPLES = 10
-ROUND = 4  # batches that are held, and timed, at once
+ROUND = 4  # batches in memory, and timed, at once
 
 
 def reference_for(
     teacher: Teacher, samples: int = 2000, device: torch.device | str = "cpu", stored: str = "", features: str = ""
 ) -> Reference:
-    """What a student of `teacher` is judged against.
+    """The reference for students of `teacher`.
 
-    The statistics in the file `stored`, if one is named. Else, for the digits, the training images in the features of
-    the shipped classifier; for a teacher without a data set, `samples` of its own by the reference sampler (of an exact
-    mixture, exact ones), as they are: the distance then measures distillation alone. `features` names others, as
-    `load_extractor` takes them; of latents that the teacher decodes they see the pictures.
+    It is the statistics in the file `stored`, if given. Otherwise, for digits, it is the training images in the feature
+    space of the shipped classifier; for a teacher without a data set, `samples` of its own from the reference sampler
+    (for an exact mixture, exact ones), compared as they are: the distance then measures distillation alone. `features`
+    names another feature space, as for `load_extractor`; latents are decoded for it, if the teacher can.
     """
     if stored:
         return stored_reference(Path(stored), features, teacher.shape, device, teacher.judged.decode)
@@ -55,8 +55,8 @@ def reference_for(
     else:
         seeds, labels = range(REFERENCE_SEED, REFERENCE_SEED + samples), balanced_labels(samples, teacher.conditions)
         own, what = draw(teacher_sampler(teacher), seeds, teacher.shape, labels, device), "samples of the teacher"
-    law = mixture if extractor is PIXELS else None
-    return Reference(f"{samples} {what}", extractor, Statistics.of(extractor.features(own)), mixture=law)
+    exact = mixture if extractor is PIXELS else None
+    return Reference(f"{samples} {what}", extractor, Statistics.of(extractor.features(own)), mixture=exact)
 
 
 def evaluate(
@@ -71,16 +71,16 @@ def evaluate(
     together: Together = ALONE,
     own: Sequence[OwnMetric] = (),
 ) -> dict[str, dict[str, Any]]:
-    """The figures of each sampler by its name, on the same `seeds` × `samples` noises.
+    """The metrics of each sampler by name, on the same `seeds` × `samples` noises.
 
-    Every metric of the table (`simdistill.evaluation.table`), and of the user's `own`, is {mean, std, seeds, values};
-    what the reference does not allow for is left out, and unless `full` all but the quick ones. Beside them are `nfe`,
-    `samples` (of each seed) and `images_per_second`: the median over the seeds of the samplers' own time, starting
-    noise given, taken in turns so that a busy machine slows all of them alike.
+    Each metric of the table (`simdistill.evaluation.table`), and of the user's `own`, is {mean, std, seeds, values}.
+    Those that the reference does not allow are omitted; so are all but the quick ones unless `full`. Also given are
+    `nfe`, `samples` (per seed) and `images_per_second`: the median over the seeds, for the samplers alone, without
+    drawing the noise, in turns so that a busy machine slows all of them equally.
 
-    The noises are drawn and forgotten a few batches at a time; of several processes each takes a part, and all return
-    the same figures, which depend neither on their number nor on `batch` (None: a usual one). Raises `ValueError` for
-    too few samples, seeds or a batch below 1, and as `check_metrics`.
+    Noise is drawn a few batches at a time. Several processes share the work and return the same metrics, which depend
+    neither on their number nor on `batch` (None: a suitable one). Raises `ValueError` for too few samples, no seeds, a
+    batch below 1, and as `check_metrics`.
     """
     check_metrics(own)
     require(samples >= FEWEST_SAMPLES, "samples", samples, f"at least {FEWEST_SAMPLES}")
@@ -94,7 +94,7 @@ def evaluate(
     rows = range(samples)[together.rows(samples)]
 
     def gather(sampler: Sampler, seed: int) -> tuple[Statistics, float]:
-        """The statistics of an evaluation seed's samples, and how many are drawn a second."""
+        """The statistics of an evaluation seed's samples, and how many are drawn per second."""
         gathering, seconds = Gathering(reference.extractor, samples, scored=full), 0.0
         for part in _split(rows, ROUND * batch):
             parts = _noises(seed, part, samples, teacher, device, batch)
@@ -125,7 +125,7 @@ def evaluate(
 
 
 def machine() -> str:
-    """What the speeds were measured on."""
+    """The machine that speeds are measured on."""
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
     threads = torch.get_num_threads()
     cores = f"{platform.machine()}, {os.cpu_count()} CPU cores{gpu}"
@@ -142,7 +142,7 @@ def _noises(
 
 
 def _timed(sampler: Sampler, parts: Sequence[tuple[Tensor, Tensor | None]]) -> tuple[Tensor, float]:
-    """What the sampler draws, and the seconds that it takes."""
+    """The samples, and the seconds that they took."""
     _wait(parts[0][0])
     started = time.perf_counter()
     drawn = torch.cat([sampler(*part) for part in parts])
@@ -151,7 +151,7 @@ def _timed(sampler: Sampler, parts: Sequence[tuple[Tensor, Tensor | None]]) -> t
 
 
 def _wait(z: Tensor) -> None:
-    """Until a GPU has done what it was asked to: calls return before."""
+    """Wait until a GPU is done: calls return earlier."""
     if z.is_cuda:
         torch.cuda.synchronize(z.device)
 

@@ -1,4 +1,4 @@
-"""What samples are judged against: a set of images or samples, by its statistics."""
+"""The reference of an evaluation: the statistics of a set of images or samples."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,9 +24,9 @@ from simdistill.support.checks import require
 
 @dataclass(frozen=True)
 class Reference:
-    """The `statistics` of a set of images, by its `name`, and of a held-out set where there is one.
+    """The `statistics` of a set of images called `name`, and of a held-out set if there is one.
 
-    `mixture` is the law of the set where it is known exactly, in the features of the `extractor`.
+    `mixture` is the exact distribution of the set, if known, in the feature space of the `extractor`.
     """
 
     name: str
@@ -36,15 +36,15 @@ class Reference:
     mixture: GaussianMixture | None = None
 
     def measure(self, samples: Statistics, own: Sequence[OwnMetric] = ()) -> dict[str, float]:
-        """By name every metric of the table, and of the user's `own`, that there is what it needs for."""
+        """All metrics of the table and the user's `own` by name, except those that need something missing."""
         return self._values(samples, all_metrics(own))
 
     def quick(self, samples: Statistics) -> dict[str, float]:
-        """The metrics to follow a training by."""
+        """The quick metrics, for the milestones of a training."""
         return self._values(samples, quick_metrics())
 
     def real(self, own: Sequence[OwnMetric] = ()) -> dict[str, Any] | None:
-        """The figures of the held-out real samples, one value each: what no generator should be said to beat."""
+        """The metrics of the real (held-out) samples, one value each: an upper bound for any generator."""
         if self.held_out is None:
             return None
         return {"samples": self.held_out.images, **figures_of([self.measure(self.held_out, own)], own)}
@@ -56,13 +56,13 @@ class Reference:
 
     @cached_property
     def _radii(self) -> Tensor | None:
-        """Those of the reference's balls, if there are enough features for any."""
+        """The radii of the reference's balls, if there are enough features."""
         y = self.statistics.features
         return None if y is None or len(y) <= NEIGHBOURS else ball_radii(y, NEIGHBOURS)
 
 
 def data_reference(name: str, images: ImageSet, extractor: Extractor) -> Reference:
-    """A set of images as the reference, with its held-out part, if there is one."""
+    """A set of images as the reference, with its held-out part if it has one."""
     held_out = None if images.held_out is None else statistics_of(images.held_out, extractor)
     return Reference(name, extractor, statistics_of(images, extractor), held_out)
 
@@ -74,17 +74,17 @@ def stored_reference(
     device: torch.device | str = "cpu",
     decode: Callable[[Data], Pictures] | None = None,
 ) -> Reference:
-    """The statistics in a `.npz` as the reference of samples of that `shape`, which if they are latents `decode` shows.
+    """The statistics in a `.npz` as the reference for samples of `shape`; latents are decoded by `decode`.
 
-    `features` is a name or a file as `load_extractor` takes it; it may be left out if the file says that they are those
-    of a shipped extractor. Raises `ValueError` if the file cannot be read, or is in other features.
+    `features` is a name or a file as for `load_extractor`; it may be omitted if the file names a shipped extractor.
+    Raises `ValueError` if the file cannot be read or has another feature space.
     """
     stored = read_statistics(path)
     extractor = load_extractor(features or _named(stored, path), device).after(decode)
-    other = f"{stored.extractor}, of {path}: samples are compared in the features that the reference is in"
+    other = f"{stored.extractor}, as in {path}: samples and reference need the same feature space"
     require(stored.extractor in (None, extractor.name), "features", extractor.name, other)
     d, found = len(stored.statistics.moments.mean), extractor.features(torch.zeros(2, *shape)).shape[1]
-    require(found == d, f"dimensions of {extractor.name}", found, f"{d}, as in {path}: take the extractor that made it")
+    require(found == d, f"dimensions of {extractor.name}", found, f"{d}, as in {path}: use the extractor that made it")
     count = f"{stored.statistics.images:,} images of " if stored.statistics.images else ""
     name = f"{count}{stored.data or path.name} in the features {extractor.name}"
     return Reference(name, extractor, stored.statistics, stored.held_out)
@@ -93,7 +93,7 @@ def stored_reference(
 def check_reference(
     stored: str, features: str, shape: tuple[int, ...], decode: Callable[[Data], Pictures] | None = None
 ) -> None:
-    """Raise `ValueError` if a reference's file, or the weights of its features, will not do for samples of `shape`."""
+    """Raise `ValueError` if the reference's file or the extractor's weights do not fit samples of `shape`."""
     if stored:
         stored_reference(Path(stored), features, shape, decode=decode)
     elif features:
@@ -101,10 +101,10 @@ def check_reference(
 
 
 def _named(stored: Stored, path: Path) -> str:
-    """The extractor that the file names, if it can be had without another file."""
+    """The extractor that the file names, if it needs no file of the user's."""
     extractor = stored.extractor or ""
     name = extractor.rpartition("-")[0] or extractor  # without the digits of its weights
-    whose = extractor or "an extractor that it does not name, as Inception-v3 if it is EDM's"
+    whose = extractor or "an extractor that it does not name (EDM's files: Inception-v3)"
     if name not in SHIPPED:
-        raise ValueError(f"{path}: is in the features of {whose}: give the weights by --inception or --features")
+        raise ValueError(f"{path}: has the feature space of {whose}: give the weights with --inception or --features")
     return name

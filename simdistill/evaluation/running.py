@@ -1,4 +1,4 @@
-"""Sums from which moments and Inception Score follow, whatever the parts the samples came in, in float64."""
+"""Running sums in float64 for moments and Inception Score, independent of how the samples are split."""
 
 from collections.abc import Callable
 
@@ -19,7 +19,7 @@ class RunningMoments:
     """Σ x and Σ x xᵀ of features with `dimensions`, on `device`."""
 
     def __init__(self, dimensions: int, device: torch.device) -> None:
-        # float64 is for CPUs and for the larger GPUs
+        # float64 is fast on CPUs and data-centre GPUs
         device = device if device.type == "cuda" else torch.device("cpu")
         self._sums = torch.zeros(dimensions + 1, dimensions, dtype=torch.float64, device=device)
         self._counts = torch.zeros(2, dtype=torch.int64)  # samples, and values that are not finite
@@ -32,7 +32,7 @@ class RunningMoments:
         self._sums[1:].addmm_(x.T, x)
 
     def moments(self, all_reduce: AllReduce) -> Moments:
-        """Mean and unbiased covariance of all samples, on the CPU; to be asked for once, in every process.
+        """Mean and unbiased covariance of all samples, on the CPU; to be called once, in every process.
 
         Raises `ValueError` for fewer than 2 samples or a value that is not finite.
         """
@@ -47,16 +47,16 @@ class RunningMoments:
 class RunningInceptionScore:
     """exp(E_x KL(p(y|x) ‖ p(y))), the Inception Score (Salimans et al. 2016), the mean over 10 splits.
 
-    A split is a tenth of the `samples` in their order, and p(y) the mean of p(y|x) over it.
+    A split is a tenth of the `samples`, in order, and p(y) the mean of p(y|x) over it.
     """
 
     def __init__(self, samples: int) -> None:
-        require(samples >= SPLITS, "samples", samples, f"at least {SPLITS}, one for each split of the Inception Score")
+        require(samples >= SPLITS, "samples", samples, f"at least {SPLITS}, one per split of the Inception Score")
         self._ends = torch.tensor([(k + 1) * samples // SPLITS for k in range(SPLITS)])
         self._sums: Tensor | None = None
 
     def add(self, first: int, probabilities: Float[Tensor, "samples classes"]) -> None:
-        """Add the samples from the one numbered `first` on, by their p(y|x)."""
+        """Add the p(y|x) of some samples, numbered from `first`."""
         p = probabilities.cpu().double()
         # a row: 1, Σ_y p log p, p
         rows = torch.cat([torch.ones(len(p), 1), -torch.special.entr(p).sum(1, keepdim=True), p], 1)
@@ -66,7 +66,7 @@ class RunningInceptionScore:
         self._sums.index_add_(0, split, rows)
 
     def value(self, all_reduce: AllReduce) -> float:
-        """The score of all samples, from 1 to the number of classes; to be asked for once, in every process."""
+        """The score of all samples, from 1 to the number of classes; to be called once, in every process."""
         assert self._sums is not None
         sums = all_reduce(self._sums)
         negative_entropy, p = sums[:, 1] / sums[:, 0], sums[:, 2:] / sums[:, :1]

@@ -1,4 +1,4 @@
-"""Samplers: whatever draws a sample for each row of noise, and knows how many network evaluations that takes."""
+"""Samplers, which draw a sample for each row of noise and know their NFE."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -13,14 +13,14 @@ from simdistill.method.samplers import heun, noise_from_seeds
 from simdistill.method.shapes import Data, Rows
 from simdistill.teachers.teacher import Teacher
 
-TEACHER_STEPS = 18  # of Heun's sampler: 35 evaluations, EDM's setting for small images
-BATCH = 500  # samples that a network is called with, at most …
-VALUES = 500 * 32 * 32  # … and as many as hold this many values, so that measuring beside a training finds room
+TEACHER_STEPS = 18  # of Heun's sampler: NFE 35, EDM's setting for small images
+BATCH = 500  # samples per network call, at most …
+VALUES = 500 * 32 * 32  # … and at most this many values, so that an evaluation fits beside a training
 
 
 @dataclass(frozen=True)
 class Sampler:
-    """sampler(z, rows): one sample for each row of standard normal z, by `nfe` network evaluations each."""
+    """sampler(z, rows): one sample per row of standard normal z, with `nfe` network evaluations each."""
 
     draw: Callable[[Data, Rows], Data]
     nfe: int
@@ -44,12 +44,12 @@ def student_sampler(generator: Generator, teacher: Teacher) -> Sampler:
 
 
 def balanced_labels(n: int, conditions: int) -> Rows:
-    """0, 1, …, conditions - 1, 0, 1, … `[n]`; None if there are none: labels, or the rows of prompts."""
+    """0, 1, …, conditions - 1, 0, 1, … `[n]`; labels, or rows of prompts; None without conditions."""
     return torch.arange(n) % conditions if conditions else None
 
 
 def batch_for(shape: Sequence[int]) -> int:
-    """How many samples of that shape a network is called with: 500 of 32×32 grey pixels, 41 of 64×64 coloured ones."""
+    """How many samples of that shape go into a network call: 500 of 32×32 grey pixels, 41 of 64×64 colour ones."""
     return max(1, min(BATCH, VALUES // math.prod(shape)))
 
 
@@ -60,7 +60,7 @@ def draw(
     condition: Rows = None,
     device: torch.device | str = "cpu",
 ) -> Data:
-    """`[len(seeds), *shape]` on the CPU: one sample for each seed, and for each row of `condition` if there is one."""
+    """`[len(seeds), *shape]` on the CPU: one sample per seed, with the rows of `condition` if given."""
     parts = in_batches(noise_from_seeds(seeds, shape), condition, batch_for(shape))
     return torch.cat([sampler(z.to(device), None if c is None else c.to(device)).cpu() for z, c in parts])
 

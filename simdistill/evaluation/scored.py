@@ -1,4 +1,4 @@
-"""Scores of several models' pictures for the same prompts: side by side, and how they differ prompt by prompt."""
+"""Scores of several models' pictures for the same prompts, side by side and as paired differences."""
 
 import io
 from collections.abc import Sequence
@@ -12,9 +12,9 @@ from simdistill.method.shapes import PerSample
 
 @dataclass(frozen=True)
 class Scored:
-    """By model the names of its `pictures`, one a prompt, and by score a number for each of them, its `values`.
+    """By model the names of its `pictures`, one per prompt, and its `values`, by score one per picture.
 
-    `weights` says what each score was read from.
+    `weights` identifies the weights of each score.
     """
 
     prompts: Sequence[str]
@@ -30,8 +30,8 @@ class Scored:
     def figures(self) -> dict[str, Any]:
         """Mean and standard deviation over the prompts, by model and score, and the differences from the first model.
 
-        A difference is the mean of those at each prompt, and its `error` the standard error of that mean, which the
-        prompts' own spread does not enter. Of one prompt there is neither deviation nor error: None.
+        A difference is the mean of the paired differences per prompt, and its `error` their standard error, without the
+        variance between prompts. For one prompt, deviation and error are None.
         """
         first = self.values[self.first]
         others = {model: values for model, values in self.values.items() if model != self.first}
@@ -49,7 +49,7 @@ class Scored:
         }
 
     def table(self) -> bytes:
-        """A CSV with a row a picture."""
+        """A CSV with one row per picture."""
         table = io.BytesIO()
         rows = [
             {"model": model, "picture": picture, "prompt": prompt, **{name: float(v[i]) for name, v in values.items()}}

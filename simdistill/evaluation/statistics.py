@@ -1,7 +1,6 @@
-"""What the metrics see of a set of images: its moments, and the features of some of them; gathered in constant memory.
+"""The statistics of a set of images: its moments, and the features of some; gathered in constant memory.
 
-The result depends neither on the parts that the images come in, nor on the number of processes that share them, but for
-rounding.
+Up to rounding, the result depends neither on how the images are split nor on the number of processes.
 """
 
 from collections.abc import Callable
@@ -19,7 +18,7 @@ from simdistill.evaluation.running import RunningInceptionScore, RunningMoments
 from simdistill.method.shapes import Data
 
 KEPT = 10_000
-"""Images at most whose own features are kept, for all metrics but the Fréchet distance: 82 MB of Inception's."""
+"""The most images whose features are kept, for all metrics but the Fréchet distance: 82 MB of Inception's."""
 
 
 BATCH = 500  # images that are decoded at a time
@@ -27,7 +26,7 @@ BATCH = 500  # images that are decoded at a time
 
 @runtime_checkable
 class Together(Protocol):
-    """The processes that share the images, as `simdistill.training.processes.Processes`."""
+    """The processes that share the images, such as `simdistill.training.processes.Processes`."""
 
     @property
     def is_main(self) -> bool:
@@ -44,7 +43,7 @@ class Together(Protocol):
 
 
 class Alone:
-    """A process that shares its images with nobody."""
+    """A single process."""
 
     is_main = True
 
@@ -62,7 +61,7 @@ ALONE = Alone()
 
 @dataclass(frozen=True)
 class Statistics:
-    """`images`, how many; their `moments`; the `features` of some of them, or None if only the moments are known."""
+    """The number of `images`, their `moments`, and the `features` of some, or None if only the moments are known."""
 
     images: int
     moments: Moments
@@ -71,28 +70,28 @@ class Statistics:
 
     @classmethod
     def of(cls, features: Features) -> "Statistics":
-        """The statistics of a set whose features are all at hand."""
+        """The statistics of a set, from all its features."""
         return cls(len(features), Moments.of(features), features)
 
 
 class Gathering:
-    """Gathers the statistics of `images` images in the features of an extractor.
+    """Gathers the statistics of `images` images in the feature space of an extractor.
 
-    Every process adds its own; the features of the same `KEPT` images, drawn by lot, are kept whoever adds them. With
-    `scored` the Inception Score is taken too, where the extractor knows classes.
+    Each process adds its own images. The features of the same `KEPT` images, chosen at random, are kept, whichever
+    process adds them. With `scored` the Inception Score is computed too, if the extractor has classes.
     """
 
     def __init__(self, extractor: Extractor, images: int, scored: bool = False) -> None:
         self._extractor, self._images = extractor, images
-        lot = torch.randperm(images, generator=torch.Generator().manual_seed(0))
-        self._numbers = lot[:KEPT].sort().values  # data sets are often sorted by class
+        order = torch.randperm(images, generator=torch.Generator().manual_seed(0))
+        self._numbers = order[:KEPT].sort().values  # data sets are often sorted by class
         self._score = RunningInceptionScore(images) if scored and extractor.probabilities else None
         self._moments: RunningMoments | None = None
         self._kept = torch.empty(0)
 
     @torch.no_grad()
     def add(self, first: int, images: Data) -> None:
-        """Add the images from the one numbered `first` on."""
+        """Add some images, numbered from `first`."""
         features = self._extractor.features(images)
         if self._moments is None:
             self._moments = RunningMoments(features.shape[1], features.device)
@@ -104,12 +103,12 @@ class Gathering:
             self._score.add(first, self._extractor.probabilities(features))
 
     def statistics(self, together: Together = ALONE) -> Statistics:
-        """Of all images that all processes added; to be asked for once, in every process, each having added some.
+        """The statistics of all images of all processes; to be called once, in every process, after each added some.
 
         Raises `ValueError` for a value that is not finite.
         """
         if self._moments is None:
-            raise ValueError(f"images = {self._images}: must be at least one for each process: start fewer")
+            raise ValueError(f"images = {self._images}: must be at least one per process: start fewer processes")
         moments = self._moments.moments(together.all_reduce)
         score = None if self._score is None else self._score.value(together.all_reduce)
         return Statistics(self._images, moments, together.all_reduce(self._kept), score)
@@ -118,7 +117,7 @@ class Gathering:
 def statistics_of(
     images: ImageSet, extractor: Extractor, together: Together = ALONE, advance: Callable[[int], None] = lambda _: None
 ) -> Statistics:
-    """The statistics of a set of images, decoded a few at a time; `advance` is told how many are done."""
+    """The statistics of a set of images, decoded a few at a time; `advance` is called with the number done."""
     gathering, rows = Gathering(extractor, len(images)), together.rows(len(images))
     for first in range(rows.start, rows.stop, BATCH):
         part = range(first, min(first + BATCH, rows.stop))

@@ -1,13 +1,13 @@
-"""Reference statistics in files: EDM's `.npz` of `mu` and `sigma`, with what the other metrics need beside them.
+"""Reference statistics in files: EDM's `.npz` of `mu` and `sigma`, and what the other metrics need.
 
-| array | shape | what |
+| array | shape | meaning |
 |---|---|---|
 | `mu`, `sigma` | `[d]`, `[d, d]`, float64 | mean and covariance of the features, as in EDM's files |
-| `features` | `[≤ 10,000, d]`, float32 | features of images drawn by lot, for all metrics but the Fréchet distance |
-| `images` | int64 | how many images |
-| `held_out_mu`, … | | the same four of the held-out part of the data, where there is one |
-| `extractor`, `data` | text | whose features, of what images |
-| `inputs` | text | what a second computation would start from, so that it can be left out |
+| `features` | `[≤ 10,000, d]`, float32 | features of random images, for all metrics but the Fréchet distance |
+| `images` | int64 | number of images |
+| `held_out_mu`, … | | the same four for the held-out part of the data, if it has one |
+| `extractor`, `data` | text | feature extractor, and images |
+| `inputs` | text | identifies the inputs, so that the same statistics are not computed twice |
 """
 
 import pickle
@@ -32,7 +32,7 @@ TEXTS = ("extractor", "data", "inputs")
 
 @dataclass(frozen=True)
 class Stored:
-    """The statistics in a file, and what it says of their origin: of EDM's own files nothing is known."""
+    """The statistics in a file and their origin, which EDM's own files do not tell."""
 
     statistics: Statistics
     held_out: Statistics | None = None
@@ -42,7 +42,7 @@ class Stored:
 
 
 def write_statistics(path: Path, stored: Stored) -> None:
-    """Write statistics with their origin to a `.npz` that EDM's evaluation reads too, atomically."""
+    """Write statistics with their origin to a `.npz` that EDM's evaluation also reads, atomically."""
     arrays = _as_arrays(stored.statistics, "")
     if stored.held_out is not None:
         arrays |= _as_arrays(stored.held_out, HELD_OUT)
@@ -52,9 +52,9 @@ def write_statistics(path: Path, stored: Stored) -> None:
 
 
 def read_statistics(path: Path) -> Stored:
-    """The statistics in a `.npz`, ours or EDM's; nothing in it is executed.
+    """The statistics in a `.npz` of this package or EDM; nothing in it is executed.
 
-    Raises `ValueError` if the file is missing, damaged, or does not hold a mean and a covariance that fit.
+    Raises `ValueError` if the file is missing, damaged, or has no mean and covariance of matching shapes.
     """
     if not path.is_file():
         raise ValueError(f"reference = {path}: no such file; `simdistill stats DATA --out {path.name}` makes one")
@@ -79,7 +79,7 @@ def _statistics(path: Path, arrays: Mapping[str, Any], prefix: str) -> Statistic
     mean, covariance, features = (_numbers(path, f"{prefix}{name}", arrays) for name in ("mu", "sigma", "features"))
     if mean is None or covariance is None:
         missing = f"{prefix}mu" if mean is None else f"{prefix}sigma"
-        raise ValueError(f"{path}: arrays = {sorted(arrays)}: must be mu and sigma among others; {missing} is missing")
+        raise ValueError(f"{path}: arrays = {sorted(arrays)}: must include mu and sigma; {missing} is missing")
     d = mean.numel()
     require(mean.ndim == 1, f"{path}: shape of {prefix}mu", list(mean.shape), "[dimensions]")
     square = f"[{d}, {d}], as mu has {d}"
@@ -97,11 +97,11 @@ def _arrays(path: Path) -> Mapping[str, Any]:
             return {name: file[name] for name in file.files}
     except (OSError, ValueError, EOFError, KeyError, TypeError, zipfile.BadZipFile, pickle.PickleError) as error:
         reason = " ".join(str(error).split())
-        raise ValueError(f"{path}: not a sound .npz of arrays ({reason}); make or fetch it again") from error
+        raise ValueError(f"{path}: not an intact .npz of arrays ({reason}); make or download it again") from error
 
 
 def _numbers(path: Path, name: str, arrays: Mapping[str, Any]) -> Tensor | None:
-    """The float64 tensor of that name, None if there is none; `ValueError` if it has other things than numbers."""
+    """The float64 tensor of that name, None if there is none; `ValueError` if it is not of finite numbers."""
     if name not in arrays:
         return None
     kind = arrays[name].dtype

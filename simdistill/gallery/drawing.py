@@ -16,7 +16,7 @@ from simdistill.gallery.frames import EDGE, LEVEL, Frame, grid
 from simdistill.method.denoisers import GaussianMixture
 
 LARGEST = 2_000_000
-"""Bytes that an animation may have."""
+"""Largest size of an animation in bytes."""
 QUALITIES = (50, 35, 20)  # of the lossy WebP: the first that is small enough
 MILLISECONDS, LAST = 120, 2500  # that a frame is shown, and the last one
 PIXELS, DOTS = 420, 105  # of an animation's side, and an inch
@@ -28,7 +28,8 @@ STUDENT, TRUTH, ARROW = "#bf4116", "#2c62ad", "#23272e"
 def animation(frames: Sequence[Frame], mixture: GaussianMixture) -> bytes:
     """An animated WebP of at most 2 MB: samples on the density, and -y/2 = (d_q - d_psi)/2 at level 0.3 as arrows.
 
-    An arrow is drawn where the teacher's law at that level has some mass: nowhere else is the online network asked.
+    Arrows are drawn only where the teacher's distribution at that level has some mass: the online network is called
+    nowhere else.
     """
     figure, axes = _square(PIXELS)
     _density(axes, mixture)
@@ -52,7 +53,7 @@ def animation(frames: Sequence[Frame], mixture: GaussianMixture) -> bytes:
         content = _webp(drawn, quality)
         if len(content) <= LARGEST:
             return content
-    return _webp(drawn[::-2][::-1], QUALITIES[-1])  # every other one, the last among them
+    return _webp(drawn[::-2][::-1], QUALITIES[-1])  # every other frame, and the last one
 
 
 def beside(student: Tensor, truth: Tensor, nfe: int) -> bytes:

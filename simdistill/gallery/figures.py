@@ -1,4 +1,4 @@
-"""How near a student in two dimensions comes to the mixture that it was distilled from."""
+"""How close a two-dimensional student is to the mixture that it was distilled from."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,18 +18,18 @@ SHOWN = ("energy", "sliced_wasserstein", "within_4_sigma", "modes_found", "mass_
 """The metrics of a gallery, by their names in the table of metrics."""
 SEEDS = 5
 SAMPLES = 100_000
-"""Samples an evaluation seed; the modes' masses are those of all seeds' together."""
+"""Samples per evaluation seed; the mode masses are those of all seeds together."""
 PAIRED = 4000
-"""Samples of each seed, and exact ones, that the two distances compare."""
+"""Samples per seed, and exact ones, that the two distances compare."""
 
 
 def figures_of(
     samplers: Mapping[str, Sampler], mixture: GaussianMixture, device: torch.device | str = "cpu"
 ) -> dict[str, dict[str, Any]]:
-    """The figures of each sampler by its name, and of "exact" samples: what chance alone leaves.
+    """The metrics of each sampler by name, and of "exact" samples, whose values show the sampling error.
 
-    Each of the metrics `SHOWN` is {mean, std, seeds, values}: of distances and shares over 5 evaluation seeds, of 4,000
-    and 100,000 samples each; of modes and masses one value, of all 500,000, their number in `samples`.
+    Each of the metrics `SHOWN` is {mean, std, seeds, values}. Distances and shares are over 5 evaluation seeds of 4,000
+    and 100,000 samples each; modes and masses are one value of all 500,000 samples, the number in `samples`.
     """
     reference = mixture.sample(PAIRED, torch.Generator().manual_seed(REFERENCE_SEED))
     found: dict[str, dict[str, Any]] = {}

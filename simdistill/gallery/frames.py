@@ -1,4 +1,4 @@
-"""Moments of a training in two dimensions: where the samples are, and where the score difference would push them."""
+"""Frames of a two-dimensional training: the samples, and where the score difference pushes them."""
 
 import io
 from dataclasses import dataclass
@@ -15,16 +15,16 @@ from simdistill.support.files import write_atomically
 from simdistill.training.trainer import DistillationTrainer
 
 LEVEL = 0.3
-"""The noise level of the arrows: modes at a distance of one are apart there, and have not lost sight of each other."""
+"""The noise level of the arrows: there, modes at a distance of 1 are separate and still overlap a little."""
 EDGE = 2.75
-"""What is decoded is the square [-EDGE, EDGE]²."""
-ARROWS = 21  # a side
+"""The square [-EDGE, EDGE]² is shown."""
+ARROWS = 21  # per side
 SAMPLES = 2000
 
 
 @dataclass(frozen=True)
 class Frame:
-    """A moment: 2000 samples of the averaged generator, and -y = d_q - d_psi at `LEVEL` on the points of `grid`."""
+    """One frame: 2000 samples of the generator (EMA), and -y = d_q - d_psi at `LEVEL` on the points of `grid`."""
 
     iteration: int
     samples: Float[Tensor, "samples 2"]
@@ -39,7 +39,7 @@ def grid() -> Float[Tensor, "points 2"]:
 
 @torch.no_grad()
 def frame_of(trainer: DistillationTrainer, teacher: Denoiser) -> Frame:
-    """The trainer's present moment."""
+    """A frame of the trainer's present state."""
     z = noise_from_seeds(range(SAMPLES), (2,)).to(trainer.device)
     x_t = grid().to(trainer.device)
     sigma = torch.full((len(x_t),), LEVEL, device=trainer.device)
@@ -48,7 +48,7 @@ def frame_of(trainer: DistillationTrainer, teacher: Denoiser) -> Frame:
 
 
 def write_frame(folder: Path, frame: Frame) -> None:
-    """Store a frame in a file of its own, by its iteration."""
+    """Store a frame in its own file, named by its iteration."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, samples=frame.samples.numpy(), pull=frame.pull.numpy())
     write_atomically(folder / f"{frame.iteration:08d}.npz", buffer.getvalue())

@@ -1,4 +1,4 @@
-"""A gallery density by density: each distilled, decoded and measured; done again it goes on with what is missing."""
+"""A gallery density by density: each distilled, drawn and evaluated; if repeated, only what is missing is made."""
 
 import json
 import sys
@@ -30,20 +30,20 @@ from simdistill.workflows.distilling import Measurements, resume
 from simdistill.workflows.models import Device, load_generator, starting_network
 
 FRAMES = 40
-"""Moments of a training that its animation shows, besides its start."""
+"""Frames of an animation, besides the one at the start."""
 PICTURES = ("animation.webp", "beside.png")
 
 
 def make_gallery(
     densities: Sequence[str], recipe: Recipe, out: Path, device: Device, command: str
 ) -> dict[str, dict[str, Any]]:
-    """Distil each density by `recipe` into a run's folder `out`/DENSITY; returns their figures by name.
+    """Distil each density by `recipe` into a run's folder `out`/DENSITY; returns their metrics by name.
 
-    Each folder gets `animation.webp`, `beside.png` and `figures.json`, `out` the page `gallery.html` of all that are
-    done. What is done with the same settings stays; a training that was stopped goes on.
+    Each folder gets `animation.webp`, `beside.png` and `figures.json`, and `out` a `gallery.html` of all finished
+    densities. Those finished with the same settings are kept; a stopped training is resumed.
 
-    Raises `ValueError` for a folder that holds something else or is damaged, `Interrupted` after a signal, with
-    everything saved and a page of what there is.
+    Raises `ValueError` for a folder that is damaged or has other content, and `Interrupted` after a signal, once
+    everything is saved and the page of the finished densities is written.
     """
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out = {out}: is a file; name a folder")
@@ -59,7 +59,7 @@ def make_gallery(
                 print(f"{name}, {k + 1} of {len(runs)}", file=sys.stderr, flush=True)
                 done[name] = _make(run, load_teacher(name), device)
     except Interrupted as stop:
-        message = f"stopped by {stop.by}, with everything saved; the same command goes on"
+        message = f"stopped by {stop.by}; everything is saved, and the same command resumes"
         raise Interrupted(message, stop.by) from None
     finally:
         shown = {name: figures for name, figures in done.items() if figures}
@@ -69,7 +69,7 @@ def make_gallery(
 
 
 def _kept(run: RunFolder) -> dict[str, Any]:
-    """The figures of a density that is done, with its pictures, or none."""
+    """The metrics of a finished density, or none if it or its pictures are missing."""
     if not all((run.path / name).is_file() for name in PICTURES):
         return {}
     try:
@@ -90,10 +90,10 @@ def _make(run: RunFolder, teacher: Teacher, device: Device) -> dict[str, Any]:
     try:
         resume(run.path, teacher, device, measured=Measurements(FRAMES, seeds=0, samples=0, observe=observe))
     except NoSoundCheckpoint:
-        raise damaged(run.path, "none of its checkpoints is sound") from None
+        raise damaged(run.path, "none of its checkpoints is intact") from None
     moments = read_frames(frames)
     if 0 not in (frame.iteration for frame in moments):  # a finished training gives its last one again, no other
-        raise damaged(run.path, "frames of its animation are gone")
+        raise damaged(run.path, "frames of its animation are missing")
     student = load_generator(run.path)[0].to(device)
     start = Generator(starting_network(run, teacher).to(device), student.levels)
     truth = mixture.sample(SAMPLES, torch.Generator().manual_seed(REFERENCE_SEED))

@@ -1,4 +1,4 @@
-"""`gallery.html`: the densities one below the other, on one page that needs nothing but itself."""
+"""`gallery.html`: a self-contained page of the densities."""
 
 import base64
 from collections.abc import Mapping
@@ -12,16 +12,16 @@ from simdistill.reports.report import embedded, templates
 from simdistill.runs.progress import duration
 
 ABOUT = {
-    "gaussians-25": "25 narrow Gaussians, σ = 0.05 at a distance of 1: a map without jumps has to bridge them.",
-    "gaussians-8": "8 narrow Gaussians, σ = 0.05, on a circle: nothing in the middle, where the noise is densest.",
-    "rings": "Two rings, one inside the other: shapes with holes, of 96 components that overlap along them.",
+    "gaussians-25": "25 narrow Gaussians, σ = 0.05, at a distance of 1: a continuous map has to bridge them.",
+    "gaussians-8": "8 narrow Gaussians, σ = 0.05, on a circle: no mass in the middle, where the noise is densest.",
+    "rings": "Two concentric rings: shapes with holes, of 96 components that overlap along them.",
     "checkerboard": "Eight squares that touch at corners: edges on all sides, of 128 components that overlap.",
 }
 ROWS = {"student": "Student", "exact": "Exact samples", "undistilled": "Undistilled start"}
 
 
 def gallery_page(out: Path, figures: Mapping[str, Mapping[str, Any]], command: str) -> str:
-    """The HTML of the densities that are done, by name, from the pictures in their folders."""
+    """The HTML of the finished densities, by name, from the pictures in their folders."""
     return (
         templates("simdistill.gallery")
         .get_template("gallery.html.jinja")

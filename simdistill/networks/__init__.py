@@ -1,1 +1,1 @@
-"""The networks that this package trains and stores: F(x, c_noise, class_labels), to be wrapped by `Preconditioned`."""
+"""The networks that this package trains and stores: F(x, c_noise, class_labels), wrapped by `Preconditioned`."""

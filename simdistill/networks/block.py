@@ -1,4 +1,4 @@
-"""The residual block of EDM's U-Nets (Karras et al. 2022, appendix F.2); `SONG` and `DHARIWAL` say how they differ."""
+"""The residual block of EDM's U-Nets (Karras et al. 2022, appendix F.2), in the styles `SONG` and `DHARIWAL`."""
 
 import math
 from collections.abc import Sequence
@@ -32,10 +32,10 @@ Tokens: TypeAlias = Float[Tensor, "batch channels tokens"]
 class BlockStyle:
     """How the residual blocks of the two networks differ.
 
-    `eps` is that of the normalisations; `adaptive` blocks scale and shift what norm1 gives, the others shift what it
-    gets; `scale` multiplies the sum of a branch and its skip; attention has heads of `head_channels`, or one head;
-    `mixing` skips convolve wherever they resample, the others only where the number of channels changes. Branches
-    start with their last layer's weights times `last_gain`, queries, keys and values times `qkv_gain`.
+    `eps` is the epsilon of the normalisations. `adaptive` blocks scale and shift the output of norm1; others shift its
+    input. `scale` multiplies the sum of a branch and its skip. Attention has heads of `head_channels`, or one head.
+    With `mixing`, skips convolve whenever they resample; otherwise only if the number of channels changes. The initial
+    weights of a branch's last layer are scaled by `last_gain`; those of queries, keys and values by `qkv_gain`.
     """
 
     eps: float
@@ -57,7 +57,7 @@ DHARIWAL = BlockStyle(1e-5, adaptive=True,  scale=1.0,            head_channels=
 
 
 class Block(nn.Module):
-    """A residual block: two convolutions that the embedding modulates, then self-attention where asked for.
+    """A residual block: two convolutions, modulated by the embedding, then optional self-attention.
 
     Song et al. (2021):         h = conv1(silu(norm1(conv0(silu(norm0(x))) + affine(emb)))),
     Dhariwal & Nichol (2021):   h = conv1(silu((1 + a) norm1(conv0(silu(norm0(x)))) + b)), [a, b] = affine(emb);
@@ -89,7 +89,7 @@ class Block(nn.Module):
             self.skip = Conv(in_channels, out_channels, 1, direction=direction, taps=taps, init=init)
         else:
             self.skip = nn.Identity() if direction is None else Resample(direction, taps)
-        heads = 1 if style.head_channels is None else out_channels // style.head_channels  # narrow blocks have none
+        heads = 1 if style.head_channels is None else out_channels // style.head_channels  # 0 in narrow blocks
         self.heads = heads if attention else 0
         if self.heads:
             require(out_channels % heads == 0, "channels", out_channels, f"a multiple of {heads}, its attention heads")
@@ -106,14 +106,14 @@ class Block(nn.Module):
         else:
             h = self.norm1(h + modulation)
         x = (self.skip(x) + self.conv1(self.dropout(silu(h)))) * self.style.scale
-        if self.heads:  # the q, k, v of a channel adjoin, the channels of a head follow each other
+        if self.heads:  # q, k, v of a channel are adjacent; so are the channels of a head
             qkv = self.qkv(self.norm2(x)).unflatten(1, (self.heads, -1, 3)).flatten(4).flatten(0, 1)
             x = (x + self.proj(attend(*qkv.unbind(2)).reshape(x.shape))) * self.style.scale
         return x
 
 
 def attend(q: Tokens, k: Tokens, v: Tokens) -> Tokens:
-    """v softmax(qᵀk/√channels)ᵀ, one head of attention (Vaswani et al. 2017); its weights in float32 or better."""
+    """v softmax(qᵀk/√channels)ᵀ, one head of attention (Vaswani et al. 2017); the softmax in at least float32."""
     precision = torch.promote_types(q.dtype, torch.float32)
     logits = torch.einsum("bcq,bck->bqk", q.to(precision), k.to(precision) / math.sqrt(k.shape[1]))
     return torch.einsum("bqk,bck->bcq", logits.softmax(2).to(v.dtype), v)

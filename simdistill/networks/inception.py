@@ -1,9 +1,9 @@
-"""Inception-v3 (Szegedy et al. 2016) as the FID is computed with: the pooling and the classes of 2015's own weights.
+"""Inception-v3 (Szegedy et al. 2016) as used for the FID, with the pooling and the classes of the 2015 weights.
 
 State-dict names are those of the published file for PyTorch, `pt_inception-2015-12-05-6726825d.pth`, whose weights were
-converted from TensorFlow's graph `inception-2015-12-05`. From the Inception-v3 that libraries of image classifiers have
-it differs in four ways: average pooling does not count the border, the last block pools by the maximum, there are 1,008
-classes, and no auxiliary classifier.
+converted from TensorFlow's graph `inception-2015-12-05`. It differs from the usual Inception-v3 in four ways: average
+pooling excludes the padding, the last block uses max pooling, there are 1,008 classes, and there is no auxiliary
+classifier.
 """
 
 from typing import TypeAlias
@@ -16,13 +16,13 @@ from torch.nn.functional import avg_pool2d, max_pool2d, relu
 from simdistill.support.checks import require
 
 Image: TypeAlias = Float[Tensor, "batch _ _ _"]
-EDGE = 299  # pixels of an image
+EDGE = 299  # pixels per side of an image
 FEATURES = 2048
 CLASSES = 1008
 
 
 class Convolution(nn.Module):
-    """relu(bn(conv(x))), the convolution without a bias; its borders are kept, or with `valid` lost."""
+    """relu(bn(conv(x))), the convolution without bias; with "same" padding, or none if `valid`."""
 
     def __init__(
         self, inputs: int, outputs: int, size: int | tuple[int, int], stride: int = 1, valid: bool = False
@@ -38,7 +38,7 @@ class Convolution(nn.Module):
 
 
 class BlockA(nn.Module):
-    """35×35: 1×1, 5×5, twice 3×3, and pooling."""
+    """35×35: 1×1, 5×5, two 3×3, and pooling."""
 
     def __init__(self, inputs: int, pooled: int) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class BlockA(nn.Module):
         self.branch_pool = Convolution(inputs, pooled, 1)
 
     def forward(self, x: Image) -> Image:
-        """224 channels and the `pooled` ones."""
+        """To 224 channels and the `pooled` ones."""
         five = self.branch5x5_2(self.branch5x5_1(x))
         double = self.branch3x3dbl_3(self.branch3x3dbl_2(self.branch3x3dbl_1(x)))
         return torch.cat([self.branch1x1(x), five, double, self.branch_pool(_mean(x))], 1)
@@ -65,13 +65,13 @@ class BlockB(nn.Module):
         self.branch3x3dbl_3 = Convolution(96, 96, 3, stride=2)
 
     def forward(self, x: Image) -> Image:
-        """480 channels and those of the input."""
+        """To 480 channels and those of the input."""
         double = self.branch3x3dbl_3(self.branch3x3dbl_2(self.branch3x3dbl_1(x)))
         return torch.cat([self.branch3x3(x), double, max_pool2d(x, 3, 2)], 1)
 
 
 class BlockC(nn.Module):
-    """17×17: 7×7 as rows and columns, once and twice, with `inner` channels between."""
+    """17×17: 7×7 factorised into rows and columns, once and twice, with `inner` channels between."""
 
     def __init__(self, inner: int) -> None:
         super().__init__()
@@ -85,7 +85,7 @@ class BlockC(nn.Module):
         self.branch_pool = Convolution(768, 192, 1)
 
     def forward(self, x: Image) -> Image:
-        """768 channels."""
+        """To 768 channels."""
         once = self.branch7x7_3(self.branch7x7_2(self.branch7x7_1(x)))
         twice = self.branch7x7dbl_3(self.branch7x7dbl_2(self.branch7x7dbl_1(x)))
         twice = self.branch7x7dbl_5(self.branch7x7dbl_4(twice))
@@ -103,13 +103,13 @@ class BlockD(nn.Module):
         self.branch7x7x3_4 = Convolution(192, 192, 3, stride=2)
 
     def forward(self, x: Image) -> Image:
-        """1,280 channels."""
+        """To 1,280 channels."""
         seven = self.branch7x7x3_4(self.branch7x7x3_3(self.branch7x7x3_2(self.branch7x7x3_1(x))))
         return torch.cat([self.branch3x3_2(self.branch3x3_1(x)), seven, max_pool2d(x, 3, 2)], 1)
 
 
 class BlockE(nn.Module):
-    """8×8: rows and columns side by side; the second of the two pools by the maximum."""
+    """8×8: rows and columns in parallel; the second of the two such blocks uses max pooling."""
 
     def __init__(self, inputs: int, maximum: bool = False) -> None:
         super().__init__()
@@ -122,7 +122,7 @@ class BlockE(nn.Module):
         self.branch_pool = Convolution(inputs, 192, 1)
 
     def forward(self, x: Image) -> Image:
-        """2,048 channels."""
+        """To 2,048 channels."""
         three = self.branch3x3_1(x)
         double = self.branch3x3dbl_2(self.branch3x3dbl_1(x))
         pooled = max_pool2d(x, 3, 1, padding=1) if self.maximum else _mean(x)
@@ -132,9 +132,9 @@ class BlockE(nn.Module):
 
 
 class InceptionV3(nn.Module):
-    """The network up to the last layer: images `[batch, 3, 299, 299]` in [-1, 1] to 2,048 non-negative features.
+    """The network without its last layer: images `[batch, 3, 299, 299]` in [-1, 1] to 2,048 non-negative features.
 
-    The last layer `fc`, to the logits of 1,008 classes, is there for the Inception Score.
+    The last layer `fc` gives the logits of 1,008 classes, for the Inception Score.
     """
 
     def __init__(self) -> None:
@@ -163,5 +163,5 @@ class InceptionV3(nn.Module):
 
 
 def _mean(x: Tensor) -> Tensor:
-    """The mean of each pixel's 3×3 neighbours, as many as there are."""
+    """3×3 average pooling, without the padding."""
     return avg_pool2d(x, 3, 1, padding=1, count_include_pad=False)

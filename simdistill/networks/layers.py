@@ -1,4 +1,4 @@
-"""The layers of EDM's U-Nets: how weights start, convolutions that resample, embeddings of the noise level."""
+"""The layers of EDM's U-Nets: initialisation, convolutions that resample, embeddings of the noise level."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -27,16 +27,16 @@ def xavier(weight: Tensor, bias: Tensor | None, gain: float) -> None:
 
 
 def kaiming(weight: Tensor, bias: Tensor | None, gain: float) -> None:
-    """Weights and biases uniform in ±gain/√fan_in, torch's own start (after He et al. 2015)."""
+    """Weights and biases uniform in ±gain/√fan_in, torch's default initialisation (after He et al. 2015)."""
     bound = gain / math.sqrt(weight[0].numel())
     for parameter in (weight, bias) if bias is not None else (weight,):
         nn.init.uniform_(parameter, -bound, bound)
 
 
 class Conv(nn.Module):
-    """A convolution that keeps the resolution, after doubling ("up") or halving ("down") it where `direction` says so.
+    """A convolution that keeps the resolution, after optionally doubling ("up") or halving ("down") it.
 
-    Resampling filters every channel with `taps ⊗ taps`, scaled to sum to 1 over the pixels it meets.
+    Resampling filters every channel with `taps ⊗ taps`, normalised to sum to 1 over the pixels that it covers.
     """
 
     resample_filter: Tensor
@@ -67,7 +67,7 @@ class Conv(nn.Module):
 
 
 class ConvThenHalve(Conv):
-    """NCSN++'s residual input: convolves first, on an image widened by what the filter needs, and halves after that."""
+    """NCSN++'s residual input: convolves an image padded for the filter, then halves the resolution."""
 
     def forward(self, x: Image) -> Image:
         """Convolve, then resample."""
@@ -76,7 +76,7 @@ class ConvThenHalve(Conv):
 
 
 class Resample(nn.Module):
-    """`Conv` without the convolution: the resolution doubled or halved, and nothing else."""
+    """`Conv` without the convolution: only doubles or halves the resolution."""
 
     resample_filter: Tensor
 
@@ -93,7 +93,7 @@ class Resample(nn.Module):
 class PositionalEmbedding(nn.Module):
     """[sin(ω_i c), cos(ω_i c)], ω_i = 10000^(-i/n), i < channels/2 (Ho et al. 2020).
 
-    The divisor n is channels/2 - 1 with an `endpoint` at ω = 10000⁻¹, as in DDPM++, and channels/2 without; ADM has
+    The divisor n is channels/2 - 1 with an `endpoint` at ω = 10000⁻¹ (DDPM++), and channels/2 without; ADM puts the
     cosines first.
     """
 
@@ -125,19 +125,19 @@ class FourierEmbedding(nn.Module):
 
 
 def group_norm(channels: int, eps: float) -> nn.GroupNorm:
-    """Normalisation over groups of four channels or more, 32 groups at most."""
+    """Group normalisation with at least four channels per group and at most 32 groups."""
     return nn.GroupNorm(max(1, min(32, channels // 4)), channels, eps=eps)
 
 
 def linear(in_features: int, out_features: int, init: Init, bias: bool = True, gain: float = 1.0) -> nn.Linear:
-    """A linear layer that starts as `init` says."""
+    """A linear layer, initialised by `init`."""
     layer = nn.Linear(in_features, out_features, bias=bias)
     init(layer.weight, layer.bias if bias else None, gain)
     return layer
 
 
 def _filter(taps: Sequence[Number]) -> Tensor:
-    total = sum(taps) ** 2  # in Python: torch takes seconds to start computing on the meta device
+    total = sum(taps) ** 2  # in Python: torch takes seconds to start on the meta device
     return torch.tensor([[[[a * b / total for b in taps] for a in taps]]], dtype=torch.float32)
 
 
@@ -148,7 +148,7 @@ def _margin(kernel: Tensor) -> int:
 def _resample(x: Tensor, kernel: Tensor, direction: Literal["up", "down"]) -> Tensor:
     if direction == "down":
         return _halve(x, kernel, _margin(kernel))
-    kernels = 4 * kernel.expand(x.shape[1], -1, -1, -1)  # the filter meets zeros at three of four pixels, hence 4
+    kernels = 4 * kernel.expand(x.shape[1], -1, -1, -1)  # 4 since three of four input pixels are zeros
     return conv_transpose2d(x, kernels, stride=2, padding=_margin(kernel), groups=len(kernels))
 
 

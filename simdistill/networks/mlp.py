@@ -11,7 +11,7 @@ from torch.nn.functional import silu
 from simdistill.method.shapes import Data, Sigma
 from simdistill.support.checks import require
 
-_EMBEDDING = 64  # features of the noise level and the label together; wider spends parameters away from the data
+_EMBEDDING = 64  # width of the embedding of noise level and label; a wider one takes parameters from the data
 
 
 class MLP(nn.Module):
@@ -21,8 +21,8 @@ class MLP(nn.Module):
     (Fourier features, Tancik et al. 2020) and of the one-hot label. The output starts at zero, so that the
     preconditioned denoiser starts as the best linear one.
 
-    With `octaves` the blocks also see cos(2^k π x_i) and sin(2^k π x_i), k = 0, …, octaves - 1, of every coordinate:
-    a smooth network learns a function that is steep between narrow modes only slowly without. For few coordinates.
+    With `octaves` the blocks also see cos(2^k π x_i) and sin(2^k π x_i), k = 0, …, octaves - 1, of every coordinate.
+    Without them, a smooth network learns steep functions between narrow modes only slowly. For few coordinates.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class MLP(nn.Module):
         return self.last(silu(h)).reshape(x.shape)
 
     def _features(self, x: Tensor) -> Tensor:
-        """x, and the Fourier features of its coordinates if there are any."""
+        """x with the Fourier features of its coordinates, if there are any."""
         if not len(self.octaves):
             return x
         phase = (x[:, :, None] * self.octaves).flatten(1)

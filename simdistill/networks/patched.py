@@ -1,4 +1,4 @@
-"""The U-Net on squares of pixels: a quarter of the positions for a picture whose pixels tell little one by one."""
+"""The U-Net on patches of pixels, which reduces its resolution and cost."""
 
 from typing import Any
 
@@ -11,10 +11,10 @@ from simdistill.support.checks import require
 
 
 class PatchedUNet(nn.Module):
-    """`SongUNet` on images whose squares of `patch` x `patch` pixels are channels of one pixel (Shi et al. 2016).
+    """`SongUNet` on images whose patches of `patch`×`patch` pixels become the channels of one pixel (Shi et al. 2016).
 
-    `arguments` are those of the `SongUNet`, which sees the lower resolution and more channels. Raises `ValueError` for
-    a patch below 1, and what it raises.
+    `arguments` are those of the `SongUNet`, for the lower resolution and the larger number of channels. Raises
+    `ValueError` for a patch below 1 and as `SongUNet` does.
     """
 
     def __init__(self, patch: int, **arguments: Any) -> None:

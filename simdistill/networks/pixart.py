@@ -1,4 +1,4 @@
-"""PixArt-α's transformer (Chen et al. 2023), diffusers' own class, as a network that is trained from scratch."""
+"""PixArt-α's transformer (Chen et al. 2023), in diffusers' implementation, to be trained from scratch."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,23 +10,23 @@ from simdistill.method.text import Text, TextInput
 from simdistill.support.checks import require
 from simdistill.support.libraries import library
 
-HEAD = 32  # features of an attention head
-TIMES = 100.0  # its times a unit of c_noise: the fastest of its sinusoids then turns once in 0.25 of ln sigma
+HEAD = 32  # features per attention head
+TIMES = 100.0  # timesteps per unit of c_noise: the fastest sinusoid then has a period of 0.25 in ln sigma
 
 
 class PixArt(nn.Module):
     """F(x, c_noise, text) for square images of `shape`, cut into patches: `depth` blocks of `width` features.
 
-    A block attends to all patches, then to the tokens that the prompt itself has, `tokens` of `text_width` numbers at
-    most; scales and shifts follow from the noise level. The output starts at zero, so that the preconditioned denoiser
-    starts as the best linear one. Raises `ValueError` for sizes that do not divide.
+    A block attends to all patches, then to the prompt's tokens (at most `tokens`, of width `text_width`); the noise
+    level gives scales and shifts. The output starts at zero, so that the preconditioned denoiser starts as the best
+    linear one. Raises `ValueError` for sizes that do not divide.
     """
 
     def __init__(self, shape: Sequence[int], patch: int, width: int, depth: int, tokens: int, text_width: int) -> None:
         super().__init__()
         square = len(shape) == 3 and shape[1] == shape[2] and shape[1] % patch == 0
-        require(square, "shape", tuple(shape), f"a square image's, whose side is a multiple of patch = {patch}")
-        require(width % HEAD == 0, "width", width, f"a multiple of {HEAD}, the features of an attention head")
+        require(square, "shape", tuple(shape), f"of a square image with a side divisible by patch = {patch}")
+        require(width % HEAD == 0, "width", width, f"a multiple of {HEAD}, the features per attention head")
         self.text = TextInput(tokens, text_width)
         self.arguments: dict[str, Any] = {
             "shape": list(shape),

@@ -1,4 +1,4 @@
-"""The layers that turn an embedding into a score, as LAION's aesthetic predictor and ImageReward have them."""
+"""The layers that map an embedding to a score, in LAION's aesthetic predictor and ImageReward."""
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -7,10 +7,10 @@ from simdistill.method.shapes import PerSample
 
 
 class ScoreHead(nn.Module):
-    """Five linear layers with nothing between them, from `width` numbers by 1024, 128, 64 and 16 to one.
+    """Five linear layers without activations, from `width` features via 1024, 128, 64 and 16 to one.
 
-    State-dict names are the published ones, layers.0, .2, .4, .6 and .7: at the gaps are the dropouts of its training,
-    which do nothing here (Schuhmann 2022; Xu et al. 2023).
+    State-dict names are the published ones, layers.0, .2, .4, .6 and .7: the gaps were dropouts during training, which
+    do nothing here (Schuhmann 2022; Xu et al. 2023).
     """
 
     def __init__(self, width: int) -> None:
@@ -28,5 +28,5 @@ class ScoreHead(nn.Module):
         )
 
     def forward(self, embeddings: Float[Tensor, "batch width"]) -> PerSample:
-        """One score a row."""
+        """One score per row."""
         return self.layers(embeddings)[:, 0]

@@ -1,7 +1,7 @@
 """The U-Nets of Karras et al. (2022, EDM): that of Song et al. (2021) in two configurations, and ADM.
 
-State-dict names and constructor arguments are those of EDM's published checkpoints, whose weights load as they are. The
-networks are raw: the preconditioning around them, c_skip x + c_out F(c_in x, c_noise), lives in `denoisers`.
+State-dict names and constructor arguments are those of EDM's published checkpoints, whose weights load unchanged. The
+networks are raw: the preconditioning around them, c_skip x + c_out F(c_in x, c_noise), is in `denoisers`.
 `Network(**net.arguments)` builds the same network again.
 """
 
@@ -39,11 +39,11 @@ class SongUNet(nn.Module):
     """The U-Net F(c_in x, c_noise) of Song et al. (2021) as configured by Karras et al. (2022, appendix F.2).
 
     The defaults are DDPM++; NCSN++ is `embedding_type="fourier", encoder_type="residual", channel_mult_noise=2,
-    resample_filter=[1, 3, 3, 1]`. There is a width in `channel_mult` for each resolution, from `img_resolution` down by
-    halves; the blocks attend where `attn_resolutions` says so, and once at the lowest in any case. `label_dropout` is
-    the chance that a sample is trained without its label.
+    resample_filter=[1, 3, 3, 1]`. `channel_mult` has a factor for each resolution, from `img_resolution` down by
+    halves. Blocks at the resolutions `attn_resolutions` have self-attention; one block at the lowest always has.
+    `label_dropout` is the probability of training a sample without its label.
 
-    Raises `ValueError` for an unknown type, a resolution that cannot be halved often enough and a filter of odd length.
+    Raises `ValueError` for an unknown type, a resolution that cannot be halved often enough, or a filter of odd length.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class SongUNet(nn.Module):
 
         block = partial(Block, emb_channels=emb_channels, style=SONG, dropout=dropout, taps=resample_filter)
         plan = [(f"{r}x{r}", width, r in attn_resolutions) for r, width in levels]
-        self.levels = [at for at, _, _ in plan]  # "32x32", "16x16", …: how the layers of a resolution are called
+        self.levels = [at for at, _, _ in plan]  # "32x32", "16x16", …: prefixes of the layers' names
         top, bottom = self.levels[0], self.levels[-1]
 
         channels, aux, skips = model_channels, in_channels, list[int]()
@@ -126,8 +126,8 @@ class SongUNet(nn.Module):
     ) -> Image:
         """F, `[batch, out_channels, R, R]`, for images `[batch, in_channels, R, R]` and c_noise `[batch]`.
 
-        `class_labels` are one-hot, `[batch, label_dim]`, and `augment_labels` `[batch, augment_dim]`; None means zeros,
-        EDM's way to ask for any class. Raises `ValueError` for labels of another shape.
+        `class_labels` are one-hot, `[batch, label_dim]`, and `augment_labels` `[batch, augment_dim]`; None means zeros
+        (in EDM: unconditional). Raises `ValueError` for labels of another shape.
         """
         emb = self._embed(noise_labels, class_labels, augment_labels, x.dtype)
         top, bottom = self.levels[0], self.levels[-1]
@@ -152,7 +152,7 @@ class SongUNet(nn.Module):
         one_hot = _rows("class_labels", classes, self.label_dim, emb, self.label_dropout if self.training else 0)
         augmented = _rows("augment_labels", augment, self.augment_dim, emb)
         if self.map_label is not None:
-            emb = emb + self.map_label(one_hot * math.sqrt(self.label_dim))  # a random class then has unit mean square
+            emb = emb + self.map_label(one_hot * math.sqrt(self.label_dim))  # so that inputs have unit mean square
         if self.map_augment is not None:
             emb = emb + self.map_augment(augmented)
         return silu(self.map_layer1(silu(self.map_layer0(emb))))
@@ -161,11 +161,11 @@ class SongUNet(nn.Module):
 class DhariwalUNet(nn.Module):
     """ADM, the U-Net F(c_in x, c_noise) of Dhariwal & Nichol (2021) as in Karras et al. (2022, appendix F.2).
 
-    The defaults are those of ImageNet at 64×64. There is a width in `channel_mult` for each resolution, from
-    `img_resolution` down by halves; the blocks attend where `attn_resolutions` says so, and once at the lowest in any
-    case, with a head for every 64 channels. `label_dropout` is the chance that a sample is trained without its label.
+    The defaults are those of ImageNet at 64×64. `channel_mult` has a factor for each resolution, from `img_resolution`
+    down by halves. Blocks at the resolutions `attn_resolutions` have self-attention, with one head per 64 channels; one
+    block at the lowest always has. `label_dropout` is the probability of training a sample without its label.
 
-    Raises `ValueError` for a resolution that cannot be halved often enough and a width that gives uneven heads.
+    Raises `ValueError` for a resolution that cannot be halved often enough, or a width that does not divide into heads.
     """
 
     def __init__(
@@ -229,8 +229,8 @@ class DhariwalUNet(nn.Module):
     ) -> Image:
         """F, `[batch, out_channels, R, R]`, for images `[batch, in_channels, R, R]` and c_noise `[batch]`.
 
-        `class_labels` are one-hot, `[batch, label_dim]`, and `augment_labels` `[batch, augment_dim]`; None means zeros,
-        EDM's way to ask for any class. Raises `ValueError` for labels of another shape.
+        `class_labels` are one-hot, `[batch, label_dim]`, and `augment_labels` `[batch, augment_dim]`; None means zeros
+        (in EDM: unconditional). Raises `ValueError` for labels of another shape.
         """
         emb = self._embed(noise_labels, class_labels, augment_labels, x.dtype)
         skips = list[Tensor]()
@@ -254,25 +254,25 @@ class DhariwalUNet(nn.Module):
 
 
 def _plain(arguments: dict[str, Any]) -> dict[str, Any]:
-    """A constructor's arguments as plain values, to be written as JSON."""
+    """A constructor's arguments as JSON values."""
     named = {name: value for name, value in arguments.items() if name not in ("self", "__class__")}
     return {name: [*value] if isinstance(value, tuple | list) else value for name, value in named.items()}
 
 
 def _levels(img_resolution: int, model_channels: int, channel_mult: Sequence[int]) -> list[tuple[int, int]]:
-    """Resolutions from the top down and the width of each."""
+    """The resolutions from the top down, each with its width."""
     unit = 2 ** (len(channel_mult) - 1)
-    remedy = f"a positive multiple of {unit}, to be halved for every further width in channel_mult"
+    remedy = f"a positive multiple of {unit}, since it is halved for each further entry of channel_mult"
     require(img_resolution > 0 and img_resolution % unit == 0, "img_resolution", img_resolution, remedy)
     return [(img_resolution >> i, model_channels * mult) for i, mult in enumerate(channel_mult)]
 
 
 def _rows(name: str, labels: Labels, width: int, emb: Embedding, dropout: Number = 0) -> Tensor:
-    """`labels` as rows of `width` numbers beside `emb`, each zeroed at the rate `dropout`; None is zeros."""
+    """`labels` `[batch, width]` in the dtype of `emb`, with rows zeroed at rate `dropout`; zeros for None."""
     if labels is None:
         return emb.new_zeros(emb.shape[0], width)
     shape, expected = [*labels.shape], [emb.shape[0], width]
-    require(shape == expected, f"{name}.shape", shape, f"{expected}: one row a sample")
+    require(shape == expected, f"{name}.shape", shape, f"{expected}, one row per sample")
     rows = labels.to(emb.dtype)
     return rows * (torch.rand_like(rows[:, :1]) >= dropout) if dropout else rows
 

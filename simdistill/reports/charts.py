@@ -16,14 +16,14 @@ from simdistill.runs.progress import Record
 
 LEVELS = [f"level-{k}" for k in range(32)]
 LINES = ["violet", "orange", "teacher", "real"]
-"""Colours of metrics that share a chart, in turn."""
+"""Colours of the metrics in one chart, in turn."""
 COLOURS = ["muted", "line", "teacher", "student", "real", "violet", "orange", *LEVELS]
 INK = {name: f"#fe00{k:02x}" for k, name in enumerate(COLOURS)}
-"""Stand-ins for the colours that the page defines, for light and for dark: matplotlib takes no names but its own."""
+"""Placeholders for the page's colours, light and dark: matplotlib only takes its own names."""
 
 
 def learning_curve(milestones: Sequence[Record], figures: Record, colour: str) -> str:
-    """The distance over the training, and where there are `figures`, that of teacher and held-out real samples."""
+    """The distance over the training, and if there are `figures`, those of teacher and real (held-out) samples."""
     seconds = [record["seconds"] for record in milestones]
     distances = [record["quality"][RANKED_BY] for record in milestones]
     low, high = ([f["mean"] + sign * f["std"] for f in distances] for sign in (-1, 1))
@@ -38,7 +38,7 @@ def learning_curve(milestones: Sequence[Record], figures: Record, colour: str) -
 
 
 def shares(milestones: Sequence[Record], figures: Record, names: Sequence[str]) -> str:
-    """Metrics that are shares over the training, and where there are `figures`, the teacher's."""
+    """Metrics that are shares over the training, and if there are `figures`, the teacher's."""
     figure, axes = _chart("seconds of training")
     axes.set_ylim(0, 1.03)
     for name, colour in zip(names, LINES, strict=False):
@@ -52,7 +52,7 @@ def shares(milestones: Sequence[Record], figures: Record, names: Sequence[str]) 
 
 @dataclass(frozen=True)
 class Band:
-    """A line with its spread: of one variant over its training seeds."""
+    """A line with a band: a variant over its training seeds."""
 
     x: Sequence[float]
     middle: Sequence[float]
@@ -61,7 +61,7 @@ class Band:
 
 
 def bands(lines: Sequence[Band], label: str, salt: str, log: bool = False, level: float | None = None) -> str:
-    """A line with its spread in each of the `LEVELS` colours; `level` is the teacher's."""
+    """Lines with bands, in the `LEVELS` colours; `level` is the teacher's value."""
     figure, axes = _chart(label, log=log)
     for line, colour in zip(lines, LEVELS, strict=False):
         axes.fill_between(line.x, line.low, line.high, color=INK[colour], alpha=0.15, linewidth=0)
@@ -84,7 +84,7 @@ def profile(lines: Sequence[Record], metric: str, levels: Sequence[str]) -> str:
 
 
 def curve(points: Sequence[tuple[int, float]], colour: str, salt: str, from_zero: bool = False) -> str:
-    """(iteration, value) pairs as a line in a smaller chart; logarithmic if all are positive and not `from_zero`."""
+    """(iteration, value) pairs as a line in a smaller chart; logarithmic if all are positive, unless `from_zero`."""
     x, y = [x for x, _ in points], [y for _, y in points]
     figure, axes = _chart("iteration", log=min(y) > 0 and not from_zero, size=(3.8, 2.5))
     axes.plot(x, y, color=INK[colour], marker="o" if len(x) < 20 else "", markersize=3.5)
@@ -95,7 +95,7 @@ def curve(points: Sequence[tuple[int, float]], colour: str, salt: str, from_zero
 
 
 def told_apart(n: int) -> list[str]:
-    """`n` colours for lines that have no order, on a light page or a dark one."""
+    """`n` colours for lines without an order, on a light or dark page."""
     names = [name for name, most in (("tab10", 10), ("tab20", 20)) if n <= most]
     if names:
         return [to_hex(mpl.colormaps[names[0]](k)) for k in range(n)]
@@ -103,13 +103,13 @@ def told_apart(n: int) -> list[str]:
 
 
 def level_colours(n: int, mode: str) -> list[str]:
-    """Colours of `n` noise levels from low to high that stand out from a "light" or a "dark" page."""
+    """Colours of `n` noise levels from low to high, visible on a "light" or "dark" page."""
     first, last = {"light": (0.0, 0.68), "dark": (0.4, 1.0)}[mode]
     return [to_hex(mpl.colormaps["plasma"](first + (last - first) * k / max(n - 1, 1))) for k in range(n)]
 
 
 def _chart(label: str, log: bool = False, size: tuple[float, float] = (5, 3.1)) -> tuple[Figure, Axes]:
-    """An empty chart, small enough that its text can be read on a telephone."""
+    """An empty chart, small enough for its text to be readable on a phone."""
     figure = Figure(figsize=size, layout="constrained", facecolor="none")
     axes = figure.add_subplot(facecolor="none", yscale="log" if log else "linear")
     axes.set_xlabel(label, color=INK["muted"], fontsize=10.5)
@@ -125,7 +125,7 @@ def _chart(label: str, log: bool = False, size: tuple[float, float] = (5, 3.1)) 
 
 
 def _svg(figure: Figure, axes: Axes, salt: str) -> str:
-    """The chart as an element that takes colours and font from the page; `salt` keeps its ids from other charts'."""
+    """The chart as an SVG element with the page's colours and font; `salt` separates its ids from other charts'."""
     if axes.get_yscale() == "log":
         low, high = axes.get_ylim()
         decades = LogLocator(subs=(1, 2, 5) if high < 1000 * low else (1,))

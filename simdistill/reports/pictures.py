@@ -1,4 +1,4 @@
-"""Samples as PNG pictures: a grid of images, images beside their captions, or a scatter of vectors."""
+"""Samples as PNG pictures: a grid of images, images beside their captions, or a scatter plot of vectors."""
 
 import io
 import textwrap
@@ -14,9 +14,9 @@ from torch import Tensor
 from simdistill.data.images import pixels_of
 from simdistill.method.shapes import Data
 
-LINES, WIDE = 8, 34  # of a caption, and characters a line
-LINE, WIDTH, GAP = 12, 216, 12  # pixels of a caption's lines, and between pictures
-ACROSS = 1600  # pixels that captions and their pictures may be wide together
+LINES, WIDE = 8, 34  # of a caption, and characters per line
+LINE, WIDTH, GAP = 12, 216, 12  # pixels: line height and width of a caption, gap between pictures
+ACROSS = 1600  # largest width in pixels of captions and their pictures
 
 
 def picture(samples: Data, columns: int = 10, edge: int = 32) -> bytes:
@@ -27,10 +27,10 @@ def picture(samples: Data, columns: int = 10, edge: int = 32) -> bytes:
 
 
 def captioned(rows: Sequence[tuple[str, Tensor]], heads: Sequence[str] = (), edge: int = 128) -> bytes:
-    """A PNG of captions, each cut where it is too long and followed by its pictures `[n, 3, height, width]`.
+    """A PNG of captions, each truncated if too long and followed by its pictures `[n, 3, height, width]`.
 
-    Pixels are enlarged until a picture is at least `edge` pixels wide. Many pictures of a caption go on in the next
-    line, captions with few of them stand side by side; not so with `heads`, which stand above the columns.
+    Pixels are enlarged until a picture is at least `edge` pixels wide. Many pictures of a caption are
+    wrapped, and captions with few pictures stand side by side, unless there are `heads`, the titles of the columns.
     """
     zoom = max(1, -(-edge // rows[0][1].shape[3]))
     high, wide = (size * zoom + GAP for size in rows[0][1].shape[2:])
@@ -56,7 +56,7 @@ def captioned(rows: Sequence[tuple[str, Tensor]], heads: Sequence[str] = (), edg
 
 
 def caption_font() -> ImageFont.FreeTypeFont:
-    """For captions: matplotlib's own, which has the accents and dashes that Pillow's lacks."""
+    """The font of captions: matplotlib's own, which has the accents and dashes that Pillow's lacks."""
     return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", 10)
 
 
@@ -71,7 +71,7 @@ def side_by_side(left: bytes, right: bytes, gap: int = 24) -> bytes:
 
 
 def _grid(images: Tensor, columns: int, edge: int, gap: int) -> Image.Image:
-    """`columns` images a row, pixels enlarged until an image is at least `edge` pixels wide, `gap` between them."""
+    """`columns` images per row, pixels enlarged until an image is at least `edge` pixels wide, `gap` between them."""
     n, channels, height, width = images.shape
     zoom = max(1, -(-edge // width))
     pixels = pixels_of(images)

@@ -1,4 +1,4 @@
-"""The report of a run: one HTML page that needs nothing but itself, made from whatever the run's folder holds."""
+"""The report of a run: a self-contained HTML page, made from whatever the run's folder has."""
 
 import base64
 import io
@@ -26,13 +26,13 @@ Item = TypeVar("Item")
 
 SPEED = "images_per_second"
 COLOURS = ("violet", "student", "teacher", "orange")  # of the losses, in turn
-FILM = 8  # pictures over time
-POINTS = 400  # of a curve: more than can be told apart
+FILM = 8  # samples over time
+POINTS = 400  # per curve: more cannot be seen
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart with its title, a text in its place, and its lines as (label, colour, style)."""
+    """A chart with its title, its text alternative, and its legend as (label, colour, style)."""
 
     title: str
     svg: str
@@ -42,23 +42,23 @@ class Chart:
 
 @dataclass(frozen=True)
 class Live:
-    """What a page that is watched says beyond the report."""
+    """What a watched page shows beyond the report."""
 
     state: State
     silence: float
-    """Seconds since the last sign of life."""
+    """Seconds since the run last wrote something."""
 
 
 def write_report(run: RunFolder) -> None:
-    """Write `report.html` from the configuration, metrics, pictures and figures in the folder of `run`.
+    """Write `report.html` from the configuration, metrics, pictures and evaluation in the folder of `run`.
 
-    An interrupted run, or one that was not evaluated, gets a page too, which says what is missing.
+    An interrupted run, or one without an evaluation, gets a page too, which says what is missing.
     """
     write_atomically(run.report, page(contents(run)).encode())
 
 
 def page(filling: Contents, live: Live | None = None) -> str:
-    """The HTML of what `contents` gave: a report, or with `live` a page that renews itself from where it came from."""
+    """The HTML of `contents`: a report, or with `live` a page that updates itself."""
     return (
         templates()
         .get_template("report.html.jinja")
@@ -67,12 +67,12 @@ def page(filling: Contents, live: Live | None = None) -> str:
 
 
 def contents(run: RunFolder) -> Contents:
-    """All that the page of a run shows, its charts drawn and its pictures embedded; reads the folder, writes nothing.
+    """The content of a run's page, with charts drawn and pictures embedded; reads the folder, writes nothing.
 
-    The records of the metrics may be in any order, and hold more than the page knows of.
+    The records of the metrics may be in any order, and have more than the page shows.
     """
     config, records = run.configuration(), sorted(run.read_metrics(), key=lambda record: record["iteration"])
-    film = [(int(file.stem), embedded(file)) for file in _film(run)]  # now: drawing takes time, and the run goes on
+    film = [(int(file.stem), embedded(file)) for file in _film(run)]  # now: drawing takes time, and the run continues
     figures: Record = run.read_evaluation()
     milestones = [record for record in records if "quality" in record]
     lines = _evenly(log_lines(records), POINTS)
@@ -80,10 +80,10 @@ def contents(run: RunFolder) -> Contents:
     levels = sorted({level for line in profiles for metric in line.values() for level in metric}, key=float)
     who = "teacher" if config.get("verb") == "pretrain" else "student"
     last: Record = milestones[-1]["quality"] if milestones else {}
-    told = [name for name in ("features", "reference") if name in last]  # by older runs nothing
-    beside = figures if all(last[name] == figures.get(name) for name in told) else {}  # or not to be compared
+    told = [name for name in ("features", "reference") if name in last]  # nothing in older runs
+    beside = figures if all(last[name] == figures.get(name) for name in told) else {}  # otherwise not comparable
     ranked, known = metric_named(RANKED_BY), measured(figures)
-    path = Path(run.path.name) if run.path.is_absolute() else run.path  # the page may go to others
+    path = Path(run.path.name) if run.path.is_absolute() else run.path  # the page may be shared
     return {
         "name": run.path.resolve().name,
         "run_path": shlex.quote(path.as_posix()),
@@ -119,7 +119,7 @@ def contents(run: RunFolder) -> Contents:
 
 
 def _shares(milestones: Sequence[Record], beside: Record) -> Chart | None:
-    """The chart of the quick metrics but the distance; None if the last milestone has none."""
+    """The chart of the quick metrics except the distance; None if the last milestone has none."""
     last: Record = milestones[-1]["quality"] if milestones else {}
     metrics = [metric for metric in quick_metrics() if metric.name in last and metric.name != RANKED_BY]
     if not metrics:
@@ -128,14 +128,14 @@ def _shares(milestones: Sequence[Record], beside: Record) -> Chart | None:
     title, end = " and ".join(names.values()).capitalize(), [f"{names[k]} {last[k]['mean']:.2f}" for k in names]
     legend = [(name, colour, "2px solid") for name, colour in zip(names.values(), charts.LINES, strict=False)]
     if any(name in beside.get("teacher", {}) for name in names):
-        legend.append(("the teacher's", "muted", "1px dashed"))
+        legend.append(("teacher", "muted", "1px dashed"))
     drawing = charts.shares(milestones, beside, list(names))
     alt = f"{title} against seconds of training; at the end {' and '.join(end)}"
     return Chart(f"{title}, {metrics[0].better} is better", drawing, alt, legend)
 
 
 def _curves(lines: Sequence[Record]) -> list[tuple[str, str, str]]:
-    """(title, last value, chart) of each loss that there is, and of the speed."""
+    """(title, last value, chart) of each recorded loss, and of the speed."""
     drawn: list[tuple[str, str, str]] = []
     losses = list(dict.fromkeys(name for line in lines for name in losses_of(line)))
     colours = [*(COLOURS[k % len(COLOURS)] for k in range(len(losses))), "real"]
@@ -155,14 +155,14 @@ def _profiles(lines: Sequence[Record], levels: Sequence[str]) -> dict[str, str]:
 
 
 def _evenly(items: Sequence[Item], most: int) -> Sequence[Item]:
-    """At most so many of the items, evenly spaced, the first and the last among them."""
+    """At most so many of the items, evenly spaced, including the first and the last."""
     n = min(most, len(items))
     return [items[round(i * (len(items) - 1) / max(n - 1, 1))] for i in range(n)]
 
 
 @cache
 def templates(package: str = "simdistill.reports") -> Environment:
-    """The templates of pages in `package`, with the parts that all pages share."""
+    """The templates of pages in `package`, with the macros that all pages share."""
     return Environment(
         loader=ChoiceLoader([PackageLoader(name, ".") for name in (package, "simdistill.reports")]),
         autoescape=True,
@@ -173,25 +173,25 @@ def templates(package: str = "simdistill.reports") -> Environment:
 
 
 def _outcome(figures: Record) -> str:
-    """The result in plain words, whichever way it went."""
+    """The result in one or two sentences, good or bad."""
     teacher, student, speedup = figures["teacher"], figures["student"], figures["speedup"]
     written = {name: " ± ".join(cell) for name, cell in cells(figures, RANKED_BY).items()}
     calls = "One network evaluation" if student["nfe"] == 1 else f"{student['nfe']} network evaluations"
     text = (
-        f"{calls} instead of {teacher['nfe']}: {speedup:,.{0 if speedup >= 10 else 1}f}× the images per second, "
-        f"{metric_named(RANKED_BY).title_in(figures.get('features'))} {written['student']} where the teacher has "
+        f"{calls} instead of {teacher['nfe']}: {speedup:,.{0 if speedup >= 10 else 1}f}× the images per second. "
+        f"{metric_named(RANKED_BY).title_in(figures.get('features'))}: student {written['student']}, teacher "
         f"{written['teacher']}."
     )
     t, s = teacher[RANKED_BY], student[RANKED_BY]
     if s["seeds"] < 2:
-        return text  # without a spread there is no telling
+        return text  # no standard deviation, no comparison
     if abs(s["mean"] - t["mean"]) <= s["std"] + t["std"]:
-        return f"{text} The two agree within their spread."
+        return f"{text} They agree within one standard deviation each."
     return f"{text} Lower is better: the student is {'ahead' if s['mean'] < t['mean'] else 'behind'}."
 
 
 def _setting(value: Any) -> str:
-    """A value as TOML writes it, text without its quotes; of a path on this machine only the name."""
+    """A value as in TOML, text without quotes; for an absolute path only the name."""
     if isinstance(value, str):
         return f"…/{Path(value).name}" if Path(value).is_absolute() else value
     return to_toml({"key": value}).partition("=")[2].strip()
@@ -207,5 +207,5 @@ def embedded(path: Path) -> dict[str, Any]:
 
 
 def _film(run: RunFolder) -> Sequence[Path]:
-    """The pictures over time that are shown."""
+    """The samples over time that are shown."""
     return _evenly(sorted(path for path in run.picture("0").parent.glob("*.png") if path.stem.isdigit()), FILM)

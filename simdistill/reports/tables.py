@@ -1,4 +1,4 @@
-"""The tables of a report: a row for each set of samples, a column for each metric that was measured."""
+"""The tables of a report: a row for each set of samples, a column for each measured metric."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ TITLES = {"teacher": "Teacher", "student": "Student", "undistilled": "Undistille
 SECTIONS: dict[Section, str] = {
     "main": "Fidelity, diversity and speed",
     "modes": "Modes of the exact mixture",
-    "own": "Metrics of your own",
+    "own": "Custom metrics",
     "further": "Further metrics",
 }
 DECIMALS = 5  # at most
@@ -20,7 +20,7 @@ DECIMALS = 5  # at most
 
 @dataclass(frozen=True)
 class Column:
-    """A metric; its `cells` are a mean as text, with the spread if there is one, by set of samples."""
+    """A metric; its `cells` are mean and standard deviation, if any, as text, by set of samples."""
 
     title: str
     better: str
@@ -30,7 +30,7 @@ class Column:
 
 @dataclass(frozen=True)
 class MetricsTable:
-    """One of the sections with what was measured of it."""
+    """One of the sections, with its measured metrics."""
 
     section: Section
     caption: str
@@ -38,7 +38,7 @@ class MetricsTable:
 
 
 def tables(figures: Record) -> list[MetricsTable]:
-    """The sections of which something was measured."""
+    """The sections with measured metrics."""
     found: list[MetricsTable] = []
     for section, caption in SECTIONS.items():
         metrics = [metric for metric in measured(figures) if metric.section == section]
@@ -49,21 +49,21 @@ def tables(figures: Record) -> list[MetricsTable]:
 
 
 def measured(figures: Record) -> list[Metric]:
-    """The metrics that there are figures of."""
+    """The measured metrics."""
     return [metric for metric in metrics_of(figures) if metric.name in figures["student"]] if figures else []
 
 
 def titles(figures: Record) -> dict[str, str]:
-    """What the sets of samples are called, in the order of the rows: the student's other EMAs follow it."""
+    """The names of the sets of samples, in the order of the rows; the student's other EMAs follow it."""
     others = {name: f"Student, {average}" for name, average in figures.get("ema", {}).items()}
     first = {name: TITLES[name] for name in ("teacher", "student")}
     return {**first, **others, **TITLES}
 
 
 def cells(figures: Record, name: str) -> dict[str, list[str]]:
-    """A metric of every set of samples that has it, as [mean, spread], or [mean] of one seed.
+    """A metric of each set of samples that has it, as [mean, standard deviation], or [mean] for one seed.
 
-    All are rounded alike: the smallest spread keeps two digits.
+    All are rounded to the same digits: two of the smallest standard deviation.
     """
     found = {who: figures[who][name] for who in titles(figures) if figures.get(who) and name in figures[who]}
     numbers = {who: [f["mean"], f["std"]] if f["seeds"] > 1 else [f["mean"]] for who, f in found.items()}
@@ -74,18 +74,18 @@ def cells(figures: Record, name: str) -> dict[str, list[str]]:
 
 
 def _columns(metric: Metric, figures: Record) -> list[Column]:
-    """The column of a metric, and that of its minimum if it is shown."""
+    """The column of a metric, and of its minimum if that is shown."""
     features, found = figures.get("features"), cells(figures, metric.name)
     title = metric.title_in(features)
     columns = [Column(title, metric.better, metric.meaning, found)]
     if metric.shows_minimum(figures["student"][metric.name], features):
-        meaning = "the least of the evaluation seeds, which the literature reports of three"
+        meaning = "minimum over the evaluation seeds; the literature reports it for three"
         columns.append(Column(f"{title}, minimum", metric.better, meaning, _minima(figures, metric.name, found)))
     return columns
 
 
 def _minima(figures: Record, name: str, means: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-    """The least value of each set of samples with several seeds, rounded as the `means`."""
+    """The minimum of each set of samples with several seeds, rounded as the `means`."""
     decimals = len(means["student"][0].partition(".")[2])
     least = {who: figures[who][name]["minimum"] for who in means if figures[who][name]["seeds"] > 1}
     return {who: [_number(value, decimals)] for who, value in least.items()}

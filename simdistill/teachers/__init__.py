@@ -1,1 +1,1 @@
-"""Where teachers come from: one file per origin, all of them giving a `Teacher`."""
+"""Teachers, one file per origin; each returns a `Teacher`."""

@@ -12,13 +12,13 @@ from simdistill.teachers.diffusers_files import class_of, load_model, read_json
 from simdistill.teachers.families import Family, Latents, autoencoders
 from simdistill.teachers.families.latents import Shape, Size
 
-VALUES = 8 * 4 * 64 * 64  # of the latents that it is called with: of eight pictures of 512 pixels a side
+VALUES = 8 * 4 * 64 * 64  # of latents per call: those of eight pictures of 512×512 pixels
 
 
 class Autoencoder:
-    """The autoencoder in `folder`, of a class that `latents` or any family knows, loaded when it is first asked.
+    """The autoencoder in `folder`, of a class that `latents` or any family knows, loaded on its first call.
 
-    Raises `ValueError` if the folder's configuration is of another.
+    Raises `ValueError` if the folder's configuration names another class.
     """
 
     def __init__(self, folder: Path, latents: Latents | None = None) -> None:
@@ -27,12 +27,12 @@ class Autoencoder:
         self._latents = known[class_of(self._config, folder, tuple(known))]
 
     def size(self, shape: Shape) -> Size:
-        """That of a picture, without its channels, by the shape of its latents."""
+        """The size of a picture, without channels, by the shape of its latents."""
         return self._latents.size(self._config, shape)
 
     @torch.no_grad()
     def __call__(self, latents: Data) -> Pictures:
-        """Pictures in [-1, 1] of latents `[batch, …]`, where the latents are."""
+        """Pictures in [-1, 1] of latents `[batch, …]`, on the latents' device."""
         autoencoder = self._model(latents)
         scale, shift = self._scaling(autoencoder, latents)
         codes = latents / scale + shift
@@ -40,14 +40,14 @@ class Autoencoder:
 
     @torch.no_grad()
     def latents(self, pictures: Pictures) -> Data:
-        """The latents, their means, of pictures in [-1, 1] `[batch, …]`, where the pictures are.
+        """The mean latents of pictures in [-1, 1] `[batch, …]`, on the pictures' device.
 
-        Raises `ValueError` for a VQModel: the latents of its pipelines are none that it gives.
+        Raises `ValueError` for a VQModel: its pipelines use latents that it does not return.
         """
         encode, kind = self._latents.encode, self._latents.autoencoder
         if encode is None:
             known = " or ".join(name for name, latents in autoencoders().items() if latents.encode)
-            raise ValueError(f"{self.folder}: its class = {kind!r}: must be {known}: it is to give latents")
+            raise ValueError(f"{self.folder}: its class = {kind!r}: must be {known}, to encode latents")
         autoencoder = self._model(pictures)
         codes = torch.cat([encode(autoencoder, part) for part in pictures.split(_few(pictures))])
         scale, shift = self._scaling(autoencoder, codes)
@@ -70,7 +70,7 @@ class Autoencoder:
 
 
 def autoencoder_in(pipeline: Path, family: Family) -> Autoencoder | None:
-    """That of a latent pipeline's folder, as the family of its network has it; None if it has none."""
+    """The autoencoder in a latent pipeline's folder, as in the family of its network; None without one."""
     for latents in family.latents:
         if (pipeline / latents.part / "config.json").is_file():
             return Autoencoder(pipeline / latents.part, latents)
@@ -78,5 +78,5 @@ def autoencoder_in(pipeline: Path, family: Family) -> Autoencoder | None:
 
 
 def _few(samples: Data) -> int:
-    """How many of them are coded at a time."""
+    """How many samples are coded at a time."""
     return max(1, VALUES // samples[0].numel())

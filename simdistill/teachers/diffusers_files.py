@@ -1,4 +1,4 @@
-"""diffusers' files: configurations and weights, read by its own classes from local folders; nothing is executed."""
+"""diffusers' files, configurations and weights, read from local folders by its own classes; nothing is executed."""
 
 import json
 from collections.abc import Collection, Mapping
@@ -23,7 +23,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def class_of(config: Mapping[str, Any], folder: Path, known: tuple[str, ...]) -> str:
-    """The class that a configuration names; `ValueError` unless it is `known`, and its weights are not quantized."""
+    """The class that a configuration names; `ValueError` unless it is `known` and not quantized."""
     name = config.get("_class_name")
     require(name in known, f"{folder / 'config.json'}: _class_name", name, " or ".join(known))
     require(not config.get("quantization_config"), f"{folder}: quantization_config", "given", "absent: load it in full")
@@ -33,7 +33,7 @@ def class_of(config: Mapping[str, Any], folder: Path, known: tuple[str, ...]) ->
 def load_model(kind: str, folder: Path, unused: Collection[str] = ()) -> nn.Module:
     """diffusers' class `kind` with exactly the weights in `folder`, float32, frozen; safetensors before .bin.
 
-    Weights that are named `unused` may be there, too. A .bin is read by torch's restricted unpickler, which builds
+    Weights named `unused` may be there, too. A .bin is read by torch's restricted unpickler, which builds
     tensors and refuses everything else. Raises `ValueError` for files that are missing, damaged, or of another network.
     """
     with library() as diffusers:
@@ -51,5 +51,5 @@ def load_model(kind: str, folder: Path, unused: Collection[str] = ()) -> nn.Modu
             raise ValueError(f"{folder}: cannot be read as a {kind} ({short(error)})") from error
     found = {what: report[f"{what}_keys"] for what in ("missing", "unexpected", "mismatched")}
     odd = [f"{name} {what}" for what, names in found.items() for name in names if name not in unused]
-    require(not odd, f"{folder}: weights", odd[:3], f"those of a {kind} of its config.json, no more and no less")
+    require(not odd, f"{folder}: weights", odd[:3], f"exactly those of the {kind} in its config.json")
     return model.eval().requires_grad_(False)

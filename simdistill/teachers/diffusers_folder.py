@@ -13,7 +13,7 @@ from simdistill.teachers.families.latents import Config
 
 
 def read_folder(folder: Path, levels: Levels = "scheduler") -> tuple[nn.Module, dict[str, Any]]:
-    """The denoiser in a diffusers folder, frozen, and what else a `Teacher` of it is told.
+    """The denoiser in a diffusers folder, frozen, and the other arguments of its `Teacher`.
 
     The folder is a pipeline's (with unet/ or transformer/, scheduler/ and perhaps vae/), or that of the network itself
     with the scheduler's configuration in it or beside it. `levels` are its scheduler's or the paper's [B.13].
@@ -39,20 +39,20 @@ def read_folder(folder: Path, levels: Levels = "scheduler") -> tuple[nn.Module, 
 
 
 def _network(folder: Path) -> Path:
-    """Where the network is: in a part of the folder, or in the folder itself."""
+    """The network's folder: a part of the pipeline's, or `folder` itself."""
     parts = dict.fromkeys(family.part for family in FAMILIES.values())
     for place in (*(folder / part for part in parts), folder):
         if (place / "config.json").is_file():
             return place
     looked_for = ", ".join(f"{part}/config.json" for part in parts)
     raise ValueError(
-        f"teacher = '{folder}': no {looked_for} or config.json in it: must be a folder that diffusers' "
-        "save_pretrained wrote"
+        f"teacher = '{folder}': no {looked_for} or config.json in it: must be a folder written by "
+        "diffusers' save_pretrained"
     )
 
 
 def _scheduler(folder: Path) -> tuple[Path, Path]:
-    """The pipeline's folder, `folder` or the one around it, and the scheduler's configuration there."""
+    """The pipeline's folder, `folder` or its parent, and the scheduler's configuration there."""
     for root in (folder, folder.resolve().parent):
         for path in (root / "scheduler" / "scheduler_config.json", root / "scheduler_config.json"):
             if path.is_file():
@@ -61,7 +61,7 @@ def _scheduler(folder: Path) -> tuple[Path, Path]:
 
 
 def _family(config: Config, folder: Path) -> Family:
-    """The family of a network's configuration, whatever its class was called when the folder was written."""
+    """The family of a network's configuration, also under its class's former name."""
     if config.get("_class_name") == "Transformer2DModel":
         for family in FAMILIES.values():
             if family.formerly and family.formerly == config.get("norm_type"):

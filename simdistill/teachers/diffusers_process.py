@@ -1,6 +1,6 @@
-"""The process that a diffusers scheduler's configuration names: what the network predicts, and the levels of its times.
+"""The process of a diffusers scheduler's configuration: the prediction type, and the noise levels of its timesteps.
 
-Whatever else the configuration says, as how to clip, to space or to shift steps, concerns samplers and not the teacher.
+Everything else in the configuration (clipping, spacing or shifting of steps) concerns samplers, not the teacher.
 """
 
 from collections.abc import Callable
@@ -23,24 +23,24 @@ from simdistill.teachers.prediction_types import (
 )
 
 Process: TypeAlias = tuple[Callable[[nn.Module], nn.Module], float, float]
-"""A network as a denoiser, and the lowest and highest level that samplers should use."""
+"""An adapter of the network as a denoiser, and the lowest and highest noise level that samplers should use."""
 
 PREDICTIONS = {"epsilon": EpsilonPrediction, "v_prediction": VelocityPrediction, "sample": SamplePrediction}
 SCHEDULERS = (
     "DDPMScheduler", "DDIMScheduler", "PNDMScheduler", "DPMSolverMultistepScheduler", "EulerDiscreteScheduler",
     "EulerAncestralDiscreteScheduler", "UniPCMultistepScheduler",
 )  # fmt: skip
-"""Samplers of one and the same variance-preserving process: they name their betas alike."""
+"""Samplers of the same variance-preserving process, with the same names for their betas."""
 FLOW_SCHEDULER = "FlowMatchEulerDiscreteScheduler"
-HIGHEST = 160.0  # of DDPM's betas 157: above it a state is noise to within a percent, and a sampler's steps are wasted
+HIGHEST = 160.0  # of DDPM's betas 157: above it a state is noise to within 1 %, and sampling steps are wasted
 LINEAR = {"beta_schedule": "linear", "beta_start": 0.0001, "beta_end": 0.02, "num_train_timesteps": 1000}
 
 
 def scheduled(path: Path, levels: Levels = "scheduler") -> Process:
     """The variance-preserving process of the scheduler's configuration in `path`.
 
-    `levels` are the scheduler's own, or for those that began as PixArt's linear betas the paper's [B.13]. Raises
-    `ValueError` for a scheduler of another kind, or betas that are none.
+    `levels` are the scheduler's own or, for PixArt's linear betas, the paper's [B.13]. Raises `ValueError` for another
+    kind of scheduler, or invalid betas.
     """
     config = _read(path, SCHEDULERS)
     prediction = config.get("prediction_type", "epsilon")
@@ -58,11 +58,11 @@ def scheduled(path: Path, levels: Levels = "scheduler") -> Process:
 def rectified_flow(path: Path, levels: Levels = "scheduler") -> Process:
     """The rectified flow of the scheduler's configuration in `path`, for a network that predicts its velocity.
 
-    The network is called at times in (0, 1). Raises `ValueError` for a scheduler of another kind, and for `levels` of
-    the paper's: a flow has no table of them.
+    The network is called at times in (0, 1). Raises `ValueError` for another kind of scheduler, and for the paper's
+    `levels`: a flow has no table of levels.
     """
     config = _read(path, (FLOW_SCHEDULER,))
-    require(levels == "scheduler", "teacher-levels", levels, '"scheduler": a rectified flow has no table')
+    require(levels == "scheduler", "teacher-levels", levels, '"scheduler": a rectified flow has no table of levels')
     return FlowPrediction, 1 / (int(config.get("num_train_timesteps", 1000)) - 1), HIGHEST
 
 

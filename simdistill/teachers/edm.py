@@ -1,7 +1,7 @@
-"""The published checkpoints of Karras et al. (2022, EDM): a `.pkl` file to a denoiser, with nothing in it executed.
+"""The published checkpoints of Karras et al. (2022, EDM): a denoiser from a `.pkl` file; nothing in it is executed.
 
-Such a file holds a network as its source code, the settings it was built with, and its attributes. The code is ignored:
-the network is built from the settings with the classes of this package, and takes the tensors by their names.
+Such a file has a network's source code, settings and attributes. The code is ignored: the network is built from the
+settings with this package's classes, and loads the tensors by name.
 """
 
 from pathlib import Path
@@ -19,9 +19,9 @@ from simdistill.teachers.pickled_tensors import TENSOR_NAMES, read_tensor
 from simdistill.teachers.pickles import Call, read_pickle
 
 MAX_BYTES = 4 * 2**30
-"""Size of the largest file that is read; EDM's largest has 1.2 GB."""
+"""Largest file that is read; EDM's largest has 1.2 GB."""
 SAMPLED = (0.002, 80.0)
-"""The noise levels that the published sampler stays within, whatever the network was trained on."""
+"""The range of noise levels of the published sampler, whatever the network was trained on."""
 
 _OBJECT = "torch_utils.persistence._reconstruct_persistent_obj"
 _MODULE_DICT = "torch.nn.modules.container.ModuleDict"
@@ -29,15 +29,15 @@ _ALLOWED = {
     *{_OBJECT, _MODULE_DICT, *SCALARS, *TENSOR_NAMES},
     *{"dnnlib.util.EasyDict", "collections.OrderedDict", "numpy.dtype"},
 }
-_REPEATED = {"img_resolution", "img_channels", "label_dim", "model_type"}  # they say what the network's own say
-_IGNORED = {"use_fp16"}  # what to compute in is the run's choice
+_REPEATED = {"img_resolution", "img_channels", "label_dim", "model_type"}  # they repeat the network's own settings
+_IGNORED = {"use_fp16"}  # the run chooses the precision
 
 
 def read_edm(path: Path) -> Preconditioned:
     """The network under `ema` in an EDM checkpoint, as a denoiser in float32, in eval mode and frozen.
 
-    Known are the preconditionings EDM, VP, VE and iDDPM around SongUNet and DhariwalUNet. Raises `ValueError` if the
-    file is missing, too large, damaged, asks for anything that such a checkpoint does not need, or does not fit.
+    Supported are the preconditionings EDM, VP, VE and iDDPM with SongUNet and DhariwalUNet. Raises `ValueError` if the
+    file is missing, too large, damaged, does not fit, or asks for anything that such a checkpoint does not need.
     """
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
@@ -53,7 +53,7 @@ def read_edm(path: Path) -> Preconditioned:
 def _denoiser(content: Any) -> Preconditioned:
     ema = content.get("ema") if isinstance(content, dict) else None
     if ema is None:
-        raise ValueError("holds no network under the key 'ema': not a checkpoint of EDM; name one of its .pkl files")
+        raise ValueError("has no network under the key 'ema': not an EDM checkpoint; name one of EDM's .pkl files")
     kind, attributes = _module(ema)
     network_kind, network_attributes = _module(_part(attributes, "_modules").get("model"))
     require(kind in PRECONDITIONINGS, "preconditioning", kind, f"one of {', '.join(PRECONDITIONINGS)}")
@@ -96,9 +96,9 @@ def _module(found: Any) -> tuple[str, dict[str, Any]]:
 
 
 def _settings(attributes: dict[str, Any]) -> dict[str, Any]:
-    """What a module was built with."""
+    """The settings that a module was built with."""
     if attributes.get("_init_args"):
-        raise ValueError("has a module built with arguments without names; save it again with names")
+        raise ValueError("has a module built with positional arguments; save it again with keyword arguments")
     return plain_settings(_part(attributes, "_init_kwargs"))
 
 
@@ -116,7 +116,7 @@ def _tensors(attributes: dict[str, Any]) -> dict[str, Any]:
     while waiting:
         prefix, module = waiting.pop()
         if id(module) in seen or len(prefix) > 200:
-            raise ValueError("has modules inside each other without end; do not trust it")
+            raise ValueError("has endlessly nested modules; do not trust it")
         seen.add(id(module))
         transient = module.get("_non_persistent_buffers_set")
         named = _part(module, "_parameters") | _part(module, "_buffers")
@@ -129,17 +129,17 @@ def _tensors(attributes: dict[str, Any]) -> dict[str, Any]:
 
 
 def _fill(network: nn.Module, tensors: dict[str, Any]) -> None:
-    """Give a network on the meta device its tensors."""
+    """Load the tensors into a network on the meta device."""
     expected, whose = network.state_dict(), "the network of its settings"
     check_names(tensors.keys(), expected.keys(), "ema", whose)
     fill(network, {name: read_tensor(name, tensors[name], [*t.shape]) for name, t in expected.items()}, "ema", whose)
 
 
 def _check_levels(scaling: Scaling, tensors: dict[str, Any]) -> None:
-    """iDDPM's files repeat their table of noise levels; it must be ours, up to the rounding of its recursion."""
+    """Check the table of noise levels in iDDPM's files: it must be ours, up to the rounding of its recursion."""
     for name, found in tensors.items():
         if name != "u" or not isinstance(scaling, IDDPMScaling):
-            raise ValueError(f"has beyond its network the tensor {name!r}; download it again")
+            raise ValueError(f"has the tensor {name!r} besides its network; download it again")
         u = read_tensor(name, found, [scaling.steps + 1])[:-1].double()
         same = torch.allclose(u, scaling.levels, rtol=0.01)
         require(same, "u", f"{u[0]:.4g} … {u[-1]:.4g}", "the noise levels of its settings; name another file")

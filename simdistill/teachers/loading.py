@@ -1,4 +1,4 @@
-"""The ways of naming a teacher: shipped, exact, a file, a folder, code."""
+"""Loading a teacher by name: shipped, exact, a file, a folder, or code."""
 
 import importlib
 from dataclasses import replace
@@ -16,16 +16,16 @@ from simdistill.teachers.teacher import Asked, Judged, Teacher
 from simdistill.teachers.weights import read_network
 
 SHIPPED = ("digits", "fashion-mnist", "faces")
-"""The trained teachers that come with the package; `simdistill/weights/README.md` tells how they were made."""
+"""The trained teachers that come with the package; `simdistill/weights/README.md` says how they were made."""
 
 
 def load_teacher(name: str, levels: Levels = "scheduler") -> Teacher:
     """The teacher of that name: one of `SHIPPED` or `DENSITIES` (exact), a file, a folder or module:function.
 
-    A file is a .safetensors of this package or a .pkl of EDM's, a folder one of diffusers' (see `read_folder`, which is
-    told whose `levels`); nothing in them is executed. `package.module:function` is imported and called without
-    arguments; it returns a `Teacher`. Raises `ValueError` with the remedy if there is no such teacher, or if what is
-    named gives something else.
+    A file is a .safetensors of this package or a .pkl of EDM; a folder is diffusers' (see `read_folder`, also for
+    `levels`). Nothing in them is executed. `package.module:function` is imported and called without
+    arguments; it returns a `Teacher`. Raises `ValueError` with the remedy if there is no such teacher, or if the
+    function returns something else.
     """
     if name in SHIPPED:
         with as_file(files("simdistill") / "weights" / f"{name}-teacher.safetensors") as path:
@@ -44,12 +44,12 @@ def load_teacher(name: str, levels: Levels = "scheduler") -> Teacher:
 
 
 def _is_file(name: str) -> bool:
-    """Whether a teacher's name is that of a file."""
+    """Whether a teacher's name is a file's."""
     return name.endswith((".safetensors", ".pkl"))
 
 
 def is_code(name: str) -> bool:
-    """Whether a teacher's name is package.module:function, which only the user may have run."""
+    """Whether a teacher's name is package.module:function, which may only run if the user asks."""
     return ":" in name and not _is_file(name) and not Path(name).is_dir()
 
 

@@ -1,4 +1,4 @@
-"""Tensors as a plain pickle holds them: a view of a storage, and the storage as bytes that torch.save wrote."""
+"""Tensors in a plain pickle: a view of a storage, and the storage as bytes from torch.save."""
 
 import pickle
 from io import BytesIO
@@ -14,7 +14,7 @@ from simdistill.teachers.pickles import Call
 _PARAMETER, _TENSOR = "torch._utils._rebuild_parameter", "torch._utils._rebuild_tensor_v2"
 _STORAGE = "torch.storage._load_from_bytes"
 TENSOR_NAMES = (_PARAMETER, _TENSOR, _STORAGE)
-"""What a pickle calls to build tensors; `read_tensor` does it in their place."""
+"""What a pickle calls to build tensors; `read_tensor` replaces them."""
 
 # What torch.save writes without its zip format: five pickles, a storage's length, its numbers.
 _MAGIC = pickle.dumps(torch.serialization.MAGIC_NUMBER, protocol=2)
@@ -24,8 +24,8 @@ _HEADER_BYTES, _HEADER_STEPS = 4096, 100
 def read_tensor(name: str, found: Any, shape: list[int]) -> Tensor:
     """The float32 tensor that `found`, a `Call`, describes; it must have `shape`.
 
-    torch's own rebuilding would enlarge a storage that is too small, and its own reading of a storage runs any code;
-    here a view must fit, and bytes are read by `torch.load` with `weights_only`. Raises `ValueError`.
+    torch's own functions would enlarge a storage that is too small, and would run any code in a storage's pickle; here
+    a view must fit, and bytes are read by `torch.load` with `weights_only`. Raises `ValueError`.
     """
     if isinstance(found, Call) and found.function == _PARAMETER and found.arguments:
         found = found.arguments[0]
@@ -33,7 +33,7 @@ def read_tensor(name: str, found: Any, shape: list[int]) -> Tensor:
         raise ValueError(f"has something else where the tensor {name} is expected; name a checkpoint of EDM")
     storage, offset, size, stride = found.arguments[:4]
     if not (_whole(offset) and _all_whole(size) and _all_whole(stride) and len(size) == len(stride)):
-        raise ValueError(f"has a tensor {name} of no shape; download it again")
+        raise ValueError(f"has a tensor {name} without a valid shape; download it again")
     require([*size] == shape, f"shape of {name}", [*size], f"{shape}, as its settings say; download it again")
     if not (isinstance(storage, Call) and storage.function == _STORAGE and len(storage.arguments) == 1):
         raise ValueError(f"has a tensor {name} without a storage; download it again")
@@ -47,7 +47,7 @@ def read_tensor(name: str, found: Any, shape: list[int]) -> Tensor:
 
 
 def _read_storage(name: str, data: Any, count: int) -> Tensor:
-    """The numbers of a storage that holds about `count` of them."""
+    """The numbers of a storage of about `count` numbers."""
     if not (isinstance(data, bytes) and data.startswith(_MAGIC) and len(data) <= _HEADER_BYTES + 8 * count):
         raise ValueError(f"has a storage of an unknown format or size for the tensor {name}; download it again")
     try:
@@ -58,13 +58,13 @@ def _read_storage(name: str, data: Any, count: int) -> Tensor:
         numbers = torch.empty(0, dtype=storage.dtype).set_(storage)
     except Exception as error:  # torch.load promises no kinds
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise ValueError(f"has no sound storage for the tensor {name} ({reason}); download it again") from error
+        raise ValueError(f"has no intact storage for the tensor {name} ({reason}); download it again") from error
     require(numbers.is_floating_point(), f"type of {name}", str(numbers.dtype), "a floating-point type")
     return numbers
 
 
 def _check_header(stream: BytesIO) -> None:
-    """Refuse a header so long that reading it is the attack."""
+    """Reject a header so long that reading it would be a denial-of-service attack."""
     for _ in range(5):
         for count, _ in enumerate(genops(stream)):
             require(count < _HEADER_STEPS, "steps of a storage's header", count, f"below {_HEADER_STEPS}")

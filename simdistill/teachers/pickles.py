@@ -1,7 +1,7 @@
-"""Pickles that are read and never run.
+"""Pickles that are read and never executed.
 
 A pickle is a program that may import and call anything. Here its steps are followed only as far as they build numbers,
-text, lists, tuples and dicts; a call is written down as a `Call`, and nothing is ever imported or called.
+strings, lists, tuples and dicts; a call becomes a `Call` object, and nothing is ever imported or called.
 """
 
 from collections.abc import Collection, Iterator
@@ -10,14 +10,14 @@ from pickletools import OpcodeInfo, genops
 from typing import Any
 
 MAX_STEPS = 1_000_000
-"""Steps of the longest pickle that is read; EDM's largest network takes less than a tenth."""
+"""Most steps of a pickle that is read; EDM's largest network takes less than a tenth."""
 
 _CONSTANTS = {
     *("NONE", "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"),
     *("SHORT_BINBYTES", "BINBYTES", "BINBYTES8"),
 }
 _DICTS = ("collections.OrderedDict", "dnnlib.util.EasyDict")
-_KEYS = (str, int, float, type(None))  # whose hashes cost nothing and run nothing
+_KEYS = (str, int, float, type(None))  # their hashes are cheap and run no code
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Name:
 
 @dataclass(eq=False, repr=False)
 class Call:
-    """`function(*arguments)`, which was not called, and the state that its result would have been given."""
+    """`function(*arguments)`, which was not called, and the state that its result would have got."""
 
     function: str
     arguments: tuple[Any, ...]
@@ -37,22 +37,22 @@ class Call:
 
 
 def read_pickle(data: bytes, allowed: Collection[str]) -> Any:
-    """What the pickle holds: plain values, `Name` and `Call`; ordered dicts and EasyDicts are dicts.
+    """The content of the pickle: plain values, `Name` and `Call`; ordered dicts and EasyDicts are dicts.
 
-    Raises `ValueError` for a name that is not `allowed`, for steps that need more than the above (persistent ids,
-    extension codes, what only protocols before 4 have, …), for more than `MAX_STEPS`, and for no whole pickle.
+    Raises `ValueError` for a name that is not `allowed`, for unsupported steps (persistent ids, extension codes,
+    those of protocols before 4, …), for more than `MAX_STEPS`, and for an incomplete pickle.
     """
     reader = _Reader(allowed)
     for count, (opcode, argument) in enumerate(_steps(data)):
         if count >= MAX_STEPS:
-            raise ValueError(f"has more than {MAX_STEPS:,} steps: no checkpoint needs so many; do not trust it")
+            raise ValueError(f"has more than {MAX_STEPS:,} steps: a checkpoint needs fewer; do not trust it")
         try:
             reader.follow(opcode.name, argument)
         except (IndexError, KeyError, TypeError, AttributeError) as error:
             what = f"{type(error).__name__} at {opcode.name}"
             raise ValueError(f"is damaged ({what}); download it again") from error
     if len(reader.stack) != 1 or reader.below:
-        raise ValueError("is damaged (it ends in the middle of something); download it again")
+        raise ValueError("is damaged (it ends too early); download it again")
     return reader.stack[0]
 
 
@@ -61,7 +61,7 @@ def _steps(data: bytes) -> Iterator[tuple[OpcodeInfo, Any]]:
         for opcode, argument, _ in genops(data):
             yield opcode, argument
     except ValueError as error:
-        raise ValueError(f"is not a whole pickle ({error}); download it again") from error
+        raise ValueError(f"is not a complete pickle ({error}); download it again") from error
 
 
 class _Reader:
@@ -135,9 +135,7 @@ class _Reader:
     def _name(self, module: str, name: str) -> Name:
         path = f"{module}.{name}"
         if path not in self.allowed:
-            raise ValueError(
-                f"asks for {path[:80]!r}, which no checkpoint needs: do not trust it; nothing of it was run"
-            )
+            raise ValueError(f"asks for {path[:80]!r}, which no checkpoint needs: do not trust it; none of it was run")
         return Name(path)
 
 

@@ -1,4 +1,4 @@
-"""The text encoders in a diffusers pipeline's folder, as the pipeline itself calls them."""
+"""The text encoders in a diffusers pipeline's folder, called as by the pipeline itself."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -14,13 +14,13 @@ from simdistill.teachers.diffusers_files import read_json
 from simdistill.teachers.families import pipelines
 
 KNOWN = (["diffusers"], ["transformers"], [None])
-"""Libraries of a pipeline's parts; another would be imported, or looked for in the folder itself."""
+"""Allowed libraries of a pipeline's parts; any other would be imported, or searched in the folder itself."""
 LEFT_OUT = ("transformer", "unet", "vae", "safety_checker", "feature_extractor", "image_encoder")
-"""Parts of a pipeline that encoding needs none of."""
+"""Parts of a pipeline that encoding does not need."""
 
 
 class PipelineEncoder:
-    """Prompts to `Text`, by the encoders of the pipeline in `folder`; nothing that the folder holds is executed.
+    """Encodes prompts as `Text` with the encoders of the pipeline in `folder`; nothing in the folder is executed.
 
     Raises `ValueError` if it is no pipeline of a known family, or its encoders are missing or damaged.
     """
@@ -57,7 +57,7 @@ class PipelineEncoder:
         return Text(text.prompt_embeds.float(), text.attention_mask, pooled)
 
     def empty(self) -> Text:
-        """What the pipeline's own guidance takes for no prompt: the empty one, or zeros where it says so (SDXL)."""
+        """The unconditional embedding of the pipeline's guidance: the empty prompt, or zeros if it says so (SDXL)."""
         text = self([""])
         if not self._pipeline.config.get("force_zeros_for_empty_prompt", False):
             return text
@@ -65,7 +65,7 @@ class PipelineEncoder:
         return Text(torch.zeros_like(text.prompt_embeds), text.attention_mask, pooled)
 
     def tokens(self, prompts: Sequence[str]) -> list[int]:
-        """How many tokens each prompt has, before it is cut to `limit`."""
+        """How many tokens each prompt has, before truncation to `limit`."""
         tokenizer: Any = getattr(self._pipeline, self._about.tokenizer)
         with library():
             return [len(ids) for ids in tokenizer(list(prompts), truncation=False, verbose=False).input_ids]
@@ -77,12 +77,12 @@ class PipelineEncoder:
 
     @property
     def trimmed(self) -> bool:
-        """Whether the network does not see the tokens that only fill a row."""
+        """Whether padding tokens are masked for the network."""
         return self._about.trimmed
 
     @cached_property
     def text(self) -> TextInput:
-        """The form of what it returns, by a first prompt."""
+        """The shape of what it returns, found by a first prompt."""
         sample = self([""])
         pooled = 0 if sample.pooled is None else sample.pooled.shape[1]
         return TextInput(sample.prompt_embeds.shape[1], sample.prompt_embeds.shape[2], pooled)

@@ -2,7 +2,7 @@
 
 The state of a variance-preserving process is x / √(1 + sigma²), that of a rectified flow x / (1 + sigma); each adapter
 rescales its input, converts the noise level to the network's own time, and returns the residual d(x, sigma) - x without
-cancellation, where the network's answer is not the image itself. Each is exact for a network that is.
+cancellation, unless the network predicts the image itself. Each is exact if the network is.
 """
 
 from collections.abc import Callable
@@ -78,7 +78,7 @@ class SamplePrediction(nn.Module):
     """d(x, sigma) = x_0(x/√(1+sigma²)) for a variance-preserving predictor of the image (Salimans & Ho 2022).
 
     `time` gives the network's time for a noise level, for example `NearestTime`. The residual is left to subtraction:
-    what the network has rounded off nothing brings back.
+    what the network has rounded off is unrecoverable.
     """
 
     def __init__(self, network: Network, time: Callable[[Sigma], Tensor]) -> None:
@@ -86,7 +86,7 @@ class SamplePrediction(nn.Module):
         self.network, self.time = network, time
 
     def forward(self, x_t: Data, sigma: Sigma, condition: Condition = None) -> Data:
-        """The denoised x_0, as the network says it."""
+        """The denoised x_0, as predicted by the network."""
         state = x_t / like(torch.sqrt(1 + sigma**2), x_t)
         return _predict(self.network, state, self.time(sigma), condition)
 

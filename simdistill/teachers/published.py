@@ -1,4 +1,4 @@
-"""The networks of published checkpoints: what is known of a teacher that is not at hand."""
+"""The networks of published checkpoints: what is known of a teacher without its weights."""
 
 from collections.abc import Callable
 from functools import partial
@@ -19,14 +19,14 @@ from simdistill.teachers.teacher import Teacher
 def _edm(
     network: Callable[..., nn.Module], arguments: dict[str, Any], size: int, name: str, classes: int = 0
 ) -> Teacher:
-    """EDM's (Karras et al. 2022): a U-Net for colour images of `size` pixels a side."""
+    """EDM's (Karras et al. 2022): a U-Net for colour images of `size`×`size` pixels."""
     with torch.device("meta"):
         denoiser = Preconditioned(network(size, 3, 3, label_dim=classes, **arguments), (3, size, size), classes)
     return Teacher(denoiser, denoiser.shape, classes, denoiser.sigma_min, denoiser.sigma_max, name)
 
 
 def _pixart(size: int, name: str) -> Teacher:
-    """PixArt-α's XL/2 (Chen et al. 2023) for latents of `size` a side, with the paper's levels [B.13]."""
+    """PixArt-α's XL/2 (Chen et al. 2023) for latents of `size`×`size`, with the paper's levels [B.13]."""
     with library() as diffusers, torch.device("meta"):
         model = diffusers.PixArtTransformer2DModel(sample_size=size, caption_channels=4096)  # the rest are its defaults
     levels, text = paper_levels(), pixart.FAMILY.condition(model.config).text
@@ -47,4 +47,4 @@ ARCHITECTURES: dict[str, Callable[[str], Teacher]] = {
     "pixart-512":      partial(_pixart, 64),                                              # PixArt-XL-2-512x512
 }
 # fmt: on
-"""The teacher of each recipe, by the recipe's name, which it is told: on the meta device, shapes without weights."""
+"""By the recipe's name, a function of that name that returns its teacher on the meta device: shapes without weights."""

@@ -16,15 +16,15 @@ from simdistill.method.text import Prompts, Text, TextInput
 from simdistill.support.checks import require
 from simdistill.teachers.encoders import digest_of
 
-SMALL = 1_000_000  # parameters below which a second thread does not pay
+SMALL = 1_000_000  # parameters, below which a second thread does not help
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What a teacher is asked with, beside class labels: a list of encoded `prompts`, and who encodes them.
+    """What a teacher is conditioned on besides class labels: encoded `prompts`, and the name of their `encoder`.
 
-    `unconditional`, one row, is the unconditional embedding, which guidance needs: a DiT's null label, the encoded
-    empty prompt. `encoder` names a text encoder, as `load_encoder` does.
+    `unconditional`, one row, is the unconditional embedding that guidance needs: a DiT's unconditional label, the
+    encoded empty prompt. `encoder` is a name for `load_encoder`.
     """
 
     prompts: Prompts | None = None
@@ -34,10 +34,9 @@ class Asked:
 
 @dataclass(frozen=True)
 class Judged:
-    """What samples are judged by: the statistics of the data set `data` ("digits"), or else the teacher's own samples.
+    """The reference of samples: the data set `data` ("digits"), or by default the teacher's own samples.
 
-    `decode` turns samples that are latents into pictures in [-1, 1], of which all features but the samples themselves
-    are taken.
+    `decode` turns latents into pictures in [-1, 1], the input of all feature extractors except "pixels".
     """
 
     data: str | None = None
@@ -46,12 +45,12 @@ class Judged:
 
 @dataclass(frozen=True)
 class Teacher:
-    """A frozen denoiser and its facts: all that distillation is given, for there is no data.
+    """A frozen denoiser and its facts: the only input of distillation, which needs no data.
 
-    `shape` is that of one sample. `classes` > 0 means that the condition is an integer label 0 … classes - 1, `text`
-    that it is encoded text of that form. [`sigma_min`, `sigma_max`] is the range that the denoiser was trained on; the
-    reference sampler stays inside it. What it is `asked` with and `judged` by stands apart. Raises `ValueError` for a
-    range, a shape or a number of classes that cannot be.
+    `shape` is that of one sample. With `classes` > 0 the condition is an integer label 0 … classes - 1, with
+    `text` encoded text of that shape. [`sigma_min`, `sigma_max`] is the range that the denoiser was trained on; the
+    reference sampler stays inside it. `asked` has its prompts, `judged` the reference of its samples. Raises
+    `ValueError` for an invalid range, shape or number of classes.
     """
 
     denoiser: Denoiser
@@ -70,33 +69,33 @@ class Teacher:
             listed and len(self.shape) > 0 and min(self.shape) > 0,
             "shape",
             self.shape,
-            "a sample's shape, as (3, 32, 32)",
+            "a sample's shape, such as (3, 32, 32)",
         )
         require(self.classes >= 0, "classes", self.classes, "0 (unconditional) or the number of class labels")
         require(0 < self.sigma_min < self.sigma_max, "sigma_min", self.sigma_min, "above 0 and below sigma_max")
-        require(self.text is None or not self.classes, "classes", self.classes, "0 beside text: one condition alone")
+        require(self.text is None or not self.classes, "classes", self.classes, "0 with text: one condition only")
 
     @property
     def unguided(self) -> Denoiser:
-        """The denoiser without its guidance."""
+        """The denoiser without guidance."""
         return self.denoiser.denoiser if isinstance(self.denoiser, Guided) else self.denoiser
 
     def guide(self, denoiser: Denoiser, scale: float, interval: tuple[float, float]) -> Denoiser:
-        """`denoiser`, of the teacher's kind, with classifier-free guidance (see `Guided`); as it is for a scale of 1.
+        """`denoiser`, of the teacher's kind, with classifier-free guidance (see `Guided`); unchanged for a scale of 1.
 
-        Raises `ValueError` if it has no unconditional embedding.
+        Raises `ValueError` if there is no unconditional embedding.
         """
         if scale == 1:
             return denoiser
         if self.asked.unconditional is None:
-            why = "has no unconditional embedding, as a DiT's null label or the empty prompt"
+            why = "has no unconditional embedding, such as a DiT's unconditional label or the empty prompt"
             raise ValueError(f"guidance = {scale}: must be 1: teacher {self.name!r} {why}")
         return Guided(denoiser, self.asked.unconditional, scale, interval)
 
     def prepared(self, recipe: Recipe) -> "Teacher":
-        """The teacher with the recipe's prompts, if it takes text, and its guidance, in place of any that it has.
+        """The teacher with the recipe's prompts, if it takes text, and guidance, replacing its own.
 
-        Raises `ValueError` if it takes text and has no prompts, or those of another encoder, or if it takes none.
+        Raises `ValueError` if it takes text and gets no prompts, or those of another encoder, or if it takes no text.
         """
         if self.text is None:
             require(recipe.prompts == "", "prompts", recipe.prompts, f"left out: {self.name!r} takes no text")
@@ -112,54 +111,54 @@ class Teacher:
         return replace(teacher, denoiser=guided)
 
     def with_prompts(self, prompts: Prompts, unconditional: Text | None = None) -> "Teacher":
-        """The teacher asked with other prompts, and another encoded empty prompt, if one is given."""
+        """The teacher with other prompts, and another encoded empty prompt if one is given."""
         row = self.asked.unconditional if unconditional is None else unconditional
         return replace(self, asked=replace(self.asked, prompts=prompts, unconditional=row))
 
     def held_out(self, recipe: Recipe) -> "Teacher":
-        """The teacher with the recipe's held-out prompts, if there are any, to be measured; `ValueError` as above."""
+        """The teacher with the recipe's held-out prompts, if any, for evaluation; `ValueError` as above."""
         if not recipe.held_out_prompts or self.text is None:
             return self
         return self.with_prompts(self._encoded(recipe.held_out_prompts, "held_out_prompts", self.text))
 
     def _encoded(self, folder: str, option: str, text: TextInput) -> Embeddings:
-        """The prompts in a folder of `simdistill encode`; `ValueError` if they are those of another encoder."""
+        """The prompts in a folder of `simdistill encode`; `ValueError` if another encoder encoded them."""
         prompts = Embeddings(Path(folder), option)
         what, encoder = f"{option} = '{folder}'", self.asked.encoder or "of this teacher"
-        remedy = f"encode them anew with --encoder {encoder}"
+        remedy = f"encode them again with --encoder {encoder}"
         for name in ("width", "pooled"):
             found, wanted = getattr(prompts.encoding.text, name), getattr(text, name)
             require(found == wanted, f"{what}: {name} of the text", found, f"{wanted}; {remedy}")
         own = digest_of(self.asked.encoder)
         mine = own in (None, prompts.encoding.encoder)
-        require(mine, f"{what}: encoder", prompts.encoding.name, f"the teacher's, whose weights are others; {remedy}")
+        require(mine, f"{what}: encoder", prompts.encoding.name, f"the teacher's, which has other weights; {remedy}")
         return prompts
 
     @property
     def conditions(self) -> int:
-        """How many conditions there are to draw from: classes, or prompts; 0 without either."""
+        """The number of conditions: classes, or prompts; 0 without either."""
         return self.classes if self.asked.prompts is None else len(self.asked.prompts)
 
     def condition(self, rows: Rows, device: torch.device | str = "cpu") -> Condition:
-        """What the denoiser is given for those rows: themselves if they are labels, or the prompts on `device`."""
+        """The denoiser's condition for `rows`: the rows themselves if they are labels, or prompts on `device`."""
         if rows is None or self.asked.prompts is None:
             return rows
         return self.asked.prompts[rows.cpu()].to(device)
 
     @property
     def trainable(self) -> nn.Module | None:
-        """The denoiser as a module whose copies can be trained, or None (an exact density, a plain function)."""
+        """The denoiser as a trainable module, or None (an exact density, a plain function)."""
         module = self.unguided if isinstance(self.unguided, nn.Module) else None
         return module if module is not None and any(True for _ in module.parameters()) else None
 
     def decoded(self, samples: Data, device: torch.device | str = "cpu") -> Pictures:
-        """`samples` as they are, or if they are latents the pictures that they stand for, decoded on `device`."""
+        """`samples` as they are, or if they are latents, their pictures, decoded on `device`."""
         return samples if self.judged.decode is None else self.judged.decode(samples.to(device)).cpu()
 
     def check(self, device: torch.device | str = "cpu") -> None:
         """Put the denoiser on `device`, in eval mode, and call it once.
 
-        Raises `ValueError` unless it takes its shape and returns it, float32, finite, and open to gradients.
+        Raises `ValueError` unless its output has the samples' shape and is float32, finite and differentiable.
         """
         if isinstance(self.denoiser, nn.Module):  # eval: without dropout
             self.denoiser.to(device).eval()
@@ -176,7 +175,7 @@ class Teacher:
                 f"teacher {self.name!r}: fails on x_t of shape {list(x_t.shape)}, sigma of shape [2] and "
                 f"{self._conditions()} ({type(error).__name__}: {error}); check its shape and classes"
             ) from error
-        require(open_to_gradients, "denoiser output", "cut off from x_t", "differentiable: no no_grad(), no detach()")
+        require(open_to_gradients, "denoiser output", "detached from x_t", "differentiable: no no_grad(), no detach()")
         finite = bool(torch.isfinite(difference).all())
         require(finite, "denoiser output", "not finite", "finite; is the network loaded?")
         require(
@@ -184,7 +183,7 @@ class Teacher:
         )
 
     def blank(self, n: int, device: torch.device | str = "cpu") -> Condition:
-        """`n` conditions of the right shape, to try a network or simulate a training: label 0, prompts of zeros."""
+        """`n` conditions of the right shape, to test a network or simulate a training: label 0, or prompts of zeros."""
         if self.text is not None:
             return self.text.blank(n, device)
         return torch.zeros(n, dtype=torch.int64, device=device) if self.classes else None

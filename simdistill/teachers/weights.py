@@ -1,6 +1,6 @@
-"""Networks as safetensors files: the weights, and in the header what is needed to build the network again.
+"""Networks as safetensors files: the weights, and a header with what is needed to rebuild the network.
 
-Reading executes nothing: the header is JSON that names one of `NETWORKS` and its arguments.
+Reading executes nothing: the header is JSON with one of `NETWORKS` and its arguments.
 """
 
 import dataclasses
@@ -33,7 +33,7 @@ SCALINGS: tuple[type, ...] = get_args(Scaling)
 
 @dataclasses.dataclass(frozen=True)
 class _Header:
-    """What a file says of itself; `left_out` are the tensors of its network that it does not hold."""
+    """A file's header; `left_out` are the tensors of its network that it does not have."""
 
     denoiser: dict[str, Any] | None
     facts: dict[str, Any]
@@ -43,9 +43,9 @@ class _Header:
 def write_network(path: Path, denoiser: nn.Module, left_out: Collection[str] = (), **facts: object) -> None:
     """Store a denoiser's weights and `facts` (JSON values) about them, atomically.
 
-    A `Preconditioned` network of `NETWORKS` is described in the header and can be read back as it is; of any other
-    module only the weights are stored, and reading needs a module to put them `into`. So does a partial file, without
-    the tensors that are `left_out`; the header names them. Raises `ValueError` for names that the module does not have.
+    A `Preconditioned` network of `NETWORKS` is described in the header and can be read back by itself. Of any other
+    module only the weights are stored, and reading needs a module to load them `into`. So does a partial file, without
+    the tensors `left_out`, which the header names. Raises `ValueError` for names that the module does not have.
     """
     state = denoiser.state_dict()
     unknown = sorted({*left_out} - state.keys())
@@ -58,21 +58,21 @@ def write_network(path: Path, denoiser: nn.Module, left_out: Collection[str] = (
 
 
 def is_partial(path: Path) -> bool:
-    """Whether the file holds only a part of its network; `ValueError` if it is missing, damaged, or not one of ours."""
+    """Whether the file has only a part of its network; `ValueError` if it is missing, damaged or not ours."""
     return bool(_header(read_metadata(path), path).left_out)
 
 
 def read_network(path: Path) -> tuple[Preconditioned, dict[str, Any]]:
     """The denoiser stored in `path`, in eval mode and frozen, and the facts stored with it.
 
-    Raises `ValueError` if the file is missing, damaged, not one of ours, partial, or holds only the weights of another
-    network.
+    Raises `ValueError` if the file is missing, damaged, partial, not of this package, or has only another network's
+    weights.
     """
     state, metadata = read_tensors(path)
     header = _header(metadata, path)
     if header.left_out:
         remedy = "give the teacher that it was distilled from (--teacher)"
-        raise ValueError(f"{path}: holds only what was trained of its network: {remedy}")
+        raise ValueError(f"{path}: has only the trained part of its network: {remedy}")
     try:
         denoiser = _build(header.denoiser)
     except (KeyError, TypeError, ValueError) as error:
@@ -83,8 +83,8 @@ def read_network(path: Path) -> tuple[Preconditioned, dict[str, Any]]:
 def read_into(denoiser: Module, path: Path) -> tuple[Module, dict[str, Any]]:
     """`denoiser` with the weights stored in `path`, in eval mode and frozen, and the facts stored with them.
 
-    What a partial file leaves out stays as `denoiser` has it. Raises `ValueError` if the file is missing, damaged, not
-    one of ours, or does not fit.
+    Tensors that a partial file leaves out stay as they are. Raises `ValueError` if the file is missing, damaged, not of
+    this package, or does not fit.
     """
     state, metadata = read_tensors(path)
     header = _header(metadata, path)
@@ -97,7 +97,7 @@ def _header(metadata: dict[str, str], path: Path) -> _Header:
         left_out = frozenset(str(name) for name in (header["left_out"] if header.get("partial") else ()))
         return _Header(header["denoiser"], dict(header["facts"]), left_out)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: has no header of simdistill's ({_first_line(error)})") from error
+        raise ValueError(f"{path}: has no simdistill header ({_first_line(error)})") from error
 
 
 def _describe(denoiser: nn.Module) -> dict[str, Any] | None:
@@ -117,7 +117,7 @@ def _describe(denoiser: nn.Module) -> dict[str, Any] | None:
 
 def _build(about: dict[str, Any] | None) -> Preconditioned:
     if about is None:
-        raise ValueError("only weights, of a network of your own: name its teacher again with --teacher")
+        raise ValueError("only weights of your own network: name its teacher again with --teacher")
     network = {c.__name__: c for c in NETWORKS}[about["network"]](**about["arguments"])
     values = {name: about[name] for name in ("classes", "sigma_min", "sigma_max")}
     mean = about.get("mean", 0.0)  # files of version 0.1.0 have none

@@ -89,20 +89,10 @@ def test_from_a_zip_to_an_exported_generator(tmp_path):
     simdistill("pretrain", "digits", "--data", images, *small, "--out", tmp_path / "teacher")
     teacher, run = tmp_path / "teacher" / "generator.safetensors", tmp_path / "run"
     judged = ["--teacher", teacher, "--reference", reference, "--features", features]
-    laws = ["--generator-noise", "LogNormal(-0.4,1.2)", "--ema", "EMA(500)"]
-    budget = [
-        "--batch",
-        32,
-        "--iterations",
-        400,
-        "--checkpoint-minutes",
-        0,
-        "--generator-lr",
-        4e-4,
-        "--online-lr",
-        4e-4,
-    ]
-    killed_after_a_checkpoint(run, "distill", "cifar10-cond", *judged, *laws, *budget, "--out", run)
+    settings = ["--generator-noise", "LogNormal(-0.4,1.2)", "--ema", "EMA(500)"]
+    budget = ["--batch", 32, "--iterations", 400, "--checkpoint-minutes", 0]
+    budget += ["--generator-lr", 4e-4, "--online-lr", 4e-4]
+    killed_after_a_checkpoint(run, "distill", "cifar10-cond", *judged, *settings, *budget, "--out", run)
     assert not (run / "evaluation.json").exists()
     simdistill("distill", "--resume", run, "--evaluation-samples", 0)
     figures = json.loads(simdistill("evaluate", run, "--samples", 1000, "--seeds", 2, "--json").stdout)

@@ -1,6 +1,7 @@
 """Prompts encoded once: as the pipelines themselves encode them, stored, resumed, and what is refused."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -30,7 +31,7 @@ def test_from_a_prompt_to_a_picture_as_its_pipeline_does(tmp_path, name):
     """Guided by a scale of 3, with whatever the pipeline takes for no prompt."""
     theirs = pipeline(name, tmp_path)
     encoder = PipelineEncoder(tmp_path)
-    text, null = encoder(PROMPTS), encoder.empty()
+    text, empty = encoder(PROMPTS), encoder.empty()
     teacher = load_teacher(str(tmp_path))
     assert (encoder.text.width, encoder.text.pooled) == (teacher.text.width, teacher.text.pooled)
     assert encoder.text.tokens == teacher.text.tokens
@@ -44,7 +45,7 @@ def test_from_a_prompt_to_a_picture_as_its_pipeline_does(tmp_path, name):
         size |= {"use_resolution_binning": False, "clean_caption": False} if name == "PixArtAlphaPipeline" else {}
     images = theirs(PROMPTS, **size, **steps).images
     x, sigmas = start(theirs.scheduler, z)
-    guided = teacher.with_prompts(text, null).prepared(Recipe(teacher_guidance=3.0))
+    guided = teacher.with_prompts(text, empty).prepared(Recipe(teacher_guidance=3.0))
     ours = teacher.decoded(euler(guided, x, sigmas, guided.condition(torch.arange(3))))
     np.testing.assert_allclose((ours / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).numpy(), images, rtol=0, atol=2e-5)
 
@@ -103,12 +104,12 @@ def test_an_interrupted_encoding_goes_on(pixart, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(PipelineEncoder, "__call__", counted)
     assert main(asked) == 130
     said = capsys.readouterr().err
-    assert f"stopped: the parts that are done stay in {tmp_path / 'out'}; the same command goes on" in said
+    assert re.search(rf"parts .*{tmp_path / 'out'}", said)
     assert [path.name for path in sorted((tmp_path / "out").glob("part*"))] == [
         "part-00000.safetensors",
         "part-00001.safetensors",
     ]
-    with pytest.raises(ValueError, match="2 files are missing; repeat `simdistill encode`, which goes on"):
+    with pytest.raises(ValueError, match="2 files are missing; repeat `simdistill encode`"):
         Embeddings(tmp_path / "out")
     (tmp_path / "out" / "prompts.parquet").unlink()  # as if it had been stopped before that was written
     before = part_of(tmp_path / "out", 0).stat().st_mtime_ns
@@ -163,7 +164,7 @@ def test_long_prompts_are_cut_and_counted(pixart, tmp_path, capsys):
     texts = ["hair " * 119, "hair " * 119 + "hat", "red " * 500]  # 120 tokens with the end, 121 and 501
     asked = ["encode", write(tmp_path / "p.txt", texts), "--encoder", str(pixart), "--out", str(tmp_path / "out")]
     assert main(asked) == 0
-    assert "warning: 2 of 3 prompts were cut to 120 tokens" in capsys.readouterr().err
+    assert "warning: 2 of 3 prompts were truncated to 120 tokens" in capsys.readouterr().err
     assert Embeddings(tmp_path / "out")[torch.arange(3)].attention_mask.sum(1).tolist() == [120, 120, 120]
 
 
@@ -209,13 +210,13 @@ def test_other_prompts_do_not_go_into_the_same_folder(pixart, tmp_path, capsys):
     other = write(tmp_path / "other.txt", ["a hat"])
     assert main(["encode", other, "--encoder", str(pixart), "--out", str(out)]) == 2
     said = capsys.readouterr().err
-    assert "holds 3 prompts by" in said
-    assert "in rows of 120 tokens, not these 1 by" in said
+    assert "holds 3 prompts encoded by" in said
+    assert "in 120 tokens each, not 1 prompts by" in said
     assert "give another folder" in said
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").write_text("x")
     assert main(["encode", other, "--encoder", str(pixart), "--out", str(tmp_path / "full")]) == 2
-    assert "is not empty, and no folder of embeddings" in capsys.readouterr().err
+    assert "neither empty nor a folder of embeddings" in capsys.readouterr().err
 
 
 def test_embeddings_of_another_width_are_refused(pixart, tmp_path, capsys):
@@ -225,7 +226,9 @@ def test_embeddings_of_another_width_are_refused(pixart, tmp_path, capsys):
     values["text"]["width"] = 32
     about.write_text(json.dumps(values))
     assert distill(pixart, out, tmp_path / "run") == 2
-    assert f"width of the text = 32: must be 16; encode them anew with --encoder {pixart}" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "width of the text = 32: must be 16" in said
+    assert f"with --encoder {pixart}" in said
 
 
 def test_embeddings_by_another_encoder_of_the_same_width_are_refused(pixart, tmp_path, capsys):
@@ -234,13 +237,13 @@ def test_embeddings_by_another_encoder_of_the_same_width_are_refused(pixart, tmp
     save_file({name: tensor + 1e-3 for name, tensor in load_file(weights).items()}, weights, {"format": "pt"})
     assert distill(other, out, tmp_path / "run") == 2
     said = capsys.readouterr().err
-    assert f"encoder = '{pixart}': must be the teacher's, whose weights are others; encode them anew" in said
+    assert f"encoder = '{pixart}': must be the teacher's" in said
 
 
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda out: (out / "embeddings.json").unlink(), "must be a folder that `simdistill encode` made"),
+        (lambda out: (out / "embeddings.json").unlink(), "must be a folder made by `simdistill encode`"),
         (lambda out: (out / "embeddings.json").write_text("[]"), "embeddings.json is damaged"),
         (lambda out: part_of(out, 0).unlink(), "1 files are missing"),
         (lambda out: part_of(out, 0).write_bytes(b"x" * 50), "damaged"),

@@ -112,11 +112,11 @@ def test_a_set_larger_than_memory_is_read_as_it_is_asked_for(tmp_path, pixels, m
 
 
 BAD_ZIPS = {
-    "not a sound zip": b"PK\x03\x04 and no more",
+    "not a valid zip": b"PK\x03\x04 and no more",
     "images = 0": {"readme.txt": b"none"},
     "cannot be decoded as an image": {"0.png": b"\x89PNG\r\n\x1a\n and no more"},
     "label of 0.png = None: must be in dataset.json": {"dataset.json": listing([["1.png", 3]])},
-    "dataset.json is not EDM's": {"dataset.json": b"[1, 2]"},
+    "dataset.json must have EDM's form": {"dataset.json": b"[1, 2]"},
     "labels in dataset.json = .*: must be class numbers": {"dataset.json": listing([["0.png", [0.5, 0.5]]])},
 }
 
@@ -195,7 +195,7 @@ def test_idx_files_get_a_margin(tmp_path, fashion):
 def test_damaged_idx_files(tmp_path, fashion, cut):
     path = tmp_path / "train-images-idx3-ubyte"
     path.write_bytes(path.read_bytes()[:cut])
-    with pytest.raises(ValueError, match="train-images-idx3-ubyte: not a whole IDX file"):
+    with pytest.raises(ValueError, match="train-images-idx3-ubyte: not a complete IDX file"):
         open_images(tmp_path)
 
 
@@ -267,8 +267,8 @@ def test_hostile_and_damaged_archives_of_cifar(tmp_path):
         "asks for": pickle.dumps({b"data": Hostile(marker), b"labels": [0, 1]}, protocol=3),
         "type of an array": pickle.dumps({b"data": rows.astype(np.float32), b"labels": [0, 1]}, protocol=3),
         "in 0 … 9": pickle.dumps({b"data": rows, b"labels": [0, 10]}, protocol=3),
-        "one a label": pickle.dumps({b"data": rows, b"labels": [0]}, protocol=3),
-        "not CIFAR-10's own": good["data_batch_2"][:100],
+        "one per label": pickle.dumps({b"data": rows, b"labels": [0]}, protocol=3),
+        "not CIFAR-10's archive": good["data_batch_2"][:100],
         "'data'": pickle.dumps({}, protocol=3),
     }
     for said, content in bad.items():

@@ -102,8 +102,8 @@ def test_a_column_by_its_name(tmp_path):
     ("name", "content", "message"),
     [
         ("p.txt", b"\n  \n", "the number of prompts = 0: must be at least 1"),
-        ("p.txt", b"\xff\xfe\x00", "must be text in UTF-8"),
-        ("p.csv", b"id,name\n1,2\n", "none of prompt, caption, text, txt among id, name; name the prompts' own"),
+        ("p.txt", b"\xff\xfe\x00", "must be UTF-8 text"),
+        ("p.csv", b"id,name\n1,2\n", "none of prompt, caption, text, txt among id, name"),
         ("p.jsonl", b"{\n", "cannot be read (JSONDecodeError"),
         ("p.jsonl", b"[1]\n", "line 1 = '[1]\\n': must be a JSON object"),
         ("p.jsonl", b'{"text": 3}\n', "line 1 = 3: must be text"),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -101,7 +102,10 @@ def test_fid_from_images_and_weights_to_the_report(tmp_path, run, images, weight
     words = ["stats", images, "--out", tmp_path / "ref.npz", "--inception", weights]
     stored = json.loads(printed(capsys, *words, "--json"))
     assert (stored["images"], stored["dimensions"], stored["computed"]) == (60, DIMENSIONS, True)
-    assert printed(capsys, *words).endswith(f"features {stored['features']} already\n")
+    again = printed(capsys, *words)
+    assert "60 images" in again
+    assert stored["features"] in again
+    assert "already" in again
 
     words = ["evaluate", run, "--samples", "50", "--seeds", "3", "--reference", tmp_path / "ref.npz"]
     words += ["--inception", weights]
@@ -137,11 +141,12 @@ def test_fid_from_images_and_weights_to_the_report(tmp_path, run, images, weight
 def test_edms_statistics_give_the_distance_alone(tmp_path, run, weights, capsys):
     np.savez(tmp_path / "edm.npz", mu=np.zeros(DIMENSIONS), sigma=np.eye(DIMENSIONS))
     words = ["evaluate", run, "--samples", "20", "--seeds", "2", "--reference", tmp_path / "edm.npz"]
-    assert "edm.npz: is in the features of an extractor that it does not name" in error(capsys, *words)
+    assert re.search(r"edm\.npz: .*extractor that it does not name.*--inception", error(capsys, *words))
     assert "dimensions of pixels = 64: must be 16" in error(capsys, *words, "--features", "pixels")
     shown = printed(capsys, *words, "--inception", weights)
     assert shown.split("\n")[0].split() == ["FID", "min", "of", "2", "IS", "NFE", "images/s"]
-    assert "no metric that needs their features" in shown
+    assert "precision" not in shown.splitlines()[0]
+    assert "moments" in shown
     assert "nowhere.npz: no such file" in error(capsys, *words[:-1], "nowhere.npz", "--inception", weights)
     assert "left out beside --inception" in error(capsys, *words, "--inception", weights, "--features", "pixels")
 
@@ -183,10 +188,8 @@ def test_held_out_images_are_measured_as_samples_are(tmp_path, run, capsys):
 def test_bad_requests(tmp_path, images, run, capsys):
     assert "DATA is missing" in error(capsys, "stats")
     assert "--inception = None: must be given, or --features" in error(capsys, "stats", images, "--out", "x.npz")
-    assert "--out = 'None': must be the .npz" in error(capsys, "stats", images, "--features", "pixels")
-    assert "--out = 'x.npy': must be the .npz" in error(
-        capsys, "stats", images, "--features", "pixels", "--out", "x.npy"
-    )
+    assert "--out = 'None': must be a" in error(capsys, "stats", images, "--features", "pixels")
+    assert "--out = 'x.npy': must be a" in error(capsys, "stats", images, "--features", "pixels", "--out", "x.npy")
     assert "nodata" in error(capsys, "stats", tmp_path / "nodata", "--features", "pixels", "--out", tmp_path / "x.npz")
     assert "images of shape = [3, 8, 8]: must be [1, 8, 8]" in error(
         capsys, "stats", images, "--features", "digits", "--out", tmp_path / "x.npz"

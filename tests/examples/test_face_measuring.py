@@ -84,7 +84,7 @@ def test_figures_are_those_of_their_definitions(data, judge):
     assert found.told == pytest.approx(np.mean([all(row) for row in hits]))
     assert found.nine == pytest.approx(np.mean([all(row) for row in hits if len(row) == 9]))
     assert found.spread == spread(net, drawn, specified)
-    assert found.evaluations == 7
+    assert found.nfe == 7
     assert 0 < found.single < 1
 
 
@@ -99,9 +99,7 @@ def test_everybody_draws_from_the_same_noise(teacher, prompts, data, judge):
     z = noise_from_seeds(range(6), (3, 16, 16))
     skip = SIGMA_DATA**2 / (SIGMA_DATA**2 + 2.5**2)
     assert torch.allclose(drawn["undistilled"][1], skip * 2.5 * z, atol=1e-6)
-    flow = (
-        SIGMA_DATA * 80 / (SIGMA_DATA**2 + 80**2) ** 0.5 * z
-    )  # of a Gaussian law; Heun's 35 evaluations miss it a little
+    flow = SIGMA_DATA * 80 / (SIGMA_DATA**2 + 80**2) ** 0.5 * z  # of a Gaussian; Heun's 35 evaluations miss it a little
     assert torch.allclose(drawn["teacher"][1], flow.clamp(-1, 1), rtol=0.08)
     assert torch.allclose(drawn["teacher, guidance 2"][1], drawn["teacher"][1], atol=1e-5)
 

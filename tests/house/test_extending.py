@@ -2,9 +2,11 @@
 
 import importlib
 import json
+import os
 import re
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from simdistill.comparison import page as compare_page
 from simdistill.config.expressions import expression, parse_expression
 from simdistill.config.recipes import RECIPES
 from simdistill.runs.folder import RunFolder
+from simdistill.teachers import families
 from simdistill.workflows import evaluating
 
 PAGE = (Path(__file__).parents[2] / "docs" / "extending.md").read_text(encoding="utf-8")
@@ -37,6 +40,7 @@ def mine(tmp_path, monkeypatch):
     importlib.invalidate_caches()
     for module in (evaluating, compare_page):
         monkeypatch.setattr(module, "MILESTONE_SAMPLES", 20)
+    monkeypatch.setattr(evaluating, "PICTURE_SEEDS", range(4))
     return tmp_path
 
 
@@ -74,7 +78,8 @@ def test_the_commands_train(words, capsys):
     written = RunFolder.open(Path("runs/it")).configuration()
     option = words[2].removeprefix("--").replace("-", "_")
     assert "mine." in str(written[option])
-    again = ["distill", "digits", "--config", "runs/it/config.toml", *SMALL, "--out", "runs/again"]
+    again = ["distill", "digits", "--config", "runs/it/config.toml", *SMALL[:4], "--evaluation-samples", "0"]
+    again += ["--iterations", "1", "--out", "runs/again"]
     assert main(again) == 0  # from TOML
     assert RunFolder.open(Path("runs/again")).configuration()[option] == written[option]
     if option == "metrics":
@@ -84,10 +89,9 @@ def test_the_commands_train(words, capsys):
         assert any("outside" in record for record in RunFolder.open(Path("runs/it")).read_metrics())
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("mine")
 def test_an_objective_is_compared(monkeypatch):
-    import os
-
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path.cwd()), str(Path(__file__).parents[2])]))
     (words,) = commands("compare")
     small = ["--iterations", "2", "--batch", "4", "--milestones", "1", "--seeds", "1", "--samples", "20"]
@@ -95,10 +99,33 @@ def test_an_objective_is_compared(monkeypatch):
     assert "mine.objectives:Blend(share=0.2)" in Path("runs/compared/cells.csv").read_text()
 
 
-def test_in_python(mine):
-    assert (mine / "mine").is_dir()
-    from dataclasses import replace
+@pytest.mark.usefixtures("mine")
+def test_the_family_is_the_one_that_is_tried_on_wans_own_pipeline(monkeypatch):
+    """tests/teachers/families/test_families.py reads a folder by the helper's, and compares its videos."""
+    found = []
+    for name in ("wan", "mine.wan"):
+        monkeypatch.setattr(families, "register", found.append)
+        sys.modules.pop(name, None)
+        importlib.import_module(name)
+        sys.modules.pop(name)
+    (tried, shown), config = found, {"text_dim": 4096, "in_channels": 16}
+    assert shown.network == tried.network == "WanTransformer3DModel"
+    assert shown.condition(config) == tried.condition(config)
+    assert shown.shape(config) == tried.shape(config) == (16, 2, 8, 8)
+    for name in ("process", "part", "formerly", "unused"):
+        assert getattr(shown, name) == getattr(tried, name)
+    assert shown.call.__code__.co_code == tried.call.__code__.co_code
+    (one,), (other,) = shown.pipelines, tried.pipelines
+    assert (one.name, one.limit, one.encode.__code__.co_code) == (
+        other.name,
+        other.limit,
+        other.encode.__code__.co_code,
+    )
+    assert shown.latents[0].size(config, (16, 2, 8, 8)) == tried.latents[0].size(config, (16, 2, 8, 8)) == (5, 64, 64)
 
+
+@pytest.mark.usefixtures("mine")
+def test_in_python():
     objective = parse_expression("mine.objectives:Blend(share=0.2)")
     recipe = replace(RECIPES["digits"], objective=objective)
     assert recipe.objective(*torch.ones(3, 2, 4)).shape == (2,)

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from simdistill.method.ema import EMA, PowerEMA
 
 
-def weights_of_the_past(average, batch, steps):
-    """What each step's parameters weigh in the average after the last one; the first entry is the start's."""
+def weights_of_the_past(averaging, batch, steps):
+    """What each step's parameters weigh in the EMA after the last one; the first entry is the start's."""
     weights = np.array([1.0])
     for step in range(1, steps + 1):
-        keep = average.decay(batch, batch * step)
-        weights = np.append(weights * keep, 1 - keep)
+        decay = averaging.decay(batch, batch * step)
+        weights = np.append(weights * decay, 1 - decay)
     return weights
 
 
@@ -35,17 +35,15 @@ def test_ramp_up_and_none():
 @pytest.mark.parametrize("std", [0.05, 0.1, 0.25])
 def test_a_power_function_ema_has_the_weights_of_its_name(std):
     """∝ n^exponent, none on the start, their times' standard deviation `std` of the training so far."""
-    average, steps = PowerEMA(std), 4000
-    weights = weights_of_the_past(average, 8, steps)
+    ema, steps = PowerEMA(std), 4000
+    weights = weights_of_the_past(ema, 8, steps)
     assert weights[0] == 0
     assert weights.sum() == pytest.approx(1)
     times = np.arange(steps + 1) / steps
     mean = (weights * times).sum()
     assert math.sqrt((weights * (times - mean) ** 2).sum()) == pytest.approx(std, rel=2e-3)
     middle, late = steps // 2, steps - 1
-    assert math.log(weights[late] / weights[middle]) / math.log(late / middle) == pytest.approx(
-        average.exponent, rel=1e-2
-    )
+    assert math.log(weights[late] / weights[middle]) / math.log(late / middle) == pytest.approx(ema.exponent, rel=1e-2)
 
 
 @given(st.floats(0.01, 0.28))
@@ -63,8 +61,8 @@ def test_known_exponents():
 def test_a_ramp_is_a_power_function():
     """As the docstring says: until the half-life is reached, of exponent ln 2 / ramp_up - 1."""
     e = math.log(2) / 0.05 - 1
-    keep = EMA(1e12, 0.05).decay(1, 10_000)
-    assert 1 - keep == pytest.approx((e + 1) / 10_000, rel=1e-3)
+    decay = EMA(1e12, 0.05).decay(1, 10_000)
+    assert 1 - decay == pytest.approx((e + 1) / 10_000, rel=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ MEANS = torch.tensor([[1.0, 0.5], [-1.0, 0.25], [0.0, 0.0]], dtype=torch.float64
 
 
 class ThreeGaussians:
-    """The exact denoiser of N(m_k, s² I) given label k: 0 and 1 are narrow, 2, the null label, is wide."""
+    """The exact denoiser of N(m_k, s² I) given label k: 0 and 1 are narrow, 2, the unconditional label, is wide."""
 
     spread = torch.tensor([0.3, 0.3, 1.1], dtype=torch.float64)
 
@@ -33,7 +33,7 @@ class ThreeGaussians:
         return MEANS[condition] + share[:, None] * (x_t - MEANS[condition])
 
 
-NULL = torch.tensor([2])
+UNCONDITIONAL = torch.tensor([2])
 
 
 @given(scale=st.floats(0, 8), sigma=st.floats(0.01, 50), label=st.integers(0, 1))
@@ -45,17 +45,17 @@ def test_the_guided_score_is_that_of_the_tilted_density(scale, sigma, label):
     log_density = -((x[:, None] - MEANS) ** 2).sum(-1) / (2 * variance)
     tilted = scale * log_density[:, label] + (1 - scale) * log_density[:, 2]
     (expected,) = torch.autograd.grad(tilted.sum(), x)
-    ours = score(Guided(ThreeGaussians(), NULL, scale), x.detach(), level, labels)
+    ours = score(Guided(ThreeGaussians(), UNCONDITIONAL, scale), x.detach(), level, labels)
     torch.testing.assert_close(ours, expected, rtol=1e-9, atol=1e-9)
 
 
 def test_only_levels_in_the_interval_are_guided():
-    guided, plain = Guided(ThreeGaussians(), NULL, 3.0, (0.2, 5.0)), ThreeGaussians()
+    guided, plain = Guided(ThreeGaussians(), UNCONDITIONAL, 3.0, (0.2, 5.0)), ThreeGaussians()
     x, labels = torch.ones(4, 2, dtype=torch.float64), torch.tensor([0, 1, 0, 1])
     sigma = torch.tensor([0.1, 0.2, 5.0, 6.0], dtype=torch.float64)
     same = torch.isclose(guided(x, sigma, labels), plain(x, sigma, labels)).all(1)
     assert same.tolist() == [True, False, False, True]
-    always = Guided(ThreeGaussians(), NULL, 3.0)
+    always = Guided(ThreeGaussians(), UNCONDITIONAL, 3.0)
     torch.testing.assert_close(guided(x, sigma, labels)[1:3], always(x, sigma, labels)[1:3])
 
 
@@ -64,7 +64,7 @@ def test_the_residual_keeps_its_digits():
     mixture = GaussianMixture(torch.zeros(1, 2), 0.5 * torch.eye(2)[None])
     exact = GaussianMixture(torch.zeros(1, 2, dtype=torch.float64), 0.5 * EYE)
     x, sigma = torch.tensor([[0.7, -0.4]]), torch.tensor([1e-5])
-    ours = Guided(mixture, NULL, 4.0).residual(x, sigma, NULL)
+    ours = Guided(mixture, UNCONDITIONAL, 4.0).residual(x, sigma, UNCONDITIONAL)
     torch.testing.assert_close(ours.double(), exact.residual(x.double(), sigma.double()), rtol=1e-5, atol=0)
 
 
@@ -79,7 +79,7 @@ def test_the_residual_keeps_its_digits():
 )
 def test_bad_guidance(scale, interval, message):
     with pytest.raises(ValueError, match=message):
-        Guided(ThreeGaussians(), NULL, scale, interval)
+        Guided(ThreeGaussians(), UNCONDITIONAL, scale, interval)
 
 
 # ---- in Algorithm 2
@@ -91,7 +91,7 @@ def small(**facts):
     network = Preconditioned(MLP((2,), 16, 1, label_dim=3), (2,), classes=3)
     for p in network.parameters():
         torch.nn.init.normal_(p, std=0.3)
-    return Teacher(network, (2,), classes=2, asked=Asked(unconditional=NULL), **facts)
+    return Teacher(network, (2,), classes=2, asked=Asked(unconditional=UNCONDITIONAL), **facts)
 
 
 RECIPE = Recipe(batch=64, iterations=4, teacher_guidance=3.0, online_guidance=2.0, guidance_interval=(0.1, 10.0))

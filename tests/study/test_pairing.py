@@ -156,11 +156,11 @@ def test_prompts_that_name_their_pictures_are_matched_by_name(tmp_path, kind, re
     ]
     words = ("study", "new", tmp_path / "s", "--a", a, "--b", b, "--prompts", listing)
     write("3.png", "1.png", "4.png")
-    assert "without a file_name = ['2', '4']: must be none: each names one picture" in refused(*words)
+    assert "without a file_name = ['2', '4']: must be none" in refused(*words)
     write("3.png", "1.png", "1.png")
     assert f"prompts.{kind}, row 3: file_name = '1.png': must be in one row only" in refused(*words)
     write("3.png", "1.png", "1.webp")
-    assert "file_name = ['1.png', '1.webp']: must be of different names" in refused(*words)
+    assert "file_name = ['1.png', '1.webp']: must be unique" in refused(*words)
     write("3.png", "1.png", "")
     assert "row 3: file_name = " in refused(*words)
 
@@ -169,12 +169,12 @@ def test_what_is_wrong_with_a_folder_is_named(tmp_path, refused):
     a, empty = folder(tmp_path / "a", ["1.jpg", "2.png", "1.png"], 1), folder(tmp_path / "empty", [], 1)
     words = ("study", "new", tmp_path / "s", "--a", a, "--b", empty)
     message = refused(*words)
-    assert "pictures of one name = [" in message
+    assert "images of the same name = [" in message
     assert "'1.jpg'" in message
     assert "'1.png'" in message
     assert "'2.png'" not in message
     (a / "1.jpg").unlink()
-    assert "empty: pictures = 0: must be at least one of .png" in refused(*words)
+    assert "empty: images = 0: must be at least one of .png" in refused(*words)
 
 
 def test_a_folder_beside_a_model(digits, tmp_path):
@@ -196,10 +196,10 @@ def test_what_cannot_be_paired(digits, tmp_path, refused):
     assert "names in only one of the folders = ['2', '3']: must be none" in refused(*new, "--a", a, "--b", b)
     assert "a has no metadata.jsonl" in refused(*new, "--a", a, "--b", a, "--name-a", "x")
     words = ("--a", a, "--b", a, "--name-a", "x", "--prompts", tmp_path / "p.txt")
-    assert "p.txt: prompts = 3: must be 2, one for each picture in" in refused(*new, *words)
-    assert "a: pictures = 2: must be 10" in refused(*new, "--a", a, "--b", digits)
-    assert "must be a run, or a folder of pictures" in refused(*new, "--a", tmp_path / "none", "--b", digits)
-    assert "prompts = 3: must be 10, one for each class" in refused(
+    assert "p.txt: prompts = 3: must be 2, one per image in" in refused(*new, *words)
+    assert "a: images = 2: must be 10" in refused(*new, "--a", a, "--b", digits)
+    assert "must be a run or a folder of images" in refused(*new, "--a", tmp_path / "none", "--b", digits)
+    assert "prompts = 3: must be 10, one per class" in refused(
         *new, "--a", digits, "--b", f"teacher:{digits}", "--prompts", tmp_path / "p.txt"
     )
     assert "must be different; give --name-a" in refused(*new, "--a", digits, "--b", digits)

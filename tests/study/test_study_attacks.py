@@ -94,10 +94,10 @@ def test_other_places_have_no_pair(asked, client, place):
 
 def test_votes_before_their_time_are_refused(asked, client):
     before = client.post("/pair/1", data={"seal": seal(client.get("/").text), "overall": "left"})
-    assert (before.status_code, "You do not take part yet" in before.text) == (409, True)
+    assert (before.status_code, "You have not joined" in before.text) == (409, True)
     page = join(client)
     unseen = client.post("/pair/2", data={"seal": seal(page.text), "overall": "left"})
-    assert (unseen.status_code, "was not shown to you yet" in unseen.text) == (409, True)
+    assert (unseen.status_code, "You have not seen this pair" in unseen.text) == (409, True)
     assert asked.owner.votes().height == 0
     client.get("/pair/2")
     assert client.post("/pair/2", data={"seal": seal(page.text), "overall": "left"}).url.path == "/pair/3"

@@ -100,22 +100,22 @@ def test_participants_see_only_their_own(asked):
     assert asked.ballot.show("bob", 1).answers == {}
     assert asked.ballot.show("eve", 1) is None
     assert asked.ballot.progress("eve") is None
-    with pytest.raises(NotShownError, match="You do not take part yet"):
+    with pytest.raises(NotShownError, match="You have not joined"):
         asked.ballot.vote("eve", 1, {"overall": "left"})
     assert asked.ballot.show("ann", 99) is None
     with pytest.raises(NoPairError, match="There is no such pair"):
         asked.answer("ann", 99)
-    with pytest.raises(NotShownError, match="was not shown to you yet"):
+    with pytest.raises(NotShownError, match="You have not seen this pair"):
         asked.ballot.vote("bob", 2, {"overall": "left"})
 
 
 @pytest.mark.parametrize(
     ("answers", "message"),
     [
-        ({}, r"answers = \[\]: must be to all of overall"),
+        ({}, r"answers = \[\]: must be answers to overall"),
         ({"overall": "tie"}, "overall = 'tie': must be one of left, right"),
         ({"overall": "left' OR 1=1"}, "must be one of left, right"),
-        ({"overall": "left", "quality": "left"}, "must be to all of overall"),
+        ({"overall": "left", "quality": "left"}, "must be answers to overall"),
     ],
 )
 def test_other_answers_are_refused(asked, answers, message):

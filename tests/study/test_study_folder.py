@@ -52,7 +52,7 @@ def test_grey_of_sixteen_bits_is_scaled_and_not_cut(tmp_path):
     read = np.asarray(read_picture(tmp_path / "deep.png"))
     assert read.tolist() == [[[level] * 3 for level in row] for row in ([0, 0, 117], [128, 254, 255])]
     Image.fromarray(levels.astype(np.int32) * 1000).save(tmp_path / "deeper.tif")
-    with pytest.raises(ValueError, match=r"deeper.tif: .*levels are not of 8 or 16 bits"):
+    with pytest.raises(ValueError, match=r"deeper.tif: .*16 bits"):
         read_picture(tmp_path / "deeper.tif")
 
 
@@ -94,7 +94,7 @@ def test_sizes_are_made_equal():
     for a, b in (equal_sizes(small, large, "x"), equal_sizes(large, small, "x")[::-1]):
         assert a is small
         assert np.array_equal(np.asarray(b), np.asarray(Image.new("RGB", (24, 16), (10, 200, 30))))
-    with pytest.raises(ValueError, match=r"x: sizes = .*: must be of one ratio of width to height"):
+    with pytest.raises(ValueError, match=r"x: sizes = .*: must be of the same aspect ratio"):
         equal_sizes(small, Image.new("RGB", (24, 17)), "x")
 
 
@@ -155,13 +155,13 @@ def test_what_is_refused(tmp_path):
     with pytest.raises(ValueError, match="not a study's folder"):
         StudyFolder.open(tmp_path)
     study = StudyFolder.create(tmp_path / "s", Settings(), drafts(2))
-    with pytest.raises(ValueError, match="must be a folder that is not there yet"):
+    with pytest.raises(ValueError, match="STUDY = .*: must be a new folder"):
         StudyFolder.create(tmp_path / "s", Settings(), drafts(2))
     study.settings_file.write_text('questions = "three"\nties = true\n')
     with pytest.raises(ValueError, match=r"questions: 'three'.*; ties: unknown setting; did you mean tie"):
         _ = StudyFolder(study.path).settings
     study.pairs_file.write_text(json.dumps({"number": 1, "file": "x"}) + "\n")
-    with pytest.raises(ValueError, match=r"pairs.jsonl, line 1: is no pair \(TypeError"):
+    with pytest.raises(ValueError, match=r"pairs.jsonl, line 1: not a pair \(TypeError"):
         StudyFolder.open(study.path)
     with pytest.raises(ValueError, match="names of the two sides = 'x': must be different"):
         Settings(a="x", b="x")
@@ -179,7 +179,7 @@ def test_a_missing_picture_is_named(tmp_path):
     assert study.sizes == {1: (24, 16), 2: (24, 16), 3: (24, 16)}
     missing = study.path / "pictures" / study.pairs[1].b
     missing.unlink()
-    with pytest.raises(ValueError, match=f"{missing.name}: picture of pair 2 cannot be read"):
+    with pytest.raises(ValueError, match=f"{missing.name}: image of pair 2 cannot be read"):
         application(StudyFolder.open(study.path), Database(study.database, study.settings.identity))
 
 

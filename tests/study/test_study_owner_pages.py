@@ -56,10 +56,10 @@ def test_all_that_are_undecided_are_kept(asked, client):
     asked.owner.review(2, kept=False)
     enter(client, asked)
     page = client.get("/owner")
-    assert "Keep all 3 that are undecided" in page.text
+    assert "Keep all 3 undecided" in page.text
     page = client.post("/owner/pairs", data={"seal": seal(page.text)})
     assert asked.owner.reviews() == {1: True, 2: False, 3: True, 4: True}
-    assert "that are undecided" not in page.text
+    assert "undecided" not in page.text
     assert page.text.count('class="chosen" aria-pressed="true">Keep<') == 3
     assert page.text.count('class="chosen" aria-pressed="true">Drop<') == 1
     assert page.text.count('width="24" height="16" class="small"') == 8
@@ -127,19 +127,19 @@ def test_a_participant_is_left_out_and_deleted(asked, client):
     ann, bob, eve = (asked.number(token) for token in ("ann", "bob", "eve"))
     enter(client, asked)
     page = client.get("/owner/results")
-    assert page.text.count("Leave out</button>") == 3
-    assert page.text.count("no votes yet") == 1
+    assert page.text.count("Exclude</button>") == 3
+    assert page.text.count("no counted votes yet") == 1
     form = {"seal": seal(page.text)}
     page = client.post(f"/owner/participant/{bob}", data=form | {"excluded": "yes"})
     assert page.url.path == "/owner/results"
-    assert page.text.count("Count again</button>") == 1
+    assert page.text.count("Include</button>") == 1
     assert asked.owner.excluded() == [bob]
     assert asked.owner.votes()["participant"].unique().to_list() == [ann]
     client.post(f"/owner/participant/{bob}", data=form | {"excluded": "no"})
     assert asked.owner.votes().height == 8
     for token in ("ann", "bob"):
         asked.owner.exclude(asked.number(token), excluded=True)
-    assert "All who answered are left out." in client.get("/owner/results").text
+    assert "All participants with votes are excluded." in client.get("/owner/results").text
     for token in ("ann", "bob"):
         asked.owner.exclude(asked.number(token), excluded=False)
     assert client.post("/owner/participant/9", data=form | {"excluded": "no"}).status_code == 404

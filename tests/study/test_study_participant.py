@@ -83,7 +83,7 @@ def test_deleted_on_request(asked, client):
     assert client.get("/forgotten").text == page.text  # loaded again
     gone = client.post("/pair/2", data={"seal": "0" * 64, "overall": "left"})  # in another tab
     assert gone.status_code == 403
-    assert "You do not take part here, or not any more" in gone.text
+    assert "You are not taking part" in gone.text
     assert cookie(asked) not in client.cookies
     assert (asked.owner.participants(), asked.owner.votes().height) == (0, 0)
     assert "agree to take part" in client.get("/").text

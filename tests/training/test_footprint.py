@@ -148,15 +148,15 @@ def test_memory_grows_with_the_batch_and_operations_in_proportion(batch, more):
     assert less.flops / batch == pytest.approx(both.flops / (batch + more))
 
 
-@pytest.mark.parametrize(("gradient_accumulation", "share"), [(3, True), (4, False)])
-def test_every_part_is_as_if_it_were_simulated(gradient_accumulation, share):
-    recipe = Recipe(batch=240, gradient_accumulation=gradient_accumulation, share_samples=share)
+@pytest.mark.parametrize(("parts", "share"), [(3, True), (4, False)])
+def test_every_part_is_as_if_it_were_simulated(parts, share):
+    recipe = Recipe(batch=240, gradient_accumulation=parts, share_samples=share)
     need, whole = of(recipe), of(replace(recipe, gradient_accumulation=1))
     assert need.memory["activations"] < whole.memory["activations"]
     assert need.memory["gradients"] == pytest.approx(BYTES, rel=1e-6)  # those of the parts before
     assert need.flops == pytest.approx(whole.flops)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(footprint, "PARTS", gradient_accumulation)
+        patch.setattr(footprint, "PARTS", parts)
         everything = of(recipe).memory["activations"]
     assert everything == pytest.approx(need.memory["activations"], rel=0.02)  # but for a few numbers a sample
 

@@ -77,8 +77,9 @@ def test_the_command_leaves_a_run_and_says_what_it_is(checkpoint, teacher, run, 
     assert (out / "generator.safetensors").read_bytes() == RunFolder(run).network.read_bytes()
     assert models.load_generator(out)[1]["sha256"] == digest
     assert main([*words, "--overwrite"]) == 0
-    what = f"PixArtTransformer2DModel with {printed['parameters']:,} parameters, called once, at sigma = 2.5 (time 440)"
-    assert capsys.readouterr().out == f"{out}: {what}, samples 4×8×8\n"
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"{out}: PixArtTransformer2DModel with {printed['parameters']:,} parameters, ")
+    assert all(part in line for part in ("sigma = 2.5", " 440)", "samples 4×8×8"))
 
 
 def test_its_samples_are_the_original_networks(teacher, run, tmp_path, capsys):
@@ -162,7 +163,7 @@ def test_bad_requests_are_answered_with_one_line(checkpoint, teacher, tmp_path, 
 
     error = partial(refused, "convert")
 
-    assert "--teacher is missing: name the diffusers folder of the .pth's teacher" in error(checkpoint, out)
+    assert "--teacher is missing: " in error(checkpoint, out)
     assert "student.safetensors': must be a folder, which becomes a run's" in error(
         checkpoint, tmp_path / "student.safetensors", *given
     )

@@ -71,7 +71,7 @@ def test_a_module_of_ones_own(tmp_path):
         sampling.sample(tmp_path / "run", [0], [1], teacher)
 
 
-def test_an_exact_density_is_imitated_first(tmp_path, monkeypatch):
+def test_an_exact_density_has_a_proxy_first(tmp_path, monkeypatch):
     monkeypatch.setattr(distilling, "PROXY", Pretraining(width=32, depth=1, iterations=300, batch=128))
     monkeypatch.setattr(distilling, "PROXY_SAMPLES", 2000)
     teacher = Teacher(GaussianMixture(torch.tensor([[1.0, 0.0]]), 0.25 * torch.eye(2)[None]), (2,), name="gaussian")

@@ -1,6 +1,6 @@
 """diffusers' pipelines, a file for each family: its network, text, latents, process and shapes.
 
-A family from outside of the package is one file too, which calls `register`.
+A family outside the package is also one file, which calls `register`.
 """
 
 from simdistill.teachers.families import dit, flux, pixart, stable_diffusion, stable_diffusion_3, unet2d
@@ -34,7 +34,7 @@ FAMILIES: dict[str, Family] = {
 
 
 def register(family: Family) -> None:
-    """Add a family, in place of any of the same network: folders with such a network are read from now on."""
+    """Add a family, replacing one of the same network; folders with such a network can then be read."""
     FAMILIES[family.network] = family
 
 
@@ -44,5 +44,5 @@ def pipelines() -> dict[str, Pipeline]:
 
 
 def autoencoders() -> dict[str, Latents]:
-    """How the autoencoders of all families code pictures, by their class."""
+    """How the autoencoders of all families encode and decode pictures, by their class."""
     return {latents.autoencoder: latents for family in FAMILIES.values() for latents in family.latents}

@@ -7,7 +7,7 @@ from simdistill.teachers.families.latents import Config
 
 
 def _condition(config: Config) -> Conditioning:
-    """The last of the label embeddings stands for no condition."""
+    """The last label embedding is the unconditional one."""
     classes = int(config.get("num_embeds_ada_norm") or 0)
     return Conditioning(classes=classes, unconditional=torch.tensor([classes]))
 

@@ -1,4 +1,4 @@
-"""The form that the file of each family fills in: how its network is called, and what stands around it."""
+"""What each family's file defines: how its network is called, and the pipeline around it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,9 +18,9 @@ from simdistill.teachers.families.latents import Config, Latents, Shape, Size
 
 @dataclass(frozen=True)
 class Conditioning:
-    """What a network is conditioned on: `text` of a form, one of `classes` labels, or by default nothing.
+    """What a network is conditioned on: `text`, one of `classes` labels, or by default nothing.
 
-    `unconditional`, one row, is the label that stands for none.
+    `unconditional`, one row, is the label of the unconditional embedding.
     """
 
     text: TextInput | None = None
@@ -38,19 +38,19 @@ class Pipeline:
     limit: int
     """How many tokens of a prompt are kept."""
     tokenizer: str = "tokenizer"
-    """The part that cuts prompts to them."""
+    """The part that truncates prompts to them."""
     trimmed: bool = False
-    """Whether the network does not see the tokens that only fill a row."""
+    """Whether padding tokens are masked for the network."""
     exported: bool = False
-    """Whether a student can be written as such a pipeline of one step.
+    """Whether a student can be exported as such a pipeline with one step.
 
-    It can if the pipeline multiplies its starting noise by the scheduler's first level, as the generator does [B.14];
+    It can if the pipeline multiplies its initial noise by the scheduler's first level, as the generator does [B.14];
     those of rectified flows do not.
     """
 
 
 def every_token(prompt_embeds: Tensor) -> Tensor:
-    """The attention mask `[batch, tokens]` of a network that sees them all."""
+    """The attention mask `[batch, tokens]` of a network that sees all tokens."""
     return torch.ones(prompt_embeds.shape[:2], dtype=torch.bool, device=prompt_embeds.device)
 
 
@@ -62,13 +62,13 @@ def labelled(model: Any, state: Data, time: Tensor, condition: Condition, size: 
 def picture_shape(config: Config, side: int | None = None, packed: int = 1) -> Shape:
     """`(channels, height, width)` by `sample_size` and `in_channels`.
 
-    `side` is a sample's where the configuration has none; `packed` neighbours make one of the network's own channels.
-    Raises `ValueError` if they are not there, or the network returns something else than the samples' channels.
+    `side` is used if the configuration has no size; `packed` is how many of the network's channels make one of the
+    samples'. Raises `ValueError` if something is missing, or the network returns other channels than the samples'.
     """
     size, channels, returned = config.get("sample_size", side), config.get("in_channels"), config.get("out_channels")
     sides: Any = [size, size] if isinstance(size, int) else size
     sound = isinstance(sides, list) and len(sides) == 2 and all(isinstance(side, int) for side in sides)
-    require(sound, "sample_size", size, "the height and width of the samples, as 32 or [32, 32]")
+    require(sound, "sample_size", size, "the height and width of the samples, such as 32 or [32, 32]")
     require(isinstance(channels, int), "in_channels", channels, "the channels of the samples")
     channels = int(channels or 0)
     fits = returned in (None, channels, 2 * channels)
@@ -78,40 +78,40 @@ def picture_shape(config: Config, side: int | None = None, packed: int = 1) -> S
 
 @dataclass(frozen=True)
 class Family:
-    """What is known of the networks of one of diffusers' classes, and of the pipelines around them.
+    """A class of diffusers' networks, and the pipelines around it.
 
-    Functions of a configuration raise `ValueError` for one that they cannot read; whoever calls them names the file.
+    Functions of a configuration raise `ValueError` if they cannot read it; the caller adds the file's name.
     """
 
     network: str
     """The network's class."""
     condition: Callable[[Config], Conditioning]
-    """What the network takes beside state and time, by its configuration."""
+    """What the network is conditioned on, by its configuration."""
     call: Callable[[Any, Data, Tensor, Any, Size], Tensor] = labelled
-    """`call(model, state, time, condition, size)`: the prediction, its channels first those of `state`.
+    """`call(model, state, time, condition, size)`: the prediction, whose first channels are those of `state`.
 
     `condition` is labels `[batch]`, a `Text` or None, `size` that of the decoded samples.
     """
     shape: Callable[[Config], Shape] = picture_shape
-    """Of one sample, by the network's configuration; of any number of dimensions."""
+    """The shape of one sample, of any number of dimensions, by the network's configuration."""
     process: Callable[[Path, Levels], Process] = scheduled
-    """What the network predicts and the levels of its times, by its scheduler's file; `rectified_flow` for flows."""
+    """The prediction type and the noise levels of its times, by the scheduler's file; `rectified_flow` for flows."""
     latents: tuple[Latents, ...] = (Latents(),)
-    """How samples are coded; the first of them that is in a pipeline's folder counts, and there may be none."""
+    """The autoencoders; the first one in a pipeline's folder is used, and there may be none."""
     pipelines: tuple[Pipeline, ...] = ()
-    """Those that the network is part of and that encode text."""
+    """The pipelines with this network that encode text."""
     part: str = "transformer"
     """The network's folder in a pipeline's."""
     formerly: str = ""
     """Its `norm_type` when its class was called Transformer2DModel, before diffusers 0.29."""
     unused: tuple[str, ...] = ()
-    """Weights in published folders that the class has no place for."""
+    """Weights in published folders that the class does not use."""
 
 
 class DiffusersNetwork(nn.Module):
-    """A model of diffusers' as network(state, time, condition); the channels of a learned variance are dropped.
+    """A diffusers model as network(state, time, condition); the channels of a learned variance are dropped.
 
-    `size` is that of the decoded samples, as a picture's height and width in pixels, which some are told.
+    `size` is that of the decoded samples, such as a picture's height and width in pixels, which some networks take.
     """
 
     def __init__(self, model: nn.Module, family: Family, size: Size = ()) -> None:

@@ -1,4 +1,4 @@
-"""FLUX.1 (Black Forest Labs 2024): a rectified flow by a transformer whose tokens are patches of 2×2 latents."""
+"""FLUX.1 (Black Forest Labs 2024): a rectified flow transformer whose tokens are patches of 2×2 latents."""
 
 from functools import partial
 from typing import Any
@@ -15,7 +15,7 @@ from simdistill.teachers.families.latents import Config, Size
 
 TOKENS = 512
 GUIDANCE = 3.5
-"""What a network that was distilled with guidance as an input (FLUX.1-dev) is told: its pipeline's own default."""
+"""The guidance input of a guidance-distilled network (FLUX.1-dev): its pipeline's default."""
 
 
 def _call(model: Any, state: Data, time: Tensor, text: Text, size: Size) -> Tensor:

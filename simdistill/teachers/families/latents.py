@@ -1,4 +1,4 @@
-"""How diffusers' autoencoders code pictures as latents."""
+"""How diffusers' autoencoders encode pictures as latents, and decode them."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,18 +12,18 @@ from simdistill.method.shapes import Data, Pictures
 Config: TypeAlias = Mapping[str, Any]
 """A network's or an autoencoder's configuration, as its config.json has it."""
 Shape: TypeAlias = tuple[int, ...]
-"""Of one sample, its channels first: `(channels, height, width)`, of a video `(channels, frames, height, width)`."""
+"""The shape of a sample: `(channels, height, width)`, or for a video `(channels, frames, height, width)`."""
 Size: TypeAlias = tuple[int, ...]
-"""Of one decoded sample, without its channels: a picture's height and width in pixels."""
+"""The size of one decoded sample, without channels: a picture's height and width in pixels."""
 Scaling: TypeAlias = tuple[float | Tensor, float | Tensor]
 """Scale and shift of latents: one number for all channels, or `[channels]`."""
 
 
 def scaling_of(autoencoder: Any) -> Scaling:
-    """By the autoencoder's configuration: `scaling_factor` over `latents_std`, and `latents_mean` or `shift_factor`.
+    """By the autoencoder's configuration: `scaling_factor` / `latents_std`, and `latents_mean` or `shift_factor`.
 
-    Some autoencoders have a mean and a standard deviation for each channel, as those of Wan and Qwen-Image, the others
-    a number for all.
+    Some autoencoders, such as those of Wan and Qwen-Image, have a mean and a standard deviation per channel; the others
+    have one number for all.
     """
     config: Config = autoencoder.config
     scale, mean, std = config.get("scaling_factor", 1.0), config.get("latents_mean"), config.get("latents_std")
@@ -38,18 +38,18 @@ def mode(autoencoder: Any, pictures: Pictures) -> Data:
 
 
 def decoded(autoencoder: Any, latents: Data) -> Pictures:
-    """What the autoencoder's own `decode` returns first."""
+    """The pictures that the autoencoder's own `decode` returns."""
     return autoencoder.decode(latents, return_dict=False)[0]
 
 
 def doubled_by_blocks(config: Config, shape: Shape) -> Size:
-    """Every side twice as long for each block of the autoencoder but one."""
+    """Each side doubled for every block of the autoencoder except one."""
     return tuple(side * 2 ** (len(config.get("block_out_channels", [0])) - 1) for side in shape[1:])
 
 
 @dataclass(frozen=True)
 class Latents:
-    """How diffusers' class `autoencoder`, in the folder `part` of a pipeline's, codes pictures.
+    """How diffusers' class `autoencoder`, in the folder `part` of a pipeline, encodes and decodes pictures.
 
     latents = (encode(pictures) - shift) scale, and pictures = decode(latents / scale + shift).
     """
@@ -57,10 +57,10 @@ class Latents:
     autoencoder: str = "AutoencoderKL"
     part: str = "vae"
     scaling: Callable[[Any], Scaling] = scaling_of
-    """Scale and shift, of the autoencoder."""
+    """The autoencoder's scale and shift."""
     encode: Callable[[Any, Pictures], Data] | None = mode
-    """`encode(autoencoder, pictures)`; None for one whose codes are not what its pipelines draw."""
+    """`encode(autoencoder, pictures)`; None if its pipelines use other latents."""
     decode: Callable[[Any, Data], Pictures] = decoded
     """`decode(autoencoder, latents)`, scaled back."""
     size: Callable[[Config, Shape], Size] = doubled_by_blocks
-    """Of what latents of a shape are decoded to, by the autoencoder's configuration."""
+    """The size of the pictures for latents of a shape, by the autoencoder's configuration."""

@@ -1,4 +1,4 @@
-"""PixArt-alpha (Chen et al. 2023): a transformer that sees what T5 makes of the prompt's own tokens."""
+"""PixArt-alpha (Chen et al. 2023): a transformer that attends to T5's embeddings, without padding tokens."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ TOKENS = 120
 
 
 def _call(model: Any, state: Data, time: Tensor, text: Text, size: Size) -> Tensor:
-    """The network for 1024 pixels is told the picture's size and aspect ratio."""
+    """The network for 1024 pixels also takes the picture's size and aspect ratio."""
     known: dict[str, Tensor | None] = {"resolution": None, "aspect_ratio": None}
     if model.use_additional_conditions:
         height, width = size
@@ -45,5 +45,5 @@ FAMILY = Family(
     _call,
     pipelines=(Pipeline("PixArtAlphaPipeline", _encode, TOKENS, trimmed=True, exported=True),),
     formerly="ada_norm_single",
-    unused=("caption_projection.y_embedding",),  # what stood for a dropped caption in training
+    unused=("caption_projection.y_embedding",),  # the unconditional embedding in training
 )

@@ -1,6 +1,6 @@
-"""PixArt-alpha's checkpoints as its authors store them (Chen et al. 2023): their tensors in diffusers' network.
+"""PixArt-alpha's checkpoints in their authors' format (Chen et al. 2023), loaded into diffusers' network.
 
-So is the generator that the paper's authors have published, SIM-DiT-600M: a `.pth` whose `ema` is its state dict.
+The generator published by the paper's authors, SIM-DiT-600M, has it too: a `.pth` whose `ema` is its state dict.
 """
 
 from pathlib import Path
@@ -18,7 +18,7 @@ NETWORK = {
     "x_embedder.proj":               "pos_embed.proj",
     "t_embedder.mlp.0":              "adaln_single.emb.timestep_embedder.linear_1",
     "t_embedder.mlp.2":              "adaln_single.emb.timestep_embedder.linear_2",
-    "csize_embedder.mlp.0":          "adaln_single.emb.resolution_embedder.linear_1",    # these four of 1024 pixels
+    "csize_embedder.mlp.0":          "adaln_single.emb.resolution_embedder.linear_1",    # these four for 1024 pixels
     "csize_embedder.mlp.2":          "adaln_single.emb.resolution_embedder.linear_2",
     "ar_embedder.mlp.0":             "adaln_single.emb.aspect_ratio_embedder.linear_1",
     "ar_embedder.mlp.2":             "adaln_single.emb.aspect_ratio_embedder.linear_2",
@@ -39,23 +39,23 @@ BLOCK = {
     "mlp.fc2":                       "ff.net.2",
 }
 # fmt: on
-"""PixArt's names and diffusers': of maps with weight and bias, or of tensors; several share the rows, in this order.
+"""PixArt's names and diffusers', of layers with weight and bias or of tensors; several names share the rows in order.
 
 `BLOCK` has those in `blocks.N`, diffusers' `transformer_blocks.N`.
 """
 PREFIXES = ("module.", "model.")
-"""Around the names: of DistributedDataParallel, and of the denoiser [B.13] that the network was trained in."""
+"""Prefixes of the names: of DistributedDataParallel, and of the denoiser [B.13] around the network."""
 POSITIONS, LEVELS, NO_CAPTION = "pos_embed", "u", "y_embedder.y_embedding"
-"""What `NETWORK` leaves out: two tables, and what stood for a dropped caption while PixArt was trained."""
+"""Not in `NETWORK`: two tables, and the unconditional embedding of PixArt's training."""
 ROUNDING = 0.0045  # bfloat16 rounds by 0.004; the usual levels of these betas end 0.005 above the paper's
 
 
 def read_pixart(path: Path, model: nn.Module) -> None:
-    """Give `model`, diffusers' `PixArtTransformer2DModel`, the weights under `ema` in a `.pth` of PixArt's own names.
+    """Load the weights under `ema` in a `.pth` with PixArt's own names into `model`, a `PixArtTransformer2DModel`.
 
     torch's restricted unpickler reads the file: it builds tensors and refuses everything else. The file's table of
-    positions, and of noise levels if it has one, must be those that are computed here; the embedding of no caption is
-    left out. Raises `ValueError` if the file is missing, damaged, asks for code or has no `ema`, or if a tensor is
+    positions, and of noise levels if it has one, must be those that are computed here; the unconditional embedding is
+    dropped. Raises `ValueError` if the file is missing, damaged, asks for code or has no `ema`, or if a tensor is
     missing, unexpected, or of another shape.
     """
     tensors, state, places = _read_ema(path), model.state_dict(), _places(model)
@@ -77,7 +77,7 @@ def _read_ema(path: Path) -> dict[str, Tensor]:
     ema = content.get("ema")
     if not isinstance(ema, dict):
         raise ValueError(  # noqa: TRY004  (the file is wrong)
-            f"{path}: holds no state dict under the key 'ema' (keys: {', '.join(map(str, content))[:200] or 'none'}); "
+            f"{path}: has no state dict under the key 'ema' (keys: {', '.join(map(str, content))[:200] or 'none'}); "
             "name the published generator's file"
         )
     found: dict[str, Tensor] = {}
@@ -93,7 +93,7 @@ def _read_ema(path: Path) -> dict[str, Tensor]:
 
 
 def _places(model: nn.Module) -> dict[str, list[str]]:
-    """PixArt's names of the tensors that `model` has, and the names in `model` that each one's rows fill in turn."""
+    """PixArt's names of the tensors in `model`, each with the names in `model` that its rows fill in turn."""
     state, table = model.state_dict(), {name: [theirs] for name, theirs in NETWORK.items()}
     blocks: Any = model.transformer_blocks
     for n in range(len(blocks)):
@@ -103,7 +103,7 @@ def _places(model: nn.Module) -> dict[str, list[str]]:
     places = {name + end: [one + end for one in theirs] for name, theirs in table.items() for end in ends}
     places = {name: theirs for name, theirs in places.items() if theirs[0] in state}
     beyond = sorted(state.keys() - {one for theirs in places.values() for one in theirs})
-    require(not beyond, "teacher: tensors", beyond[:3], "those of PixArt-alpha's network, and no more")
+    require(not beyond, "teacher: tensors", beyond[:3], "only those of PixArt-alpha's network")
     return places
 
 
@@ -113,7 +113,7 @@ def _positions(model: nn.Module) -> Tensor:
 
 
 def _check_tables(path: Path, tensors: dict[str, Tensor], positions: Tensor) -> None:
-    """Positions and noise levels are computed here: those of the file must be the same, up to rounding."""
+    """Positions and noise levels are computed, not loaded: those of the file must be the same, up to rounding."""
     same = torch.allclose(tensors[POSITIONS].float(), positions, rtol=0, atol=ROUNDING)
     what = f"the teacher's, {[*positions.shape]} sines and cosines of its rows and columns"
     require(same, f"{path}: {POSITIONS}", "another table", what)

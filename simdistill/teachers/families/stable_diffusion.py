@@ -1,6 +1,6 @@
-"""Stable Diffusion (Rombach et al. 2022) and SDXL (Podell et al. 2023): a U-Net that attends to CLIP's states.
+"""Stable Diffusion (Rombach et al. 2022) and SDXL (Podell et al. 2023): a U-Net that attends to CLIP's embeddings.
 
-The U-Net sees the tokens that only fill a row too, as in its pipelines.
+The U-Net also sees padding tokens, as in its pipelines.
 """
 
 from typing import Any
@@ -17,7 +17,7 @@ TOKENS = 77
 
 
 def _call(model: Any, state: Data, time: Tensor, text: Text, size: Size) -> Tensor:
-    """SDXL is told a pooled vector, and that the picture is whole: neither enlarged nor cropped."""
+    """SDXL also takes a pooled embedding, and the size of a picture that is neither resized nor cropped."""
     whole = None
     if text.pooled is not None:
         sizes = state.new_tensor([[*size, 0, 0, *size]])
@@ -26,7 +26,7 @@ def _call(model: Any, state: Data, time: Tensor, text: Text, size: Size) -> Tens
 
 
 def _condition(config: Config) -> Conditioning:
-    """SDXL's pooled vector is what six numbers about the size leave of their common input."""
+    """The width of SDXL's pooled embedding is that of the joint input without the six numbers about the size."""
     pooled = 0
     if config.get("addition_embed_type") == "text_time":
         together = int(config["projection_class_embeddings_input_dim"])

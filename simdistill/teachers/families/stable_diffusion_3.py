@@ -1,4 +1,4 @@
-"""Stable Diffusion 3 (Esser et al. 2024): a rectified flow by a transformer of text and picture together."""
+"""Stable Diffusion 3 (Esser et al. 2024): a rectified flow transformer over text and picture tokens together."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from simdistill.teachers.diffusers_process import rectified_flow
 from simdistill.teachers.families.family import Conditioning, Family, Pipeline, every_token
 from simdistill.teachers.families.latents import Config, Size
 
-CLIP, T5 = 77, 256  # tokens; their states stand one after the other
+CLIP, T5 = 77, 256  # tokens; their embeddings are concatenated
 
 
 def _call(model: Any, state: Data, time: Tensor, text: Text, size: Size) -> Tensor:

@@ -1,4 +1,4 @@
-"""UNet2DModel: unconditional U-Nets, as DDPM's (Ho et al. 2020), and those of class labels; of pixels or of latents."""
+"""UNet2DModel: unconditional (such as DDPM, Ho et al. 2020) and class-conditional U-Nets, for pixels or latents."""
 
 from simdistill.support.checks import require
 from simdistill.teachers.families.family import Conditioning, Family
