@@ -84,7 +84,7 @@ def spread(judge: ImageClassifier, pictures: Data, specified: Sequence[Attribute
     """How uniformly pictures show what their captions leave open: 1 if all values are predicted equally often.
 
     The mean over attributes of `sum over n values of min(share, 1/n)`, the overlap with the uniform distribution of
-    real faces. Shares are of the pictures whose captions do not specify the attribute; one that all captions specify is
+    real faces. Shares are of the pictures whose captions leave the attribute open; one that no caption leaves open is
     omitted. Raises `ValueError` as `follow` does, and if the captions leave nothing open.
     """
     require(len(pictures) == len(specified), "specified", len(specified), f"{len(pictures)}, one per picture")

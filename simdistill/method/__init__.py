@@ -1,1 +1,1 @@
-"""The paper: each formula in the file whose name says so."""
+"""The paper's formulas: objectives, distances, noise distributions, weightings, denoisers."""

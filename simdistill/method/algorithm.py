@@ -20,77 +20,78 @@ from simdistill.method.shapes import Condition, Data, PerSample, Sigma, dot, lik
 from simdistill.method.weightings import EDM, Uniform, Weighting
 
 Networks: TypeAlias = Mapping[str, Any]
-"""The players by name: "teacher", d_q, and the networks that a method names."""
+"""The networks by name: "teacher" (d_q), and those that a method names."""
 
 
 class Batch(NamedTuple):
-    """The random inputs of one update, one row a sample, so that a run can be repeated, split, or integrated."""
+    """The random inputs of one update, one row per sample, so that it can be repeated, split, or integrated."""
 
     z: Data
     sigma: Sigma
     eps: Data
     condition: Condition = None
     x_0: Data | None = None
-    """Samples of the update before, for one that reuses them."""
+    """Samples of the previous update, if the update reuses them."""
     images: Data | None = None
-    """Real images, for one that asks for some, and their labels."""
+    """Real images, if the update asks for them."""
     images_condition: Condition = None
+    """The labels of the real images."""
 
 
 class Loss(NamedTuple):
-    """What an update minimises, one number a sample, and what else it tells."""
+    """The loss of an update, one number per sample, with its metrics."""
 
     value: PerSample
     metrics: dict[str, PerSample] = {}  # noqa: RUF012  (never written to)
-    """Numbers to follow the training by, detached; shown by noise level, too."""
+    """Detached numbers to monitor the training; also shown by noise level."""
     x_0: Data | None = None
-    """Samples for the updates that follow."""
+    """Samples for the following updates."""
 
 
 @dataclass(frozen=True)
 class Update:
-    """One of a method's updates: which network it trains, on which noise levels, and by what loss."""
+    """One of a method's updates: the network that it trains, the noise distribution, and the loss."""
 
     network: str
     noise: NoiseDistribution
     loss: Callable[[Networks, Batch], Loss]
     lr: float
     freezes: tuple[str, ...] = ()
-    """Networks whose parameters collect no gradients meanwhile; the teacher's never do."""
+    """Other networks whose parameters are frozen during the update; the teacher's always are."""
     times: int | None = None
-    """How often in an iteration, each time on new random numbers; None is once."""
+    """Repetitions per iteration, each with new random numbers; None means once."""
     decays: bool = False
-    """Whether its learning rate falls as the recipe says; all rise."""
+    """Whether its learning rate follows the recipe's decay; all have the warm-up."""
     reuses_samples: bool = False
-    """Whether it is given the samples of the update before, with their conditions."""
+    """Whether it reuses the samples of the previous update, with their conditions."""
     images: str = ""
-    """Real images, some of which are in its batches, too: what `simdistill.data.images.open_images` takes."""
+    """Real images for its batches, as `simdistill.data.images.open_images` takes them."""
 
 
 @runtime_checkable
 class Method(Protocol):
-    """A way to distil: a frozen dataclass, whose fields are its settings. `student` names the network to keep.
+    """A distillation method: a frozen dataclass with its settings as fields. `student` names the network to keep.
 
-    A field `base`, if it has one, is given the recipe's own `ScoreDistillation` to build on.
+    An optional field `base` gets the recipe's `ScoreDistillation`, to build on.
     """
 
     student: ClassVar[str]
 
     def networks(self, teacher: Any, start: nn.Module) -> dict[str, nn.Module]:
-        """The networks that are trained, by name; copies of `start`, the teacher's network, or of their own making."""
+        """The networks to train, by name: copies of `start` (the teacher's network), or new ones."""
         ...
 
     def updates(self) -> tuple[Update, ...]:
-        """What an iteration does, in order."""
+        """The updates of an iteration, in order."""
         ...
 
 
 @dataclass(frozen=True)
 class ScoreDistillation:
-    """Algorithm 2, with any objective: SIM [3.1], SiD, Diff-Instruct. Fields are those of a recipe.
+    """Algorithm 2 with any objective: SIM [3.1], SiD, Diff-Instruct. The fields are those of a recipe.
 
-    With shared samples the generator's update comes first and leaves its samples to the online updates: in the other
-    order the online network would be asked about the very samples that it has just been fitted to.
+    With shared samples, the generator's update comes first and passes its samples on to the online updates. In the
+    other order, the online network would be evaluated on the very samples that it was just fitted to.
     """
 
     objective: Objective = ScoreImplicitMatching(PseudoHuber(c=0.03))  # noqa: RUF009  (frozen, as all below)
@@ -131,7 +132,7 @@ class ScoreDistillation:
         return Loss(denoising_loss(networks["online"], self.online_weighting, x_0, sigma, eps, condition))
 
     def generator_loss(self, networks: Networks, batch: Batch) -> Loss:
-        """Update theta: w(sigma) times the objective of fresh samples; ‖y‖₂ is the honest signal of convergence."""
+        """Update theta: w(sigma) times the objective of fresh samples; ‖y‖₂, not the loss, shows convergence."""
         z, sigma, eps, condition, *_ = batch
         x_0 = networks["generator"](z, condition)
         x_t = diffuse(x_0, sigma, eps)  # gradients flow through x_t …
@@ -147,14 +148,14 @@ class ScoreDistillation:
 def denoising_loss(
     denoiser: Denoiser, weighting: Weighting, x_0: Data, sigma: Sigma, eps: Data, condition: Condition = None
 ) -> PerSample:
-    """w(sigma) ‖d(x_0 + sigma eps, sigma) - x_0‖² [B.2]: what the online network and every teacher are trained with."""
+    """w(sigma) ‖d(x_0 + sigma eps, sigma) - x_0‖² [B.2]: the loss of the online network and of every teacher."""
     error = residual(denoiser, diffuse(x_0, sigma, eps), sigma, condition) + like(sigma, eps) * eps
     return weighting(sigma, error) * dot(error, error)
 
 
 @contextmanager
 def frozen(*modules: Any) -> Generates[None]:
-    """Within the block no parameter that was trainable collects a gradient; the modules' inputs still do."""
+    """Freeze the modules' parameters within the block; gradients still flow to the modules' inputs."""
     parameters = (p for module in modules if isinstance(module, nn.Module) for p in module.parameters())
     trainable = [p for p in parameters if p.requires_grad]
     for p in trainable:

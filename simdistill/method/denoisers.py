@@ -1,8 +1,8 @@
 """Denoisers d(x_t, sigma) ≈ E[x_0 | x_t], x_t = x_0 + sigma eps: the protocol, preconditioned networks, mixtures.
 
 The losses need differences like d - x_0, of the size of sigma, between tensors of the size of the data: below
-sigma = 1e-4 float32 would lose them. They are therefore computed from the *residual* d(x_t, sigma) - x_t, which equals
-sigma² times the score [B.3], is itself small, and which `Preconditioned` and `GaussianMixture` return without
+sigma = 1e-4, float32 would lose them. They are therefore computed from the *residual* d(x_t, sigma) - x_t: it equals
+sigma² times the score [B.3], is itself small, and `Preconditioned` and `GaussianMixture` compute it without
 cancellation.
 """
 
@@ -21,10 +21,10 @@ from simdistill.support.checks import require
 
 @runtime_checkable
 class Denoiser(Protocol):
-    """What a teacher is: any callable that returns the denoised x_0 for x_t = x_0 + sigma eps."""
+    """A teacher: any callable that returns the denoised x_0 for x_t = x_0 + sigma eps."""
 
     def __call__(self, x_t: Data, sigma: Sigma, condition: Condition = None) -> Data:
-        """d(x_t, sigma), the shape of `x_t`; `sigma` of shape `[batch]`, `condition` with one row a sample, or None."""
+        """d(x_t, sigma), in the shape of `x_t`; `sigma` `[batch]`; `condition` with one row per sample, or None."""
         ...
 
 
@@ -38,9 +38,9 @@ class ResidualDenoiser(Protocol):
 
 
 def residual(denoiser: Denoiser, x_t: Data, sigma: Sigma, condition: Condition = None) -> Data:
-    """d(x_t, sigma) - x_t = sigma² s(x_t) [B.3]: by the denoiser's own method where it has one, else by subtraction.
+    """d(x_t, sigma) - x_t = sigma² s(x_t) [B.3]: by the denoiser's method if it has one, else by subtraction.
 
-    Raises `ValueError` if the denoiser's output has not the shape of `x_t`.
+    Raises `ValueError` unless the denoiser's output has the shape of `x_t`.
     """
     if isinstance(denoiser, ResidualDenoiser):
         difference = denoiser.residual(x_t, sigma, condition)
@@ -55,12 +55,12 @@ def residual(denoiser: Denoiser, x_t: Data, sigma: Sigma, condition: Condition =
 
 
 def calls(denoiser: object) -> int:
-    """How many evaluations of a network one call of `denoiser` takes: its own `nfe` if it says so, as guidance does."""
+    """Network evaluations per call of `denoiser`: its attribute `nfe` (which guidance has), or 1."""
     return getattr(denoiser, "nfe", 1)
 
 
 def score(denoiser: Denoiser, x_t: Data, sigma: Sigma, condition: Condition = None) -> Data:
-    """s(x_t) = (d(x_t, sigma) - x_t) / sigma² [B.3], the score of the law of x_t."""
+    """s(x_t) = (d(x_t, sigma) - x_t) / sigma² [B.3], the score of the distribution of x_t."""
     return residual(denoiser, x_t, sigma, condition) / like(sigma, x_t) ** 2
 
 
@@ -72,12 +72,13 @@ def denoised_from_score(s: Data, x_t: Data, sigma: Sigma) -> Data:
 class Preconditioned(nn.Module):
     """A network F as a denoiser: d(x, sigma) = c_skip x + c_out F(c_in x, c_noise) (Karras et al. 2022, Table 1).
 
-    The `scaling` gives the four coefficients: EDM's, or that of the process which the network was trained for. `model`
-    is called as `model(x, c_noise, class_labels)` with one-hot labels `[batch, classes]`, or None where `classes` is 0,
-    or with encoded prompts if by its attribute `text` it takes them; it keeps EDM's name, so that published state dicts
-    fit. Of twice the channels of x the second half is dropped: a learned variance (Nichol & Dhariwal 2021). `shape` is
-    that of one sample and [`sigma_min`, `sigma_max`] the range of noise levels that the network was trained for. The
-    `mean`, a number or a sample, is taken off x first: data far from zero is better described by its spread around it.
+    `scaling` gives the four coefficients: EDM's, or those of the process that the network was trained for. The network
+    is called as `model(x, c_noise, class_labels)` with one-hot labels `[batch, classes]`, with None if `classes` is 0,
+    or with encoded prompts if its attribute `text` describes some; the attribute `model` has EDM's name, so that
+    published state dicts fit. If the network returns twice the channels of x, the second half, a learned variance
+    (Nichol & Dhariwal 2021), is dropped. `shape` is the shape of one sample, and [`sigma_min`, `sigma_max`] the range
+    of noise levels that the network was trained for. The `mean`, a number or a sample, is subtracted from x first, for
+    data that are not centred at zero.
     """
 
     def __init__(
@@ -96,19 +97,19 @@ class Preconditioned(nn.Module):
         self.scaling, self.sigma_min, self.sigma_max = scaling, sigma_min, sigma_max
         self.mean: Tensor | float
         if isinstance(mean, Tensor):
-            self.register_buffer("mean", mean)  # among the weights
+            self.register_buffer("mean", mean)  # stored with the weights
         else:
             self.mean = mean
         self._off_centre = isinstance(mean, Tensor) or mean != 0
 
     def forward(self, x_t: Data, sigma: Sigma, condition: Condition = None) -> Data:
-        """The denoised x_0; `condition` is labels `[batch]`, encoded prompts or None, as the network takes it."""
+        """The denoised x_0; `condition` is labels `[batch]`, encoded prompts or None, depending on the network."""
         return x_t + self.residual(x_t, sigma, condition)
 
     def residual(self, x_t: Data, sigma: Sigma, condition: Condition = None, *labels: Tensor) -> Data:
         """d(x_t, sigma) - x_t = c_out F - (1 - c_skip) (x_t - mean), accurate relative to sigma.
 
-        Further `labels` are handed to the network as they are: what was done to augmented images, in pretraining.
+        Further `labels` are passed to the network: in pretraining, the parameters of the augmentation.
         """
         x, c = x_t - self.mean if self._off_centre else x_t, self.scaling(sigma)
         f = self.model(like(c.c_in, x) * x, c.c_noise, self._given(condition, x), *labels)
@@ -119,32 +120,32 @@ class Preconditioned(nn.Module):
 
     @property
     def text(self) -> TextInput | None:
-        """The prompts that the network takes, if it takes any."""
+        """The form of the encoded prompts that the network takes, or None."""
         return getattr(self.model, "text", None)
 
     def _given(self, condition: Condition, x_t: Data) -> Tensor | Text | None:
         if self.text is not None:
-            require(isinstance(condition, Text), "condition", condition, "encoded prompts; the network expects them")
+            require(isinstance(condition, Text), "condition", condition, "encoded prompts, which the network expects")
             return condition
         if self.classes == 0:
             return None
         if not isinstance(condition, Tensor):
             given = "None" if condition is None else "encoded prompts"
-            labels = f"class labels 0 … {self.classes - 1}; the network expects them"
+            labels = f"class labels 0 … {self.classes - 1}, which the network expects"
             raise ValueError(f"condition = {given}: must be {labels}")  # noqa: TRY004  (a bad value, as all others)
-        # not one_hot, which fetches the labels' range from the device
+        # not one_hot, which would synchronise with the device to check the labels' range
         return torch.eye(self.classes, dtype=x_t.dtype, device=x_t.device)[condition]
 
 
 class GaussianMixture:
-    """The exact denoiser of Σ_k w_k N(m_k, C_k); one component makes it that of a Gaussian.
+    """The exact denoiser of Σ_k w_k N(m_k, C_k); with one component, of a Gaussian.
 
-    With C_k + sigma² I the component's covariance at level sigma and r_k(x_t) its posterior share,
+    With C_k + sigma² I the component's covariance at level sigma and r_k(x_t) its posterior probability,
     d(x_t, sigma) = x_t - sigma² Σ_k r_k (C_k + sigma² I)⁻¹ (x_t - m_k). Differentiable in x_t, means and covariances,
-    so that it can also play the denoiser d_p of a Gaussian generator in closed form.
+    so that it can also be the denoiser d_p of a Gaussian generator in closed form.
 
-    `means` `[components, dim]`, `covariances` `[components, dim, dim]`, or one for all, `[1, dim, dim]`, which makes it
-    several times as fast, `weights` `[components]` (equal if None).
+    `means` `[components, dim]`; `covariances` `[components, dim, dim]`, or `[1, dim, dim]` if all are equal, which is
+    several times as fast; `weights` `[components]` (equal if None).
     """
 
     def __init__(
@@ -164,7 +165,7 @@ class GaussianMixture:
         return (self.means.shape[1],)
 
     def __call__(self, x_t: Data, sigma: Sigma, condition: Condition = None) -> Data:
-        """E[x_0 | x_t]; a mixture has no condition and ignores it."""
+        """E[x_0 | x_t]; the condition is ignored."""
         return x_t + self.residual(x_t, sigma, condition)
 
     def residual(self, x_t: Data, sigma: Sigma, condition: Condition = None) -> Data:
@@ -192,7 +193,7 @@ class GaussianMixture:
         covariance = self.covariances.to(x_t) + (sigma**2)[:, None, None, None] * identity
         factor = torch.linalg.cholesky(covariance)
         offset = x_t[:, None, :] - self.means.to(x_t)
-        alike = offset.unflatten(1, (len(self.covariances), -1))  # those of one covariance are solved for together
+        alike = offset.unflatten(1, (len(self.covariances), -1))  # solve once per covariance
         whitened = torch.cholesky_solve(alike.mT, factor).mT.flatten(1, 2)
         log_det = 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         square = (offset * whitened).sum(-1) + log_det + dim * math.log(2 * math.pi)

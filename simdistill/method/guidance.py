@@ -14,9 +14,9 @@ from simdistill.support.checks import require
 class Guided(nn.Module):
     """d_w(x_t, sigma, c) = d(x_t, sigma, ∅) + w (d(x_t, sigma, c) - d(x_t, sigma, ∅)) (Ho & Salimans 2022).
 
-    `unconditional` is the embedding ∅, one row: a DiT's null label, a text-to-image network's encoded empty prompt.
-    Only noise levels in `interval` are guided (Kynkäänniemi et al. 2024), others are as if w were 1. It takes two
-    evaluations of `denoiser`, whatever the level. Raises `ValueError` for a scale or an interval that cannot be.
+    `unconditional` is the unconditional embedding ∅, one row: a DiT's null label, or the encoded empty prompt of a
+    text-to-image network. Only noise levels in `interval` are guided (Kynkäänniemi et al. 2024); elsewhere w is 1. Each
+    call takes two evaluations of `denoiser`, at every level. Raises `ValueError` for an invalid scale or interval.
     """
 
     nfe = 2
@@ -39,7 +39,7 @@ class Guided(nn.Module):
         return x_t + self.residual(x_t, sigma, condition)
 
     def residual(self, x_t: Data, sigma: Sigma, condition: Condition = None) -> Data:
-        """d_w(x_t, sigma, c) - x_t, by the two residuals."""
+        """d_w(x_t, sigma, c) - x_t, from the two residuals."""
         low, high = self.interval
         w_1 = (self.scale - 1) * ((low <= sigma) & (sigma <= high)).to(x_t)  # w - 1
         row = self.unconditional.to(x_t.device)

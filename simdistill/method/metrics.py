@@ -1,4 +1,4 @@
-"""A metric of your own: a number that tells how good samples are, from features of them and of a reference."""
+"""Custom metrics: a number for the quality of samples, from their features and a reference's."""
 
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
@@ -10,16 +10,16 @@ Better: TypeAlias = Literal["lower", "higher"]
 
 @runtime_checkable
 class OwnMetric(Protocol):
-    """A frozen dataclass with these attributes, which settings name as package.module:Class(argument=…)."""
+    """A frozen dataclass with these attributes; settings name it as package.module:Class(argument=…)."""
 
     @property
     def name(self) -> str:
-        """Its key in JSON and in tables, as "memorised": letters, digits and underscores."""
+        """Its key in JSON and tables, such as "memorised": letters, digits and underscores."""
         ...
 
     @property
     def title(self) -> str:
-        """What the report calls it."""
+        """Its title in the report."""
         ...
 
     @property
@@ -30,5 +30,5 @@ class OwnMetric(Protocol):
     def __call__(
         self, samples: Float[Tensor, "samples dimensions"], reference: Float[Tensor, "references dimensions"]
     ) -> float:
-        """The metric of `samples` against `reference`, both in features of one extractor, one row a sample."""
+        """The metric of `samples` against `reference`, both as features, one row per sample."""
         ...

@@ -1,7 +1,7 @@
-"""Noise levels: the laws p(sigma) that the two updates draw from, and the forward process x_t = x_0 + sigma eps [B.1].
+"""Noise distributions p(sigma) of the two updates, and the forward process x_t = x_0 + sigma eps [B.1].
 
-A law is given by its quantile function and its distribution function, so that uniform numbers can be drawn (or
-stratified) in one place, `sample`, and any law can be truncated to the range that a teacher was trained on.
+A distribution is given by its quantile function and its cumulative distribution function (CDF), so that uniform numbers
+are drawn (or stratified) in one place, `sample`, and any distribution can be truncated to a teacher's range.
 """
 
 import math
@@ -34,15 +34,15 @@ class NoiseDistribution(Protocol):
 
 
 def sample(distribution: NoiseDistribution, n: int, rng: torch.Generator) -> Sigma:
-    """`n` independent noise levels of `distribution`, float32 `[n]`, on the CPU: alike for all devices."""
+    """`n` independent noise levels from `distribution`, float32 `[n]`, on the CPU: the same for all devices."""
     return distribution.quantile(_uniform(n, rng)).to(torch.float32)
 
 
 def stratified(distribution: NoiseDistribution, n: int, rng: torch.Generator) -> Sigma:
-    """`n` noise levels, one from each n-th of `distribution` in ascending order: u_i = (i + U_i)/n, U_i ~ Unif(0, 1).
+    """`n` stratified noise levels from `distribution`, ascending: u_i = (i + U_i)/n, U_i ~ Unif(0, 1).
 
-    A row taken at random follows `distribution`, so that a batch's mean keeps its expectation; its variance loses all
-    that the noise level's own n-th contributes, and never grows (Cochran 1977, stratified sampling).
+    A random row follows `distribution`, so a batch's mean keeps its expectation. Its variance loses the part between
+    the strata, and never grows (Cochran 1977, stratified sampling).
     """
     u = (torch.arange(n, dtype=torch.float64) + _uniform(n, rng)) / n
     return distribution.quantile(u).to(torch.float32)
@@ -69,11 +69,11 @@ class LogNormal:
 
 @dataclass(frozen=True)
 class Karras:
-    """The levels of Karras et al. (2022) from the smallest up, a uniformly drawn share of them [B.8].
+    """The discrete levels of Karras et al. (2022), drawn uniformly from the `highest` + 1 smallest ones [B.8].
 
     sigma_k = (sigma_min^(1/rho) + k/(levels-1) (sigma_max^(1/rho) - sigma_min^(1/rho)))^rho,
-    k ~ Unif{0, …, highest}. The defaults are SiD's: levels 801 to 999 are never drawn, so that the largest noise is
-    about 24.5. The scan hides which end k = 0 is; it is sigma_min, as in SiD (Zhou et al. 2024).
+    k ~ Unif{0, …, highest}. The defaults are SiD's: levels 801 to 999 are never drawn, so that the largest level is
+    about 24.5. The paper's scan hides which end k = 0 is; it is sigma_min, as in SiD (Zhou et al. 2024).
     """
 
     sigma_min: float = 0.002
@@ -86,7 +86,7 @@ class Karras:
         require(0 < self.sigma_min < self.sigma_max, "sigma_min", self.sigma_min, "above 0 and below sigma_max")
         require(self.rho > 0, "rho", self.rho, "positive")
         largest = max(abs(math.log(self.sigma_min)), abs(math.log(self.sigma_max))) / self.rho
-        require(largest < 700, "rho", self.rho, "larger: sigma^(1/rho) is beyond what a number can hold")
+        require(largest < 700, "rho", self.rho, "larger: sigma^(1/rho) overflows")
         require(self.levels >= 2, "levels", self.levels, "at least 2")
         require(0 <= self.highest < self.levels, "highest", self.highest, f"in 0 … levels - 1 = {self.levels - 1}")
 
@@ -107,7 +107,7 @@ class Karras:
 
 @dataclass(frozen=True)
 class DiscreteVP:
-    """The discrete variance-preserving times of Listing 1, t ~ Unif{1, …, steps - 1}, as noise levels.
+    """The discrete variance-preserving timesteps of Listing 1, t ~ Unif{1, …, steps - 1}, as noise levels.
 
     With linear betas (Ho et al. 2020) and a_t = Π_{s<=t} (1 - beta_s), x_t/√a_t = x_0 + sigma_t eps,
     sigma_t = √((1 - a_t)/a_t). The listing does not give steps or betas; these are the usual ones.
@@ -141,7 +141,7 @@ class DiscreteVP:
 
 @dataclass(frozen=True)
 class Clamped:
-    """`distribution` with levels outside [low, high] moved to the nearer end, as in B.3: the ends carry the tails."""
+    """`distribution` with levels clamped to [low, high], as in B.3: the ends get the probability of the tails."""
 
     distribution: NoiseDistribution
     low: float
@@ -155,16 +155,16 @@ class Clamped:
         return self.distribution.quantile(u).clamp(self.low, self.high)
 
     def cdf(self, sigma: Sigma) -> PerSample:
-        """0 below `low`, that of `distribution` in between, 1 from `high` on."""
+        """0 below `low`, the CDF of `distribution` in between, 1 from `high` on."""
         inside = torch.where(sigma < self.low, 0.0, self.distribution.cdf(sigma))
         return torch.where(sigma >= self.high, 1.0, inside)
 
 
 @dataclass(frozen=True)
 class Truncated:
-    """`distribution` given that the level lies in (low, high]: nothing is asked of a teacher outside its range.
+    """`distribution` conditioned on a level in (low, high], to stay within a teacher's range.
 
-    The paper is silent on the tails of [B.9], of which 13.9 % lie below EDM's smallest level 0.002.
+    The paper does not mention the tails of [B.9], of which 13.9 % lie below EDM's smallest level 0.002.
     """
 
     distribution: NoiseDistribution
@@ -177,7 +177,7 @@ class Truncated:
         require(upto > below, "high", self.high, f"such that {self.distribution} has levels in ({self.low}, high]")
 
     def quantile(self, u: PerSample) -> Sigma:
-        """Q(F(low) + u (F(high) - F(low))) with Q and F those of `distribution`."""
+        """Q(F(low) + u (F(high) - F(low))), with the quantile function Q and the CDF F of `distribution`."""
         below, upto = self._ends()
         return self.distribution.quantile(below + u * (upto - below)).clamp(self.low, self.high)
 
@@ -192,11 +192,11 @@ class Truncated:
 
 
 DISTRIBUTIONS = (LogNormal, Karras, DiscreteVP, Clamped, Truncated)
-"""Those that settings can name without their module."""
+"""Noise distributions that settings can name without their module."""
 
 
 def _uniform(n: int, rng: torch.Generator) -> PerSample:
-    """Uniform numbers in (0, 1): torch's include 0, whose quantile may be no noise level."""
+    """Uniform numbers in (0, 1): torch's may be 0, whose quantile need not be a noise level."""
     return torch.rand(n, generator=rng, dtype=torch.float64).clamp(min=2**-54)
 
 

@@ -1,7 +1,7 @@
-"""The four ways of Karras et al. (2022, Table 1) to make a denoiser of a raw network F.
+"""The four preconditionings of Karras et al. (2022, Table 1), which turn a raw network F into a denoiser.
 
 d(x, sigma) = c_skip x + c_out F(c_in x, c_noise). Each is called with noise levels and returns the four coefficients,
-1 - c_skip in place of c_skip: at small sigma the difference would be lost in float32.
+with 1 - c_skip in place of c_skip: at small sigma, float32 would lose the difference.
 """
 
 import math
@@ -68,7 +68,7 @@ class VPScaling:
 
     def __call__(self, sigma: Sigma) -> Coefficients:
         """The coefficients at `sigma`."""
-        variance = torch.log1p(sigma**2)  # t solves a quadratic equation: here without a difference of like numbers
+        variance = torch.log1p(sigma**2)  # t solves a quadratic equation, here without cancellation
         t = 2 * variance / (torch.sqrt(self.beta_min**2 + 2 * self.beta_d * variance) + self.beta_min)
         return _noise_predicted(sigma, (self.steps - 1) * t)
 
@@ -87,11 +87,11 @@ class VEScaling:
 
 @dataclass(frozen=True)
 class IDDPMScaling:
-    """F predicts the noise at the nearest of the times 0 … steps - 1 of the cosine schedule (Nichol & Dhariwal 2021).
+    """F predicts the noise at the nearest timestep, 0 … steps - 1, of the cosine schedule (Nichol & Dhariwal 2021).
 
     c_skip = 1, c_out = -sigma, c_in = 1/√(sigma² + 1), c_noise = steps - 1 - argmin_j |u_j - sigma|, where
     u_steps = 0, u_{j-1}² + 1 = (u_j² + 1) / max(a_{j-1}/a_j, c_1), a_j = sin²(π/2 j / (steps (c_2 + 1))). Only the
-    levels of the training, u_0 … u_{steps-1}, are candidates: below the last the network is asked for time 0.
+    levels of the training, u_0 … u_{steps-1}, are candidates: below the last, the network gets timestep 0.
     """
 
     c_1: float = 0.001
@@ -118,9 +118,9 @@ class IDDPMScaling:
 
 
 def _noise_predicted(sigma: Sigma, time: PerSample) -> Coefficients:
-    """Those of a network that takes x/√(1 + sigma²) and predicts the noise in it."""
+    """The coefficients of a network that takes x/√(1 + sigma²) and predicts the noise in it."""
     return Coefficients(torch.zeros_like(sigma), -sigma, 1 / torch.sqrt(sigma**2 + 1), time)
 
 
 Scaling: TypeAlias = EDMScaling | VPScaling | VEScaling | IDDPMScaling
-"""The scalings that `denoisers.Preconditioned` takes and a file's header can name."""
+"""The scalings that `denoisers.Preconditioned` takes and that a file's header can name."""

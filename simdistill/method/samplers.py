@@ -1,4 +1,4 @@
-"""Sampling: starting noise with a seed of its own for every sample, and the Heun reference sampler."""
+"""Sampling: initial noise with one seed per sample, and the Heun reference sampler."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -12,14 +12,13 @@ from simdistill.support.checks import require
 
 
 def noise_from_seeds(seeds: Sequence[int], shape: Sequence[int]) -> Data:
-    """Standard normal z of shape `[len(seeds), *shape]`, row i a function of `seeds[i]` alone.
+    """Standard normal z of shape `[len(seeds), *shape]`; row i depends on `seeds[i]` alone.
 
-    So the same seed gives the same sample whatever the batch it is drawn in, on one machine or on many. Drawn on the
-    CPU in float32, which makes it the same on every device. Raises `ValueError`
-    for no seeds, or a seed outside [0, 2³²).
+    The same seed gives the same sample regardless of batch, on one machine or many. The noise is drawn on the CPU in
+    float32, so that it is the same for every device. Raises `ValueError` without seeds, or for a seed outside [0, 2³²).
     """
     require(len(seeds) > 0, "seeds", list(seeds), "at least one")
-    bad = [seed for seed in seeds if not 0 <= seed < 2**32]  # torch looks at 32 bits
+    bad = [seed for seed in seeds if not 0 <= seed < 2**32]  # torch uses 32 bits
     require(not bad, "seeds", bad[:3], "from 0 to 2³² - 1")
     rng = torch.Generator()
     return torch.stack([torch.randn(*shape, generator=rng.manual_seed(seed)) for seed in seeds])
@@ -44,7 +43,7 @@ def heun(
     sigma_min: float = 0.002,
     sigma_max: float = 80.0,
 ) -> Data:
-    """The deterministic second-order sampler of EDM (Karras et al. 2022, Algorithm 1): 2 steps - 1 evaluations.
+    """EDM's deterministic second-order sampler (Karras et al. 2022, Algorithm 1), with NFE = 2 steps - 1.
 
     Integrates dx/dsigma = (x - d(x, sigma)) / sigma from x = sigma_max z, `z` standard normal `[batch, …]`, down to 0.
     """

@@ -1,4 +1,4 @@
-"""Prompts as a text encoder leaves them: what text-to-image networks are conditioned on."""
+"""Encoded prompts: the condition of text-to-image networks."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ from torch.nn.functional import pad
 
 @dataclass(frozen=True)
 class Text:
-    """A batch of encoded prompts, one row each; it is indexed, split and moved between devices as a tensor is.
+    """A batch of encoded prompts, one row each; indexed, split and moved between devices like a tensor.
 
-    `prompt_embeds` are the encoder's last states, `attention_mask` is false for the tokens that only fill a row,
-    `pooled` is the one vector a prompt that some networks want besides.
+    `prompt_embeds` are the encoder's last hidden states, `attention_mask` is false for padding tokens, and `pooled` is
+    the additional vector per prompt that some networks take.
     """
 
     prompt_embeds: Float[Tensor, "batch tokens width"]
@@ -38,11 +38,11 @@ class Text:
         return Text(self.prompt_embeds.half(), self.attention_mask, pooled)
 
     def pin_memory(self) -> "Text":
-        """A copy from which a GPU fetches without waiting."""
+        """A copy in pinned memory, for asynchronous transfer to a GPU."""
         return self._each(Tensor.pin_memory)
 
     def tensor_split(self, n: int) -> list["Text"]:
-        """`n` parts as equal as can be."""
+        """`n` parts, as equal as possible."""
         pooled = [None] * n if self.pooled is None else self.pooled.tensor_split(n)
         return [
             Text(*part)
@@ -52,7 +52,7 @@ class Text:
         ]
 
     def replaced(self, rows: Bool[Tensor, " batch"], by: "Text") -> "Text":
-        """The same with the only row of `by` in each place where `rows` is true; the shorter of both is filled up."""
+        """The same with the only row of `by` wherever `rows` is true; the shorter of the two is padded."""
         tokens = max(self.attention_mask.shape[1], by.attention_mask.shape[1])
         text, by = self.filled(tokens), by.filled(tokens)
 
@@ -65,7 +65,7 @@ class Text:
         )
 
     def filled(self, tokens: int) -> "Text":
-        """The same with rows of so many tokens: those that are added no prompt has."""
+        """The same, padded to this number of tokens (masked)."""
         more = tokens - self.attention_mask.shape[1]
         return Text(pad(self.prompt_embeds, (0, 0, 0, more)), pad(self.attention_mask, (0, more)), self.pooled)
 
@@ -75,7 +75,7 @@ class Text:
 
     @staticmethod
     def cat(parts: Sequence["Text"]) -> "Text":
-        """The rows of all `parts`, which are of one form."""
+        """The rows of all `parts`, which have the same form."""
         pooled = [part.pooled for part in parts if part.pooled is not None]
         states, mask = (
             torch.cat([part.prompt_embeds for part in parts]),
@@ -102,14 +102,14 @@ class Prompts(Protocol):
 
 @dataclass(frozen=True)
 class TextInput:
-    """The text that a network takes: `tokens` a prompt of `width` numbers, and a pooled vector of `pooled`, or none."""
+    """The form of the text that a network takes: `tokens` per prompt of `width`, and a vector of `pooled` if not 0."""
 
     tokens: int
     width: int
     pooled: int = 0
 
     def blank(self, n: int, device: torch.device | str = "cpu") -> Text:
-        """`n` prompts of zeros, every token counted: of the right shape, to try a network or simulate a training."""
+        """`n` prompts of zeros with no token masked, to try a network or simulate a training."""
         pooled = torch.zeros(n, self.pooled, device=device) if self.pooled else None
         mask = torch.ones(n, self.tokens, dtype=torch.bool, device=device)
         return Text(torch.zeros(n, self.tokens, self.width, device=device), mask, pooled)
@@ -117,7 +117,7 @@ class TextInput:
 
 @dataclass(frozen=True)
 class BlankPrompts:
-    """A list of one prompt of zeros, as long as only shapes matter."""
+    """A list of one prompt of zeros, for when only shapes matter."""
 
     text: TextInput
 

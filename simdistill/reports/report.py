@@ -186,7 +186,7 @@ def _outcome(figures: Record) -> str:
     if s["seeds"] < 2:
         return text  # no standard deviation, no comparison
     if abs(s["mean"] - t["mean"]) <= s["std"] + t["std"]:
-        return f"{text} They agree within one standard deviation each."
+        return f"{text} They agree within their standard deviations."
     return f"{text} Lower is better: the student is {'ahead' if s['mean'] < t['mean'] else 'behind'}."
 
 

@@ -1,4 +1,4 @@
-"""The folder of a run: what was asked for, what happened, and what came out."""
+"""The folder of a run: its configuration, its metrics, and its results."""
 
 import json
 import shutil
@@ -14,68 +14,68 @@ from simdistill.support.files import write_atomically
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A run's folder and the files in it; nothing is written but through `create`, `record` and the named paths."""
+    """A run's folder and its files; written only by `create`, `log_metrics` and through the named paths."""
 
     path: Path
 
     @property
     def config(self) -> Path:
-        """TOML: what was asked for; usable as `--config`."""
+        """TOML: the settings of the run; usable as `--config`."""
         return self.path / "config.toml"
 
     @property
     def metrics(self) -> Path:
-        """JSON lines: losses, ‖y‖ by noise level, rates, and the quality at the milestones."""
+        """JSON lines: losses, ‖y‖ by noise level, learning rates, and the quality at the milestones."""
         return self.path / "metrics.jsonl"
 
     @property
     def checkpoints(self) -> Path:
-        """A folder of safetensors with their SHA-256: all that resuming needs, of the last few times it was saved."""
+        """A folder with the last few checkpoints: safetensors with all that resuming needs, and their SHA-256."""
         return self.path / "checkpoints"
 
     @property
     def network(self) -> Path:
-        """Safetensors: the averaged network, of the generator (of a distillation) or of the teacher (pretraining)."""
+        """Safetensors: the EMA of the generator (distillation) or of the teacher (pretraining)."""
         return self.path / "generator.safetensors"
 
     def ema(self, k: int) -> Path:
-        """Safetensors: the k-th of the generator's EMAs; the first, 0, is `network`."""
+        """Safetensors: EMA k of the generator; EMA 0 is `network`."""
         return self.network if k == 0 else self.path / f"generator-{k}.safetensors"
 
     @property
     def start(self) -> Path:
-        """Safetensors: the network that imitates a teacher without weights of its own."""
+        """Safetensors: the proxy network of a teacher without weights."""
         return self.path / "start.safetensors"
 
     @property
     def stopped(self) -> Path:
-        """There as long as the run was stopped by a signal and waits to go on."""
+        """A marker file: the run was stopped by a signal and can be resumed."""
         return self.path / "stopped"
 
     @property
     def evaluation(self) -> Path:
-        """JSON: the figures of teacher, student and undistilled generator."""
+        """JSON: the metrics of teacher, student and undistilled start."""
         return self.path / "evaluation.json"
 
     @property
     def report(self) -> Path:
-        """One HTML page with everything worth looking at."""
+        """HTML: the report of the run on one page."""
         return self.path / "report.html"
 
     def picture(self, name: str) -> Path:
-        """PNG: samples of "teacher", "student", "undistilled", the first two "side-by-side", or of an iteration."""
+        """PNG: samples of "teacher", "student", "undistilled", of the first two "side-by-side", or of an iteration."""
         return self.path / "images" / f"{name}.png"
 
     @classmethod
     def create(cls, path: Path, config: Mapping[str, Any], overwrite: bool = False) -> "RunFolder":
-        """A new run's folder with its configuration; `ValueError` if `path` holds anything and not `overwrite`."""
+        """Create a run's folder with its configuration; `ValueError` if `path` is not empty, unless `overwrite`."""
         if path.exists() and not path.is_dir():
-            raise ValueError(f"--out = {path}: is a file; name a folder")
+            raise ValueError(f"--out = {path}: is a file; give a folder")
         if path.exists() and any(path.iterdir()):
             if not overwrite:
-                raise ValueError(f"--out = {path}: exists; give another --out, --overwrite it, or go on with --resume")
+                raise ValueError(f"--out = {path}: exists; give another --out, --overwrite it, or --resume the run")
             if not _is_run(path):
-                raise ValueError(f"--out = {path}: is not a run's folder, so it is not overwritten; give another --out")
+                raise ValueError(f"--out = {path}: not a run's folder, so it is not overwritten; give another --out")
             shutil.rmtree(path)
         run = cls(path)
         repeat = f"# repeated by: simdistill distill digits --config {run.config} --out NEW_FOLDER\n"
@@ -84,9 +84,9 @@ class RunFolder:
 
     @classmethod
     def with_config(cls, path: Path, config: Mapping[str, Any]) -> "RunFolder":
-        """The run's folder with that configuration, made if it is not there; what else it says is not asked.
+        """Open or create a run's folder with this configuration; other settings in it do not matter.
 
-        Raises `ValueError` if it says otherwise, or if what is there cannot be gone on with.
+        Raises `ValueError` if an existing folder has other values, or cannot be resumed.
         """
         if not path.is_dir() or not any(path.iterdir()):
             return cls.create(path, config)
@@ -103,7 +103,7 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path) -> "RunFolder":
-        """An existing run's folder; `ValueError` if it is none."""
+        """Open an existing run's folder; `ValueError` if `path` is not one."""
         if not (path / "config.toml").is_file():
             raise ValueError(
                 f"{path}: not a run's folder (no config.toml in it); runs are made by `simdistill distill`"
@@ -113,7 +113,7 @@ class RunFolder:
         return run
 
     def configuration(self) -> dict[str, Any]:
-        """The values of `config`, by their present names."""
+        """The settings in `config`, by their current names."""
         return present(read_toml(self.config), FORMER_SETTINGS)
 
     def log_metrics(self, values: Mapping[str, Any]) -> None:
@@ -122,7 +122,7 @@ class RunFolder:
             file.write(json.dumps(values) + "\n")
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """All whole lines of the metrics; what follows a damaged one is left out."""
+        """The metrics up to the first damaged line."""
         if not self.metrics.exists():
             return []
         found: list[dict[str, Any]] = []
@@ -137,26 +137,26 @@ class RunFolder:
         return found
 
     def read_evaluation(self) -> dict[str, Any]:
-        """The figures in `evaluation`; none if there is no such file, `ValueError` if it is damaged."""
+        """The metrics in `evaluation`; empty if there is no such file, `ValueError` if it is damaged."""
         return read_figures(self.evaluation) if self.evaluation.exists() else {}
 
     def forget_after(self, iteration: int) -> list[dict[str, Any]]:
-        """Drop the metrics of iterations that a resumed run will do again; returns those that are left."""
+        """Drop the metrics of iterations that a resumed run will repeat; returns the others."""
         kept = [record for record in self.read_metrics() if record["iteration"] <= iteration]
         write_atomically(self.metrics, "".join(json.dumps(record) + "\n" for record in kept).encode())
         return kept
 
 
 def read_figures(path: Path) -> dict[str, Any]:
-    """The figures in a JSON file, also one of version 0.1; `ValueError` if it is damaged."""
+    """The metrics in a JSON file, which may be of version 0.1; `ValueError` if it is damaged."""
     found = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(found, dict):
-        raise ValueError(f"{path}: holds no figures")  # noqa: TRY004  (a damaged file, not a wrong argument)
+        raise ValueError(f"{path}: holds no metrics")  # noqa: TRY004  (a damaged file, not a wrong argument)
     return present_figures(found)
 
 
 def _present(record: dict[str, Any]) -> dict[str, Any]:
-    """A record of version 0.1 in its present form; others as they are."""
+    """A record of version 0.1 in the current form; current ones unchanged."""
     if "quality" in record:
         return {**record, "quality": present_figures(record["quality"])}
     if "generator_loss" not in record or "loss" not in record:
@@ -166,13 +166,13 @@ def _present(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def damaged(path: Path, why: str) -> ValueError:
-    """What a command that goes on with the folders that it made before says of one that it cannot go on with."""
-    remedy = "delete this folder and give the same command again, or give another --out"
-    return ValueError(f"{path}: is damaged, or no run's folder: {remedy} ({why})")
+    """The error for a folder that a repeated command cannot resume."""
+    remedy = "delete it and repeat the command, or give another --out"
+    return ValueError(f"{path}: damaged or not a run's folder; {remedy} ({why})")
 
 
 def _is_run(path: Path) -> bool:
-    """Whether a folder is a run's, so that it may be overwritten: other programs have a config.toml too."""
+    """Whether a folder is a run's and may be overwritten: other programs have a config.toml, too."""
     try:
         return read_toml(path / "config.toml").get("verb") in ("distill", "pretrain", "convert")
     except ValueError:

@@ -1,4 +1,4 @@
-"""Where the metrics and pictures of a run go besides its folder: TensorBoard, Weights & Biases, trackio."""
+"""Logging the metrics and images of a run to TensorBoard, Weights & Biases or trackio, besides its folder."""
 
 import contextlib
 import importlib.util
@@ -13,52 +13,52 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from PIL import Image
 
-from simdistill.support.files import write_atomically
 from simdistill.runs.folder import RunFolder
 from simdistill.support.checks import require
+from simdistill.support.files import write_atomically
 
 PROJECT = "simdistill"
-WANDB_LAST_UPLOAD = 300.0  # seconds that the end of a run may wait for the network
+WANDB_LAST_UPLOAD = 300.0  # seconds to wait for the last uploads at the end of a run
 
 
 @runtime_checkable
 class Log(Protocol):
-    """A service that is told what happens in a run."""
+    """A service that receives the metrics and images of a run."""
 
     def log_metrics(self, values: Mapping[str, Any]) -> None:
-        """Send the numbers of one metrics record; one with a "rollback" voids what came after its iteration."""
+        """Send the numbers of one metrics record; a record with "rollback" invalidates later iterations."""
         ...
 
     def picture(self, name: str, iteration: int, path: Path) -> None:
-        """Send the PNG in `path`; the pictures of one `name` make a series."""
+        """Send the PNG in `path`; images of the same `name` form a series."""
         ...
 
     def close(self) -> None:
-        """Send what is left, and end."""
+        """Send what is left, and close the service."""
         ...
 
 
 def open_logs(names: Sequence[str], run: RunFolder) -> list[Log]:
-    """The services called `names`, for a new run or for one that goes on; any thread may use them.
+    """Open these services for a new or a resumed run; any thread may use them.
 
-    One that does not start is left out and one that fails later is still tried, with a line on stderr: no service stops
-    a training, whose folder has everything. Raises `ValueError` as `check_logs` does.
+    No service stops a training, since the run's folder has everything: one that does not start is left out, and one
+    that fails later is still tried, each with a line on stderr. Raises `ValueError` as `check_logs` does.
     """
     check_logs(names)
     return [log for name in names for log in _started(name, run)]
 
 
 def check_logs(names: Sequence[str]) -> None:
-    """Raise `ValueError` if one of `names` is unknown, comes twice, or is of a library that is not installed."""
+    """Raise `ValueError` if one of `names` is unknown or repeated, or if its library is not installed."""
     for name in names:
         require(name in SERVICES, "--log", name, f"one of {', '.join(SERVICES)}")
         require(list(names).count(name) == 1, "--log", name, "given once")
-        if getattr(importlib.util.find_spec(name), "origin", None) is None:  # or but a folder of that name, as ./wandb
-            raise ValueError(f'--log {name}: its library is missing; pip install "simdistill[{name}]"')
+        if getattr(importlib.util.find_spec(name), "origin", None) is None:  # missing, or a folder such as ./wandb
+            raise ValueError(f'--log {name}: {name} is missing: pip install "simdistill[{name}]"')
 
 
 def flatten(values: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers in nested mappings by their path, as "quality/frechet/mean"; not the texts, lists and bools."""
+    """The numbers in nested mappings by their path, such as "quality/frechet/mean"; without texts, lists and bools."""
     flat: dict[str, float] = {}
     for name, value in values.items():
         if isinstance(value, Mapping):
@@ -69,7 +69,7 @@ def flatten(values: Mapping[str, Any]) -> dict[str, float]:
 
 
 class TensorBoardLog:
-    """Event files in the run's folder; what a run does again, after going back, is void in them."""
+    """Event files in the run's folder; iterations that a run repeats after a rollback replace the old ones."""
 
     def __init__(self, run: RunFolder) -> None:
         from torch.utils.tensorboard import SummaryWriter
@@ -78,7 +78,7 @@ class TensorBoardLog:
         self._writer: SummaryWriter | None = None
 
     def log_metrics(self, values: Mapping[str, Any]) -> None:
-        """Write the numbers; after a rollback, have readers drop what came after it."""
+        """Write the numbers; after a rollback, readers drop later iterations."""
         iteration = values["iteration"]
         writer = self._from(iteration + 1) if "rollback" in values else self._at(iteration)
         for name, number in _series(values).items():
@@ -96,7 +96,7 @@ class TensorBoardLog:
             self._writer.close()
 
     def _at(self, iteration: int) -> Any:
-        # Not opened earlier: only by the first record are the metrics of a resumed run cut to what it keeps.
+        # opened with the first record: only then are the metrics of a resumed run truncated
         if self._writer is None:
             kept = [record["iteration"] for record in self._run.read_metrics() if record["iteration"] < iteration]
             first = max(kept, default=-1) + 1
@@ -104,14 +104,14 @@ class TensorBoardLog:
         return self._writer
 
     def _from(self, first: int) -> Any:
-        """A writer that voids all from the iteration `first` on."""
+        """A writer that purges everything from the iteration `first` on."""
         self.close()
         self._writer = self._create(str(self._run.path / "tensorboard"), purge_step=first)
         return self._writer
 
 
 class WandbLog:
-    """A run on Weights & Biases whose axis is the iteration; it cannot forget, so a curve that goes back overlaps."""
+    """A run on Weights & Biases, by iteration. It cannot delete points: after a rollback, curves overlap."""
 
     def __init__(self, run: RunFolder) -> None:
         import wandb
@@ -122,7 +122,7 @@ class WandbLog:
             name=run.path.resolve().name,
             id=_identity(run),
             resume="allow",
-            reinit="create_new",  # a run of the calling program's own is none of our business
+            reinit="create_new",  # do not touch a run of the calling program
             dir=run.path,
             config=run.configuration(),
             settings=wandb.Settings(finish_timeout=WANDB_LAST_UPLOAD),
@@ -139,19 +139,19 @@ class WandbLog:
         self._run.log({"iteration": iteration, name: self._image(str(path))})
 
     def close(self) -> None:
-        """Wait for the last uploads, but not for ever."""
+        """Wait for the last uploads, up to `WANDB_LAST_UPLOAD`."""
         self._run.finish()
 
 
 class TrackioLog:
-    """A run in trackio's local database or server; it cannot forget, so a curve that goes back overlaps."""
+    """A run in trackio's local database or on its server. It cannot delete points: after a rollback, curves overlap."""
 
     def __init__(self, run: RunFolder) -> None:
         import trackio
 
         self._image, self._finish = trackio.Image, trackio.finish
         name = f"{run.path.resolve().name}-{_identity(run)}"
-        with contextlib.redirect_stdout(sys.stderr):  # what it says is no result
+        with contextlib.redirect_stdout(sys.stderr):  # its messages are not results
             self._run = trackio.init(PROJECT, name=name, resume="allow", embed=False, config=run.configuration())
 
     def log_metrics(self, values: Mapping[str, Any]) -> None:
@@ -177,7 +177,7 @@ SERVICES: dict[str, Callable[[RunFolder], Log]] = {
 
 
 class _Steady:
-    """A log that one thread at a time uses, and whose failures are reported once and go no further."""
+    """A thread-safe log whose failures are reported once and not raised."""
 
     def __init__(self, name: str, log: Log) -> None:
         self._name, self._log = name, log
@@ -198,31 +198,31 @@ class _Steady:
                 call(*arguments)
             except Exception as error:
                 if not self._reported:
-                    _report(self._name, "failed, so it misses something", error)
+                    _report(self._name, "failed and misses some metrics", error)
                 self._reported = True
 
 
 def _started(name: str, run: RunFolder) -> list[Log]:
-    """The service in a list, or none if it does not start."""
+    """The service in a list; an empty list if it does not start."""
     try:
         return [_Steady(name, SERVICES[name](run))]
     except Exception as error:
-        _report(name, "did not start, so it is left out", error)
+        _report(name, "did not start", error)
         return []
 
 
 def _report(name: str, what: str, error: Exception) -> None:
     reason = " ".join(str(error).split()) or type(error).__name__
-    print(f"--log {name} {what}; the run's folder has everything ({reason})", file=sys.stderr, flush=True)
+    print(f"warning: --log {name} {what} ({reason}); the run's folder has everything", file=sys.stderr, flush=True)
 
 
 def _series(values: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers that are to be drawn over the iteration."""
+    """The numbers to plot over the iteration."""
     return {name: number for name, number in flatten(values).items() if name != "iteration"}
 
 
 def _identity(run: RunFolder) -> str:
-    """What tells the run from all others: kept in its folder, so that it moves with it, and ends with it."""
+    """A unique id of the run, kept in its folder."""
     path = run.path / "log-id.txt"
     if not path.exists():
         write_atomically(path, secrets.token_hex(8).encode())

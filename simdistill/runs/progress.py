@@ -1,4 +1,4 @@
-"""How far a run is, how fast it goes, and whether it still does: what its records can tell."""
+"""The progress of a run, from its metrics: how far it is, how fast it goes, and whether it is still running."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,27 +8,27 @@ from typing import Any, Literal, TypeAlias
 Record: TypeAlias = Mapping[str, Any]
 State: TypeAlias = Literal["running", "evaluating", "finished", "stopped", "silent"]
 
-RECENT = 10  # lines of the metrics that the present pace is taken over
-PATIENCE = 120.0  # seconds without a sign of life before a run is called silent
+RECENT = 10  # lines of the metrics for the current pace
+PATIENCE = 120.0  # seconds without a new file before a run is called silent
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a training stands."""
+    """The progress of a training."""
 
     iteration: int
     total: int | None
     seconds: float
     pace: float | None
-    """Iterations a second over the last lines; None before the first."""
+    """Iterations per second over the last lines; None before the first."""
     line_seconds: float
-    """Between two of the last lines."""
+    """Mean seconds between two of the last lines."""
     losses: Mapping[str, float]
-    """The last that were written."""
+    """The latest losses."""
 
     @classmethod
     def of(cls, records: Sequence[Record], total: int | None) -> "Progress":
-        """The progress that `records`, in any order, tell of a training of `total` iterations."""
+        """The progress of a training of `total` iterations, from its records in any order."""
         lines, recent = log_lines(records), _steps(records)[-RECENT:]
         iterations, seconds = (sum(step[k] for step in recent) for k in range(2))
         return cls(
@@ -47,15 +47,16 @@ class Progress:
 
     @property
     def remaining(self) -> float | None:
-        """Seconds of training to come, at the present pace; None if nothing tells."""
+        """Estimated seconds left, at the current pace; None if unknown."""
         if self.total is None or not self.pace:
             return None
         return max(self.total - self.iteration, 0) / self.pace
 
     def state(self, evaluated: bool, silence: float, stopped: bool = False) -> State:
-        """What the run is at, `silence` seconds after its last sign of life; `evaluated` if nothing follows training.
+        """The state of the run, `silence` seconds after its last change.
 
-        `stopped` if a signal did. Lines that come rarely are waited for longer.
+        `evaluated` if nothing is left to do after the training, `stopped` if a signal stopped it. Runs that write lines
+        rarely become silent later.
         """
         if self.trained and evaluated:
             return "finished"
@@ -67,24 +68,24 @@ class Progress:
 
 
 def losses_of(record: Record) -> dict[str, float]:
-    """The losses in a record, by name: "online_loss", "generator_loss", …, of a teacher in training "loss"."""
+    """The losses in a record, by name: "online_loss", "generator_loss", …; "loss" in a pretraining."""
     return {name: value for name, value in record.items() if name == "loss" or name.endswith("_loss")}
 
 
 def titled(name: str) -> str:
-    """A metric's name as a title: "online_loss" is "Online loss"."""
+    """A metric's name as a title: "online_loss" becomes "Online loss"."""
     return name.replace("_", " ").capitalize()
 
 
 def log_lines(records: Sequence[Record]) -> list[Record]:
-    """The records of losses and the like, by iteration; milestones and rollbacks left out."""
+    """The records with losses, sorted by iteration; without milestones and rollbacks."""
     return sorted((record for record in records if losses_of(record)), key=_place)
 
 
 def _steps(records: Sequence[Record]) -> list[tuple[int, float]]:
-    """The iterations and seconds up to each line of losses, from what went before it: a line, or a roll-back.
+    """The iterations and seconds of each line of losses, since the previous line or rollback.
 
-    What a roll-back made vain is in none of them.
+    Iterations that a rollback discarded are not counted.
     """
     ends = sorted((record for record in records if losses_of(record) or "rollback" in record), key=_place)
     places = pairwise([(0, 0.0), *map(_place, ends)])
@@ -96,7 +97,7 @@ def _place(record: Record) -> tuple[int, float]:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as "40 s", "1 min 40 s", "2 h 5 min" or "3 d 4 h"."""
+    """Seconds as text: "40 s", "1 min 40 s", "2 h 5 min" or "3 d 4 h"."""
     whole = int(seconds)
     for large, size, small, part in (("d", 86400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1)):
         if whole >= size:
@@ -106,5 +107,5 @@ def duration(seconds: float) -> str:
 
 
 def short(value: float) -> str:
-    """A value with the digits that tell something: 4,750 or 0.0312."""
+    """A value with three significant digits or all integer ones: 4,750 or 0.0312."""
     return (f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}").replace("-", "−")

@@ -1,1 +1,1 @@
-"""What every room may use: files, checks, libraries that are imported late, progress bars."""
+"""Helpers for all packages: files, checks, late imports of libraries, progress bars."""

@@ -1,4 +1,4 @@
-"""A progress bar on stderr for work that is counted in images."""
+"""A progress bar on stderr for work counted in images."""
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -10,9 +10,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 @contextmanager
 def progress_bar(what: str, images: int, shown: bool) -> Generator[Callable[[int], None]]:
-    """A function to be called with every number of images done; it moves a bar if that is `shown`, on a terminal."""
+    """A context whose function advances the bar by a number of images; shown only if `shown`, and on a terminal."""
     console = Console(stderr=True)
-    description = TextColumn("{task.description}", markup=False)  # it may be the name of a file
+    description = TextColumn("{task.description}", markup=False)  # may contain a file's name
     columns = (description, BarColumn(), MofNCompleteColumn(), TextColumn("ETA"), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not (shown and console.is_terminal)) as progress:
         yield partial(progress.advance, progress.add_task(what, total=images))

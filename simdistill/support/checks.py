@@ -1,4 +1,4 @@
-"""One way to say that a setting is wrong: its name, the value found, and the remedy."""
+"""Error messages for invalid settings: the name, the value found, and the remedy."""
 
 import difflib
 from collections.abc import Iterable
@@ -11,6 +11,6 @@ def require(holds: bool, name: str, value: object, remedy: str) -> None:
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
-    """What follows "unknown name": the known one that it is like, or all of them."""
+    """The text after "unknown name": the closest known name, or all of them."""
     close = difflib.get_close_matches(name, list(known), 1)
     return f"; did you mean {close[0]}?" if close else f"; known: {', '.join(known)}"

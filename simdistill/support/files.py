@@ -1,4 +1,4 @@
-"""Files that are either whole or not there, and what tells one from another."""
+"""Atomic writing of files, and their hashes."""
 
 import hashlib
 import os
@@ -9,14 +9,14 @@ from pathlib import Path
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write `content` to `path` so that a crash at any moment leaves the old file or the new one, never a part."""
+    """Write `content` to `path` so that a crash at any moment leaves either the old file or the new one."""
     with replacing(path) as temporary:
         temporary.write_bytes(content)
 
 
 @contextmanager
 def replacing(path: Path) -> Generator[Path]:
-    """A file to write in the block; it takes the place of `path` at the block's end, or vanishes if the block fails."""
+    """A temporary file to write in the block; it replaces `path` at the end, or is deleted if the block fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)
@@ -33,7 +33,7 @@ def replacing(path: Path) -> Generator[Path]:
 
 
 def digest(*paths: Path) -> str:
-    """The SHA-256 of the files' bytes, one file after the other, in hexadecimal digits; `OSError` if one is missing."""
+    """The hexadecimal SHA-256 of the concatenated files; `OSError` if one is missing."""
     sha256 = hashlib.sha256()
     for path in paths:
         with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""Libraries that only some uses need, imported when they are needed."""
+"""Optional libraries, imported on demand."""
 
 import warnings
 from collections.abc import Generator
@@ -10,7 +10,7 @@ from typing import Any
 
 @contextmanager
 def library() -> Generator[Any]:
-    """diffusers, imported when it is needed (it takes seconds), without its remarks and transformers'."""
+    """diffusers, imported on demand (it takes seconds), without its log messages and transformers'."""
     try:
         diffusers: Any = import_module("diffusers")
         logs: list[Any] = [diffusers.utils.logging, import_module("transformers.utils.logging")]
@@ -22,7 +22,7 @@ def library() -> Generator[Any]:
         log.disable_progress_bar()
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of names that are new in versions after the oldest one here
+            warnings.simplefilter("ignore")  # about names that our oldest supported version does not have
             yield diffusers
     finally:
         for log, verbosity, bar in before:
@@ -32,5 +32,5 @@ def library() -> Generator[Any]:
 
 
 def short(error: Exception) -> str:
-    """An error of somebody else's in one line."""
+    """Another library's error in one line."""
     return shorten(f"{type(error).__name__}: {error}", 300)

@@ -1,4 +1,4 @@
-"""Files of tensors: read without running anything in them, and put into networks whole or not at all."""
+"""Files of tensors: read without executing anything in them, and loaded into networks strictly."""
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -34,30 +34,30 @@ def _read_safetensors(path: Path, tensors: bool) -> tuple[dict[str, Tensor], dic
     except (SafetensorError, OSError) as error:
         what = f"{type(error).__name__}: {error}".splitlines()[0]
         remedy = "download it again, or repeat the run that wrote it"
-        raise ValueError(f"{path}: not a sound safetensors file ({what}); {remedy}") from error
+        raise ValueError(f"{path}: not a valid safetensors file ({what}); {remedy}") from error
 
 
 def read_content(path: Path) -> Any:
-    """What a .safetensors or a file of `torch.save` holds, in which there is nothing but tensors and plain values.
+    """The content of a .safetensors or `torch.save` file that holds only tensors and plain values.
 
     Nothing is executed: torch's restricted unpickler refuses everything else. Raises `ValueError` if the file is
-    missing, damaged, or asks for more.
+    missing, damaged, or holds anything else.
     """
     if path.suffix == ".safetensors":
         return read_tensors(path)[0]
     _check_there(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load promises no kinds, and advises to run what is in the file
+    except Exception as error:  # torch.load documents no types, and its message advises to execute the file
         asked = re.search(r"GLOBAL ([\w.]+)", str(error))
-        what = f"is damaged, or holds no tensors ({type(error).__name__}); download it again"
+        what = f"damaged, or without tensors ({type(error).__name__}); download it again"
         if asked:
-            what = f"asks for {asked[1]!r}, which weights do not need: do not trust it; nothing of it was run"
+            what = f"asks for {asked[1]!r}, which weights do not need: do not trust it; nothing in it was executed"
         raise ValueError(f"{path}: {what}") from error
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """The tensors by name in such a file, also under "state_dict"; `ValueError` if it holds anything else."""
+    """The state dict in such a file (or under its key "state_dict"); `ValueError` if it holds anything else."""
     content = read_content(path)
     state = content.get("state_dict", content) if isinstance(content, dict) else content
     named = isinstance(state, dict) and all(isinstance(value, Tensor) for value in state.values())
@@ -66,25 +66,25 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
 
 def check_names(found: Collection[str], wanted: Collection[str], where: Path | str, whose: str) -> None:
-    """Raise `ValueError` unless the tensors `found` in `where` are those `wanted`, of the network `whose`, by name."""
+    """Raise `ValueError` unless the names `found` in `where` are those `wanted` by the network `whose`."""
     odd = {"missing": {*wanted} - {*found}, "unknown": {*found} - {*wanted}}
     said = [
-        f"{len(names)} {'tensor is' if len(names) == 1 else 'tensors are'} {what}, as {min(names)}"
+        f"{len(names)} {'tensor is' if len(names) == 1 else 'tensors are'} {what}, such as {min(names)}"
         for what, names in odd.items()
         if names
     ]
     if said:
-        raise ValueError(f"{where}: {'; '.join(said)}: must be those of {whose}")
+        raise ValueError(f"{where}: {'; '.join(said)}; must be those of {whose}")
 
 
 def check_tensors(
     found: Mapping[str, Tensor], wanted: Mapping[str, Sequence[int]], where: Path | str, whose: str
 ) -> None:
-    """Raise `ValueError` unless the tensors `found` in `where` have the names and the shapes of those `wanted`."""
+    """Raise `ValueError` unless the tensors `found` in `where` have the names and shapes of those `wanted`."""
     check_names(found.keys(), wanted.keys(), where, whose)
     for name, shape in wanted.items():
         own = [*found[name].shape]
-        require(own == [*shape], f"{where}: shape of {name}", own, f"{[*shape]}, as {whose} has it")
+        require(own == [*shape], f"{where}: shape of {name}", own, f"{[*shape]}, as in {whose}")
 
 
 def fill(
@@ -96,20 +96,19 @@ def fill(
 ) -> Network:
     """`network` with exactly the tensors of `state`, read from `where`, in eval mode and frozen.
 
-    Those of the network that are `left_out` stay as they are. A network on the meta device takes the tensors
-    themselves. Raises `ValueError`, and changes nothing, unless names and shapes are those of the network, which is
-    `whose`.
+    The network's tensors in `left_out` are unchanged. A network on the meta device takes the tensors themselves.
+    Raises `ValueError`, and changes nothing, unless names and shapes match the network, called `whose` in messages.
     """
     own = network.state_dict()
     check_names({*state, *left_out}, own.keys(), where, whose)
     check_tensors(state, {name: t.shape for name, t in own.items() if name not in left_out}, where, whose)
     without_memory = any(tensor.is_meta for tensor in own.values())
-    network.load_state_dict(state, strict=False, assign=without_memory)  # strict: it was checked
+    network.load_state_dict(state, strict=False, assign=without_memory)  # strictness was checked above
     return network.eval().requires_grad_(False)
 
 
 def fingerprint(paths: Iterable[Path]) -> str:
-    """The first eight hexadecimal digits of the files' SHA-256, as PyTorch puts them into the names of its files."""
+    """The first eight hexadecimal digits of the files' SHA-256, as in the names of PyTorch's files."""
     return digest(*paths)[:8]
 
 

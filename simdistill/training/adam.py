@@ -1,4 +1,4 @@
-"""Adam with beta_1 = 0, whose first moment is the gradient itself and need not be stored."""
+"""Adam with beta_1 = 0, which needs no first moment: it is the gradient."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -9,20 +9,20 @@ from torch.optim.adam import adam
 
 
 class AdamWithoutMomentum(torch.optim.Optimizer):
-    """Adam (Kingma and Ba 2015) at beta_1 = 0: the steps of `torch.optim.Adam(betas=(0.0, beta_2))`, bit by bit.
+    """Adam (Kingma and Ba 2015) at beta_1 = 0: bit-identical steps to `torch.optim.Adam(betas=(0.0, beta_2))`.
 
-    m_t = 0 m_{t-1} + (1 - 0) g_t = g_t, so the gradient is handed to torch's fused kernel as its own first moment: one
-    copy of every trained parameter less in memory. Takes part in torch's loss scaling.
+    m_t = 0 m_{t-1} + (1 - 0) g_t = g_t, so the gradient itself is passed to torch's fused kernel as the first moment,
+    which saves one copy of every trained parameter. Supports torch's loss scaling.
     """
 
-    _step_supports_amp_scaling = True  # GradScaler then never asks the device whether a gradient overflowed
+    _step_supports_amp_scaling = True  # GradScaler then need not synchronise to check for overflow
 
     def __init__(self, parameters: Iterable[nn.Parameter], lr: float, beta_2: float = 0.999, eps: float = 1e-8) -> None:
         super().__init__(parameters, {"lr": lr, "beta_2": beta_2, "eps": eps})
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """One step along the gradients of the parameters that have any."""
+        """One step for all parameters that have gradients."""
         for group in self.param_groups:
             parameters = [p for p in group["params"] if p.grad is not None]
             if not parameters:

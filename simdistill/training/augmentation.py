@@ -1,7 +1,7 @@
-"""EDM's augmentation, which does not leak: images are moved, and the network is told how (Karras et al. 2022, F.2).
+"""EDM's non-leaking augmentation: images are transformed, the network is conditioned on how (Karras et al. 2022, F.2).
 
 A row of parameters is a = (x-flip, y-flip, ln₂ scale / 0.2, rotation, anisotropy's direction and ln₂ strength / 0.2,
-shift in x and y as eighths of the width); all zero moves nothing.
+shift in x and y as eighths of the width); zeros are the identity.
 """
 
 import math
@@ -17,11 +17,11 @@ from simdistill.method.shapes import Data
 Parameters: TypeAlias = Float[Tensor, "batch 8"]
 
 LABELS = 9
-"""Numbers that tell a network how an image was moved."""
+"""Number of augmentation labels per image."""
 
 
 def draw(n: int, probability: float, rng: torch.Generator) -> Parameters:
-    """Random parameters of `n` images: each is mirrored or not, and each of the other five is asked for by chance."""
+    """Random parameters of `n` images: x-flips at random, and each of the other five with `probability`."""
     asked = (torch.rand(n, 5, generator=rng) < probability).float()
     y_flip, scale, rotation, anisotropy, shift = asked.split(1, dim=1)
     flips = torch.randint(0, 2, (n, 2), generator=rng).float()
@@ -40,7 +40,7 @@ def draw(n: int, probability: float, rng: torch.Generator) -> Parameters:
 
 
 def labels(a: Parameters) -> Float[Tensor, "batch 9"]:
-    """What the network is told: zero where nothing moved, and continuous in angles."""
+    """The network's augmentation labels: zero for the identity, and continuous in angles."""
     x_flip, y_flip, scale, angle, direction, strength, x, y = a.T
     rotation = [angle.cos() - 1, angle.sin()]
     anisotropy = [strength * direction.cos(), strength * direction.sin()]
@@ -50,15 +50,15 @@ def labels(a: Parameters) -> Float[Tensor, "batch 9"]:
 def moved(images: Data, a: Parameters) -> Data:
     """The square `images` `[batch, channels, size, size]`, flipped, scaled, rotated, stretched, shifted, in that order.
 
-    Pixels in between are interpolated bicubically, and the margins mirror the inside.
+    With bicubic interpolation and reflection padding.
     """
     x_flip, y_flip, scale, angle, direction, strength, x, y = a.to(images).T
     flip = _diagonal(1 - 2 * x_flip, 1 - 2 * y_flip)
     size = _diagonal(2 ** (0.2 * scale), 2 ** (0.2 * scale))
     stretch = _rotation(direction) @ _diagonal(2 ** (0.2 * strength), 2 ** (-0.2 * strength)) @ _rotation(-direction)
     forward = stretch @ _rotation(angle) @ size @ flip
-    back = torch.linalg.inv(forward)  # a pixel of the result is looked up where it came from
-    shift = torch.stack([x, y], dim=1)[:, :, None] / 8 * 2  # in units where the image reaches from -1 to 1
+    back = torch.linalg.inv(forward)  # maps each output pixel to its source
+    shift = torch.stack([x, y], dim=1)[:, :, None] / 8 * 2  # in units where the image spans -1 to 1
     grid = affine_grid(torch.cat([back, -back @ shift], dim=2), list(images.shape), align_corners=False)
     return grid_sample(images, grid, mode="bicubic", padding_mode="reflection", align_corners=False)
 

@@ -1,4 +1,4 @@
-"""Batches on their way to a device, and in micro-batches."""
+"""Splitting batches into micro-batches, and sending them to a device."""
 
 from typing import Any
 
@@ -8,13 +8,13 @@ from simdistill.method.algorithm import Batch
 
 
 def in_parts(batch: Batch, n: int) -> list[Batch]:
-    """The batch in `n` micro-batches as equal as can be."""
+    """The batch in `n` micro-batches, as equal as possible."""
     columns = [[None] * n if column is None else column.tensor_split(n) for column in batch]
     return [Batch(*part) for part in zip(*columns, strict=True)]
 
 
 def sent(batch: Batch, device: torch.device) -> Batch:
-    """The batch on `device`, without waiting for what the device still has to do."""
+    """The batch on `device`, sent asynchronously."""
 
     def moved(column: Any) -> Any:
         if column is None:

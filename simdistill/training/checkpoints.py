@@ -1,4 +1,4 @@
-"""Checkpoints: written whole or not at all, checked before they are trusted, several kept."""
+"""Checkpoints: written atomically, verified before use, the last few kept."""
 
 import json
 import sys
@@ -22,10 +22,10 @@ class NoSoundCheckpoint(ValueError):  # noqa: N818
 
 
 def write_checkpoint(folder: Path, iteration: int, state: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Path:
-    """Store `state` with `facts` (JSON values) as the newest checkpoint; of those before it, two stay.
+    """Store `state` with `facts` (JSON values) as the newest checkpoint; keeps the two before it.
 
-    Beside the tensors stands their SHA-256 as `sha256sum -c` reads it, written last: without it a checkpoint counts for
-    nothing. Raises `OSError` if the disk does not take it; the checkpoints before are then as they were.
+    The SHA-256 in a file beside it, in the format of `sha256sum -c`, is written last: a checkpoint without it is
+    ignored. Raises `OSError` if the disk refuses it; older checkpoints are then intact.
     """
     path = folder / f"{iteration:09d}.safetensors"
     try:
@@ -33,41 +33,41 @@ def write_checkpoint(folder: Path, iteration: int, state: Mapping[str, Tensor], 
             tensors = {name: tensor.contiguous() for name, tensor in state.items()}
             save_file(tensors, temporary, {"simdistill": json.dumps(facts)})
             sha256 = digest(temporary)
-            _digest_file(path).unlink(missing_ok=True)  # of a checkpoint that is replaced, after a roll-back
+            _digest_file(path).unlink(missing_ok=True)  # of a checkpoint that is replaced after a rollback
     except SafetensorError as error:  # how it reports a full disk
         raise OSError(f"{path}: could not be written ({error})") from error
     write_atomically(_digest_file(path), f"{sha256}  {path.name}\n".encode())
     found = checkpoints(folder)
     here = found.index(path)
-    for other in found[:here] + found[here + KEPT :]:  # newer ones are damaged, or of a course that was given up
-        _digest_file(other).unlink(missing_ok=True)  # first: what is left of it counts for nothing
+    for other in found[:here] + found[here + KEPT :]:  # newer ones are damaged, or were rolled back
+        _digest_file(other).unlink(missing_ok=True)  # first: the checkpoint is then ignored
         other.unlink()
     return path
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints in `folder`, the newest first, sound or not."""
+    """All checkpoints in `folder`, newest first, also damaged ones."""
     return sorted(folder.glob("[0-9]*.safetensors"), reverse=True)
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
-    """The newest sound checkpoint, or None if there is none at all.
+    """The newest intact checkpoint, or None if there are no checkpoints.
 
-    Damaged ones that are newer are named on stderr. Raises `NoSoundCheckpoint` if all are damaged.
+    Prints newer, damaged ones to stderr. Raises `NoSoundCheckpoint` if all are damaged.
     """
     found = checkpoints(folder)
     for path in found:
         if _is_sound(path):
             return path
-        what = "is not what was written (its SHA-256 differs or is missing)"
-        print(f"{path}: {what}; going back to the checkpoint before", file=sys.stderr, flush=True)
+        what = "damaged (its SHA-256 differs or is missing)"
+        print(f"warning: {path}: {what}; using the checkpoint before it", file=sys.stderr, flush=True)
     if found:
-        raise NoSoundCheckpoint(f"{folder}: no checkpoint is sound; start again with another --out, or --overwrite")
+        raise NoSoundCheckpoint(f"{folder}: all checkpoints are damaged; start again with a new --out, or --overwrite")
     return None
 
 
 def all_finite(state: Mapping[str, Tensor]) -> bool:
-    """Whether no tensor of `state` holds an infinite number or NaN."""
+    """Whether all numbers in `state` are finite."""
     return all(bool(torch.isfinite(tensor).all()) for tensor in state.values())
 
 
@@ -79,12 +79,12 @@ def _is_sound(path: Path) -> bool:
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """State and facts of a checkpoint; `ValueError` if it is none."""
+    """Read state and facts of a checkpoint; `ValueError` if the file is not one."""
     state, metadata = read_tensors(path)
     try:
         return state, dict(json.loads(metadata["simdistill"]))
     except (KeyError, ValueError) as error:
-        raise ValueError(f"{path}: not a checkpoint of simdistill's") from error
+        raise ValueError(f"{path}: not a checkpoint of simdistill") from error
 
 
 def _digest_file(path: Path) -> Path:

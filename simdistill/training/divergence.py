@@ -1,24 +1,24 @@
-"""Telling a training that has gone wrong from one that is merely noisy."""
+"""Detecting divergence: telling it from mere noise."""
 
 import math
 from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
-REMEMBERED = 50  # metrics
-NEEDED = 10  # metrics before anything is called an explosion
+REMEMBERED = 50  # metrics in the running median
+NEEDED = 10  # metrics before a norm can be called exploding
 
 
 def trouble(metrics: Mapping[str, Any], before: Sequence[Mapping[str, Any]]) -> str | None:
-    """What is wrong with the newest `metrics`, in words, or None; `before` are those of the training so far.
+    """A message if the newest `metrics` show divergence, else None; `before` are the earlier metrics.
 
-    Wrong is a number that is not finite, and a norm (of a gradient, of y) that explodes: further above the median of
-    its last 50 values, in logarithms, than ln 30 and than ten times their usual (median absolute) deviation from it.
-    Medians are not moved by a few wild values, and a norm that merely rises takes its median along.
+    Divergence is a number that is not finite, or a norm (of a gradient, of y) that explodes: its logarithm exceeds the
+    median of its last 50 values by more than ln 30 and more than ten times their median absolute deviation. A few
+    outliers do not move the median, and if a norm merely rises, its median follows.
     """
     for name, value in metrics.items():
         if isinstance(value, float) and not math.isfinite(value):
-            return f"the {name} is {value}"
+            return f"{name} is {value}"
     for name in (name for name in metrics if name.endswith("_norm")):
         known = [math.log(r[name]) for r in before if r.get(name, 0) > 0][-REMEMBERED:]
         value = metrics.get(name, 0)
@@ -27,5 +27,5 @@ def trouble(metrics: Mapping[str, Any], before: Sequence[Mapping[str, Any]]) -> 
         middle = median(known)
         usual = median(abs(k - middle) for k in known)
         if math.log(value) > middle + max(math.log(30), 10 * usual):
-            return f"the {name} is {value:.3g}, after {math.exp(middle):.3g}"
+            return f"{name} is {value:.3g}, after a median of {math.exp(middle):.3g}"
     return None

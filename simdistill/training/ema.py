@@ -1,4 +1,4 @@
-"""The average of what is trained of a network: the weights that are evaluated and kept."""
+"""EMA of a network's trained weights: the weights that are evaluated and kept."""
 
 import copy
 from typing import TypeVar
@@ -15,9 +15,9 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 class AveragedWeights:
-    """The `tensors` of a network as the average that `averaging` describes; buffers are copied as they are.
+    """The EMA of a network's tensors, as `averaging` describes it; buffers are copied.
 
-    They begin as copies of the network's own, sharded like these.
+    `tensors` start as copies of the network's, sharded like them.
     """
 
     def __init__(self, network: nn.Module, averaging: Averaging) -> None:
@@ -28,7 +28,7 @@ class AveragedWeights:
 
     @torch.no_grad()
     def update(self, network: nn.Module, batch: int, images: int) -> None:
-        """Move towards `network` after a step on `batch` images, the last of the run's first `images`."""
+        """Update towards `network` after a step on `batch` images, the last of `images` so far."""
         move, current = get_ema_multi_avg_fn(self.averaging.decay(batch, images)), trained_tensors(network)
         averages, weights = ([own_part(t[name]) for name in self._averaged] for t in (self.tensors, current))
         move(averages, weights, 0)
@@ -37,7 +37,7 @@ class AveragedWeights:
 
 
 def averaged(network: Module, ema: AveragedWeights) -> Module:
-    """A copy of `network`, which is not sharded, with its average, in eval mode and frozen."""
+    """A copy of `network` (not sharded) with its EMA, in eval mode and frozen."""
     copied = copy.deepcopy(network)
     put_into(trained_tensors(copied), ema.tensors, "the average")
     return copied.eval().requires_grad_(False)

@@ -1,7 +1,7 @@
-"""What an iteration needs: bytes by what they are for, and floating-point operations, without doing it.
+"""The memory (by component) and floating-point operations of an iteration, without computing it.
 
-The trainer takes its own step on tensors without data, so that what is alive together, and when, is not told a second
-time here. Workspaces inside of an operation are not seen. What several processes change is added by formula.
+The trainer itself takes a step on tensors without data, so that the lifetimes of tensors are not described a second
+time here. Workspaces inside an operation are not seen. The effect of several processes is added by formula.
 """
 
 from collections.abc import Iterable, Sequence
@@ -22,35 +22,35 @@ from simdistill.training.trainer import DistillationTrainer
 from simdistill.training.update import Step
 
 EMAS, OPTIMIZERS, GRADIENTS = "EMA", "optimizers", "gradients"
-PARTS = 2  # from the second part of a batch on, all are alike
+PARTS = 2  # micro-batches to simulate: from the second on, all are alike
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """What one of several processes holds at the fullest moment of an iteration, and what an iteration of all costs.
+    """The peak memory of one process in an iteration, and the operations of all processes.
 
-    `memory` is in bytes: of the networks (weights and buffers), the optimizers, the gradients, the activations (and all
-    else that lives within an iteration) and, where networks are sharded, of what is gathered for the moment.
+    `memory` is in bytes, by component: the networks (weights and buffers), EMA, optimizers, gradients, activations (and
+    everything else that lives within an iteration) and, with sharding, the parameters that are gathered temporarily.
     """
 
-    micro_batch: int  # samples that a process computes at a time
+    micro_batch: int  # samples
     memory: dict[str, int]
     flops: float
-    convolving: float  # those of convolutions among them
+    convolving: float  # the part of convolutions
 
     @property
     def total(self) -> int:
-        """Bytes of all components together."""
+        """Total bytes."""
         return sum(self.memory.values())
 
 
 @dataclass(frozen=True)
 class _Peak:
-    """Bytes of a process alone at its fullest moment and at that of most activations, and the operations a sample."""
+    """Bytes of a single process at its peak and at the peak of activations; operations per sample."""
 
     fullest: dict[str, float]
     busiest: dict[str, float]
-    trained: float  # bytes of all parameters that are trained
+    trained: float  # bytes of all trained parameters
     flops: float
     convolving: float
 
@@ -62,13 +62,14 @@ def footprints(
     processes: Sequence[int] = (1,),
     gpu: bool = True,
 ) -> dict[int, Footprint]:
-    """What an iteration of `recipe` needs, for each number of `processes`; nothing is computed, no weight is read.
+    """The footprint of an iteration of `recipe` for each number of `processes`; computes nothing, reads no weights.
 
-    Networks start from `start`, by default the teacher's own. `gpu` follows autocast on CUDA, which keeps more in
-    float32 than the CPU's. A compiled training is taken for an eager one, which needs more, and fp16 for bf16. Only the
-    largest and the smallest parts of a batch are simulated; in between memory is at most the interpolated one.
+    Networks start from `start`, by default the teacher's own. `gpu` simulates autocast on CUDA, which keeps more in
+    float32 than on the CPU. A compiled training is estimated as an eager one, which needs more, and fp16 as bf16. Only
+    the largest and smallest micro-batches are simulated; between them, memory is at most the interpolated one.
 
-    Raises `ValueError` as the trainer does: nothing to start from, or fewer samples than processes and parts.
+    Raises `ValueError` as the trainer does: without weights to start from, or if there are fewer samples than processes
+    and micro-batches.
     """
     module = start if start is not None else teacher.trainable
     if module is None:
@@ -90,7 +91,7 @@ def footprints(
 
 
 def forward(teacher: Teacher, module: nn.Module, batch: int) -> tuple[int, int]:
-    """Bytes that a forward pass of `module` on `batch` samples takes beside its weights, and its operations."""
+    """Bytes of a forward pass of `module` on `batch` samples, without its weights; and its operations."""
     with without_data(gpu=True) as tracker:
         network = hollow(module)
         x, sigma = torch.zeros(batch, *teacher.shape), torch.ones(batch)
@@ -103,7 +104,7 @@ def forward(teacher: Teacher, module: nn.Module, batch: int) -> tuple[int, int]:
 
 
 def _peak(teacher: Teacher, recipe: Recipe, module: nn.Module, micro_batch: int, gpu: bool) -> _Peak:
-    """Of an iteration in parts of `micro_batch`: of two, to which the others add their draws and samples."""
+    """The peak of an iteration, from two micro-batches: further ones only add their random draws and samples."""
     parts = min(recipe.gradient_accumulation, PARTS)
     simulated = replace(
         recipe,
@@ -119,7 +120,7 @@ def _peak(teacher: Teacher, recipe: Recipe, module: nn.Module, micro_batch: int,
         moments, operations = (tracker.peak, tracker.busiest), (tracker.flops, tracker.convolving)
         owners = ("teacher", *trainer.networks, EMAS, OPTIMIZERS, GRADIENTS, WORKING)
         trained = float(sum(_bytes(trained_parameters(network)) for network in trainer.networks.values()))
-    # z and eps of each update; x_0, in parts and whole
+    # z and eps of each update; x_0 in micro-batches and concatenated
     images = sum(2 * (update.times or 1) + 2 * update.reuses_samples for update in trainer.updates)
     sample = torch.Size(teacher.shape).numel() * torch.float32.itemsize
     more = {WORKING: (recipe.gradient_accumulation - parts) * micro_batch * images * sample}
@@ -128,7 +129,7 @@ def _peak(teacher: Teacher, recipe: Recipe, module: nn.Module, micro_batch: int,
 
 
 def _trainer(teacher: Teacher, recipe: Recipe, module: nn.Module, tracker: MemoryTracker) -> DistillationTrainer:
-    """The trainer as it is after a step, with what it holds assigned to the networks' names, EMA and optimizers."""
+    """The trainer as after a step, with its tensors assigned to the networks' names, EMA and optimizers."""
     own = teacher.trainable
     denoiser = hollow(own) if own is not None else teacher.denoiser
     if teacher.text is not None:
@@ -136,7 +137,7 @@ def _trainer(teacher: Teacher, recipe: Recipe, module: nn.Module, tracker: Memor
     teacher = replace(teacher, denoiser=denoiser)
     start = None if module is own else hollow(module)
     trainer = DistillationTrainer(teacher, recipe, start, images=lambda _: _BlankImages(teacher.shape))
-    # which levels makes no difference, and not every distribution can be drawn from without data
+    # the levels make no difference, and not every distribution can be sampled without data
     trainer.updates = tuple(replace(update, noise=LogNormal(0.0, 1.0)) for update in trainer.updates)
     for name, network in {"teacher": denoiser, **trainer.networks}.items():
         if isinstance(network, nn.Module):
@@ -152,7 +153,7 @@ def _trainer(teacher: Teacher, recipe: Recipe, module: nn.Module, tracker: Memor
 
 @dataclass(frozen=True)
 class _BlankImages:
-    """Real images, as long as only shapes matter."""
+    """Stands for real images, since only shapes matter."""
 
     shape: tuple[int, ...]
 
@@ -168,7 +169,7 @@ class _BlankImages:
 
 
 def _make_state(step: Step) -> None:
-    """Let the optimizer make its state, as the first step does."""
+    """Let the optimizer create its state, as at the first step."""
     for p in trained_parameters(step.network):
         p.grad = torch.empty_like(p)
     step.optimizer.step()
@@ -181,7 +182,7 @@ def _assign_gradient(tracker: MemoryTracker, p: Tensor) -> None:
 
 
 def _between(peaks: dict[int, _Peak], size: int) -> _Peak:
-    """At a part's size, from the smallest and the largest: a maximum of lines lies below its chords."""
+    """The peak at a micro-batch size, interpolated: a maximum of lines is convex and lies below its chords."""
     low, high = min(peaks), max(peaks)
     share = (size - low) / (high - low) if high > low else 0.0
 
@@ -193,10 +194,10 @@ def _between(peaks: dict[int, _Peak], size: int) -> _Peak:
 
 
 def _over_processes(peak: _Peak, module: nn.Module, recipe: Recipe, processes: int) -> dict[str, int]:
-    """The memory of a process alone as that of one among several: replicated, or sharded block by block."""
+    """From the memory of a single process, that of one of several: replicated, or sharded by blocks."""
     if processes == 1:
         memory = peak.fullest
-    elif not recipe.shard:  # DistributedDataParallel keeps the gradients of all networks for good
+    elif not recipe.shard:  # DistributedDataParallel keeps the gradients of all networks permanently
         memory = peak.busiest | {GRADIENTS: peak.trained}
     else:
         share = sum(_shard(p, processes) for p in module.parameters()) / _bytes(module.parameters())
@@ -208,13 +209,13 @@ def _over_processes(peak: _Peak, module: nn.Module, recipe: Recipe, processes: i
 
 
 def _gathered(module: nn.Module) -> int:
-    """Whole weights of two blocks, the whole gradient of one and its copy on the way; and what is in no block."""
+    """Unsharded weights of two blocks, the gradient of one and its copy in transit; and parameters outside blocks."""
     sizes = [_bytes(block.parameters()) for block in blocks(module)]
     return 4 * max(sizes, default=0) + 3 * (_bytes(module.parameters()) - sum(sizes))
 
 
 def _shard(p: Tensor, processes: int) -> int:
-    """Bytes of a process's part of `p`: so many rows of its first axis as the largest part has (FSDP2)."""
+    """Bytes of a process's shard of `p`, with as many rows of the first axis as the largest shard (FSDP2)."""
     rows = p.shape[0] if p.ndim else 1
     return -(-rows // processes) * (p.numel() // max(rows, 1)) * p.element_size()
 

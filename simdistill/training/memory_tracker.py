@@ -1,7 +1,7 @@
-"""Tensors without data, and a tracker of what they would take and cost.
+"""Tensors without data, and a tracker of the memory and operations that they would need.
 
-Under torch's FakeTensorMode tensors have shapes, types and lifetimes; operations do everything but the arithmetic. The
-tracker follows every storage from the operation that makes it to the moment when nobody holds it any more.
+Under torch's FakeTensorMode, tensors have shapes, types and lifetimes; operations do everything but the arithmetic. The
+tracker follows every storage from the operation that creates it until it is freed.
 """
 
 import copy
@@ -21,7 +21,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
 
-WORKING = "activations"  # graphs, draws, gradients of activations: all that nobody else owns
+WORKING = "activations"  # graphs, random draws, gradients of activations: everything without another owner
 
 
 def _attention(q: Tensor, k: Tensor, v: Tensor, *_: Any, **__: Any) -> int:
@@ -37,16 +37,16 @@ FORMULAS: dict[Any, Callable[..., int]] = {
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
 }
-"""Floating-point operations of every kernel that multiplies matrices: torch's formulas, and its CPU attention."""
+"""Floating-point operations of kernels that multiply matrices: torch's formulas, and those of its CPU attention."""
 CONVOLUTIONS = {kernel for kernel in FORMULAS if "convolution" in str(kernel)}
-"""Those among them that reach the smaller share of a GPU's peak."""
+"""The convolutions among them, which reach a smaller share of a GPU's peak."""
 
 
 class MemoryTracker(TorchDispatchMode):
-    """Bytes `held` by owner: at this moment, at the `peak` since `restart`, and when most was at work (`busiest`).
+    """Bytes `held` by owner: now, at the `peak` since `restart`, and when the activations peaked (`busiest`).
 
-    Counts floating-point operations since `restart` as well, and those of convolutions among them: by the formulas of
-    torch's FlopCounterMode, which itself holds on to tensors that a checkpoint lets go.
+    Also counts floating-point operations since `restart`, and those of convolutions among them, by the formulas of
+    torch's FlopCounterMode (which itself would keep tensors alive that activation checkpointing frees).
     """
 
     def __init__(self) -> None:
@@ -58,7 +58,7 @@ class MemoryTracker(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Do the operation, and note what it makes and costs."""
+        """Do the operation, and record its results and cost."""
         made = func(*args, **(kwargs or {}))
         for one in made if isinstance(made, (tuple, list)) else (made,):
             if isinstance(one, Tensor):
@@ -74,13 +74,13 @@ class MemoryTracker(TorchDispatchMode):
         return made
 
     def restart(self) -> None:
-        """Forget the peaks and the operations so far."""
+        """Reset the peaks and the counts of operations."""
         gc.collect()
         self.peak, self.busiest = self.held.copy(), self.held.copy()
         self.flops, self.convolving = 0, 0
 
     def assign(self, tensors: Iterable[Tensor], owner: str) -> None:
-        """Let `owner` hold the storages of `tensors`."""
+        """Assign the storages of `tensors` to `owner`."""
         for storage in (tensor.untyped_storage() for tensor in tensors):
             self._note(storage)
             self.held[self._owners[id(storage)]] -= storage.nbytes()
@@ -100,14 +100,14 @@ class MemoryTracker(TorchDispatchMode):
 
 @contextmanager
 def without_data(gpu: bool) -> Generator[MemoryTracker]:
-    """Within the block tensors are made without data, and the tracker is kept; `gpu` follows autocast on CUDA."""
+    """Within the block, tensors have no data, and are tracked; `gpu` simulates autocast on CUDA."""
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # a kernel without a formula
     try:
         with ExitStack() as modes:
             modes.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
             modes.enter_context(_Copying())
-            modes.enter_context(patch.object(nn.Module, "_apply", _stay))  # torch cannot move modules of such tensors
+            modes.enter_context(patch.object(nn.Module, "_apply", _stay))  # torch cannot move modules of fake tensors
             tracker = modes.enter_context(MemoryTracker())
             if gpu:
                 modes.enter_context(_autocast_of_cuda())
@@ -117,7 +117,7 @@ def without_data(gpu: bool) -> Generator[MemoryTracker]:
 
 
 def hollow(module: nn.Module) -> nn.Module:
-    """A copy of `module` without its data, on the CPU."""
+    """A copy of `module` without data, on the CPU."""
     return copy.deepcopy(module, {id(t): _blank(t) for t in (*module.parameters(), *module.buffers())})
 
 
@@ -126,7 +126,7 @@ def _stay(module: nn.Module, *_: Any, **__: Any) -> nn.Module:
 
 
 class _Copying(TorchFunctionMode):
-    """Lets tensors without data be copied deeply, as the trainer copies networks."""
+    """Allows deep copies of tensors without data, since the trainer copies networks."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -139,9 +139,9 @@ class _Copying(TorchFunctionMode):
 
 @contextmanager
 def _autocast_of_cuda() -> Generator[None]:
-    """CUDA's autocast computes norms and softmax in float32; the CPU's, which stands in for it, as they come.
+    """Compute norms and softmax in float32, as CUDA's autocast does and the CPU's does not.
 
-    Put in their places, not watched by a mode: that rests in the backward pass, where blocks are computed again.
+    By patching: a torch-function mode would be inactive in the backward pass, where checkpointed blocks are recomputed.
     """
     places = [(functional, "group_norm"), (functional, "layer_norm"), (functional, "softmax")]
     with ExitStack() as patches:

@@ -1,4 +1,4 @@
-"""Training a teacher by EDM's denoising loss (Karras et al. 2022): on images, or on samples of an exact teacher."""
+"""Training a teacher by EDM's denoising loss (Karras et al. 2022), on images or on samples of an exact teacher."""
 
 import math
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ from simdistill.training.state import Parts, restore, state_of
 
 @dataclass(frozen=True)
 class _Told:
-    """A denoiser that is told how the images of the batch were moved."""
+    """A denoiser conditioned on the augmentation of the batch."""
 
     denoiser: Preconditioned
     how: Tensor
@@ -41,11 +41,11 @@ class _Told:
 
 
 class PretrainingTrainer:
-    """Fits a denoiser to `data`, one `step` at a time; sigma_data is the data's own.
+    """Fits a denoiser to `data`, one `step` at a time; sigma_data is computed from the data.
 
-    With `prompts` it is conditioned on the images' captions, which must all be among them (`ValueError` if not). It
-    starts from the weights that `settings.start` names, if any (`ValueError` if they are of another network).
-    `average` is the denoiser to keep. All random numbers are functions of (settings.seed, iteration).
+    With `prompts`, it is conditioned on the images' captions, which must all be among them. It starts from the weights
+    in `settings.start`, if given. `average` is the denoiser to keep. All random numbers are functions of
+    (settings.seed, iteration). Raises `ValueError` for missing captions, or weights of another network.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class PretrainingTrainer:
         self._losses += torch.stack([loss.detach().sum(), loss.new_tensor(len(loss))])
 
     def _condition(self, k: Tensor, rng: torch.Generator) -> Condition:
-        """The labels of images `k`, or their captions but for those that are left out."""
+        """The labels of images `k`, or their captions with caption dropout."""
         if self.prompts is not None and self._captions is not None:
             left_out = torch.rand(len(k), generator=rng) < self.settings.caption_dropout
             return self.prompts[self._captions[k]].replaced(left_out, self.prompts.empty).to(self.device)
@@ -110,7 +110,7 @@ class PretrainingTrainer:
 
     @property
     def iterations(self) -> int:
-        """Where the settings end."""
+        """The total number of iterations."""
         return self.settings.iterations
 
     @property
@@ -119,7 +119,7 @@ class PretrainingTrainer:
         return self.iteration * self.settings.batch
 
     def metrics(self) -> dict[str, Any]:
-        """The mean loss since the last reading."""
+        """The mean loss since the last call."""
         mean = float(self._losses[0] / self._losses[1])
         self._losses.zero_()
         return {"loss": mean}
@@ -129,7 +129,7 @@ class PretrainingTrainer:
         return {**state_of(self._parts()), "position": torch.tensor([self.iteration, self.rollbacks])}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from what `state` returned; `ValueError` if it is of another network."""
+        """Continue from a `state`; `ValueError` if it is of another network."""
         restore(self._parts(), state)
         self.iteration, self.rollbacks = state["position"].tolist()
 
@@ -145,5 +145,5 @@ class PretrainingTrainer:
 
 def _captions(data: ImageSet, prompts: Embeddings) -> Tensor:
     """The prompt of each image."""
-    require(data.captions is not None, f"captions of {data.name}", None, "in its metadata.jsonl, one an image")
+    require(data.captions is not None, f"captions of {data.name}", None, "in its metadata.jsonl, one per image")
     return prompts.rows(data.captions or ())

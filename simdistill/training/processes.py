@@ -1,4 +1,4 @@
-"""The processes of a training: this one alone, or those that torchrun started, one a device."""
+"""The processes of a training: a single one, or those started by torchrun, one per device."""
 
 import gc
 import os
@@ -17,24 +17,24 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Processes:
-    """How many processes train together, and which of them this is; the first is the main one: it writes and prints."""
+    """The number of processes and this one's rank; the first is the main process, which writes and prints."""
 
     rank: int = 0
     world_size: int = 1
     talk: Callable[[], dist.ProcessGroup | None] = lambda: None
-    """The group for messages between CPUs, apart from gradients; it is not held here, so that it ends with `joined`."""
+    """The group for messages between CPUs (not gradients); a weak reference, so that it ends with `joined`."""
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the process that writes files and shows progress."""
+        """Whether this is the main process, which writes files and shows progress."""
         return self.rank == 0
 
     def shards(self, asked: bool) -> bool:
-        """Whether networks are sharded, if that is `asked`: a process alone holds them whole."""
+        """Whether networks are sharded: if `asked`, and there are several processes."""
         return asked and self.world_size > 1
 
     def rows(self, batch: int) -> slice:
-        """The rows of a shared batch that are for this process: parts as equal as can be, in order of rank."""
+        """The rows of a shared batch for this process: parts as equal as possible, in order of rank."""
         return slice(batch * self.rank // self.world_size, batch * (self.rank + 1) // self.world_size)
 
     def all_reduce(self, tensor: Tensor) -> Tensor:
@@ -44,10 +44,10 @@ class Processes:
         return tensor
 
     def on_main(self, action: Callable[[], Result]) -> Result:
-        """Let the first process do `action`, and hand its result, or its error, to all; they wait for it."""
+        """Do `action` in the main process, and return its result, or raise its error, in all processes."""
         if self.world_size == 1:
             return action()
-        message: list[Any] = [None, None]  # the result, or what went wrong
+        message: list[Any] = [None, None]  # result, error
         if self.is_main:
             try:
                 message[0] = action()
@@ -64,9 +64,9 @@ ALONE = Processes()
 
 
 class Vote:
-    """Flags that any process raises and all see alike, one call later: nobody waits for anybody.
+    """Flags that any process can raise and all see one call later, without waiting for each other.
 
-    Between the two calls lies an iteration, in which the answers travel. A single process sees its own at once.
+    The reduction runs during the iteration between the two calls. A single process sees its own flags at once.
     """
 
     def __init__(self, processes: Processes) -> None:
@@ -74,7 +74,7 @@ class Vote:
         self._asked: tuple[Tensor, dist.Work] | None = None
 
     def __call__(self, *flags: bool) -> tuple[bool, ...]:
-        """Raise `flags`; returns those that any process raised in the call before."""
+        """Raise `flags`; returns the flags that any process raised in the previous call."""
         if self._processes.world_size == 1:
             return flags
         answer = self.close() or [False] * len(flags)
@@ -84,7 +84,7 @@ class Vote:
         return tuple(answer)
 
     def close(self) -> list[bool]:
-        """Receive what is still on its way."""
+        """Finish the pending reduction, and return its flags."""
         if self._asked is None:
             return []
         raised, work = self._asked
@@ -95,10 +95,9 @@ class Vote:
 
 @contextmanager
 def joined(device: torch.device | str) -> Generator[tuple[Processes, torch.device]]:
-    """The processes that torchrun started, this one among them, and its device; alone on `device` if none did.
+    """Join the processes started by torchrun; gives them and this one's device. Without torchrun: `ALONE`, `device`.
 
-    On GPUs the n-th process of a machine takes the n-th of its devices. Numbers travel by NCCL between GPUs and by Gloo
-    between CPUs.
+    On GPUs, the process of local rank n takes device n. GPUs communicate by NCCL, CPUs by Gloo.
     """
     device = torch.device(device)
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 and not dist.is_initialized():
@@ -115,13 +114,13 @@ def joined(device: torch.device | str) -> Generator[tuple[Processes, torch.devic
         yield Processes(dist.get_rank(), dist.get_world_size(), talk), device
     finally:
         if ours:
-            # Groups must end here: a thread of one that drops a tensor while Python ends aborts it. What holds them are
-            # cycles about a trainer that is gone; one that an error's traceback keeps holds `talk` but weakly.
+            # Groups must end here: if a group's thread frees a tensor while Python shuts down, the process aborts.
+            # Reference cycles of a finished trainer keep groups alive, hence collect; tracebacks hold `talk` weakly.
             gc.collect()
             dist.destroy_process_group()
 
 
 def _told(error: Exception) -> Exception:
-    """An error as other processes raise it: of the kinds that the command line explains, with the same words."""
+    """An error as other processes raise it: of a type that the command line handles, with the same message."""
     kinds = (kind for kind in (ValueError, OSError) if isinstance(error, kind))
     return next(kinds, RuntimeError)(str(error) or type(error).__name__)

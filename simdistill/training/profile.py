@@ -1,4 +1,4 @@
-"""Running means of losses, gradient norms and other metrics by noise level, kept on the device until they are read."""
+"""Running means of losses, gradient norms and other metrics by noise level, kept on the device until read."""
 
 from typing import Any
 
@@ -11,10 +11,10 @@ from simdistill.training.processes import ALONE, Processes
 
 
 class NoiseProfile:
-    """Means since the last reading, over all `processes`; a loss's metrics also in `levels` bins of ln sigma, in range.
+    """Means since the last `read`, over all `processes`; a loss's metrics also in `levels` equal bins of ln sigma.
 
-    ‖y‖, the length of the difference of the two denoisers, is what tells how far the generator is from the teacher;
-    the generator's loss itself says nothing.
+    ‖y‖, the norm of the difference of the two denoisers, shows how far the generator is from the teacher; the
+    generator's loss does not.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class NoiseProfile:
             self._add_levels(metric, sigma, values)
 
     def read(self) -> dict[str, Any]:
-        """The means since the last call, and start anew; in `levels` those of metrics by a bin's geometric middle."""
+        """The means since the last call, then reset; `levels` has those of metrics by the geometric middle of a bin."""
         rows = [*self.sums.values(), *(pair for bins in self.bins.values() for pair in bins.T)]
         totals, counts = self._processes.all_reduce(torch.stack(rows)).T.tolist()
         means = {name: t / n for name, t, n in zip(self.sums, totals, counts, strict=False)}
@@ -52,12 +52,12 @@ class NoiseProfile:
         return {**means, "levels": levels}
 
     def clear(self) -> None:
-        """Forget everything counted."""
+        """Reset all means."""
         self.sums: dict[str, Tensor] = {}
         self.bins: dict[str, Tensor] = {}
 
     def _add(self, name: str, total: Tensor, count: int) -> None:
-        pair = torch.stack([total, total.new_full((), count)])  # new_tensor would wait for a GPU
+        pair = torch.stack([total, total.new_full((), count)])  # new_tensor would synchronise with a GPU
         self.sums[name] = self.sums[name] + pair if name in self.sums else pair
 
     def _add_levels(self, metric: str, sigma: Sigma, values: PerSample) -> None:

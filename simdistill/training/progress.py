@@ -1,4 +1,4 @@
-"""What a training shows of itself, how it measures its time, and how it hears that it should stop."""
+"""A training's progress bar, its clock, and its signals to stop."""
 
 import signal
 import sys
@@ -13,7 +13,7 @@ STOPPING = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1]  # Ctrl-C, and schedu
 
 
 class Bar:
-    """A progress bar on a terminal, else a line at every milestone; nothing if not `shown`."""
+    """A progress bar on a terminal, otherwise a line per milestone; nothing unless `shown`."""
 
     def __init__(self, iteration: int, iterations: int, shown: bool) -> None:
         self._iterations, self._shown = iterations, shown
@@ -34,47 +34,47 @@ class Bar:
             self._progress.start()
 
     def advance(self, iteration: int, images_per_second: float) -> None:
-        """Show how far it is, and how fast."""
+        """Show the iteration and the speed."""
         if self._progress is not None:
             self._progress.update(self._task, completed=iteration, speed=f"{images_per_second:,.0f} images/s")
 
     def milestone(self, iteration: int, seconds: float, text: str) -> None:
-        """Show how good it is at an iteration."""
+        """Show the quality at a milestone."""
         if self._progress is not None:
             self._progress.update(self._task, quality=text)
         elif self._shown:
             self.say(f"{iteration:>8}/{self._iterations} iterations  {seconds:6.0f} s  {text}")
 
     def say(self, text: str) -> None:
-        """Show a line that stays."""
+        """Print a line above the bar."""
         if self._progress is not None:
             self._progress.console.print(text, highlight=False)
         elif self._shown:
             print(text, file=sys.stderr, flush=True)
 
     def close(self) -> None:
-        """Leave the terminal as it was."""
+        """Restore the terminal."""
         if self._progress is not None:
             self._progress.stop()
 
 
 class Stopwatch:
-    """Seconds of training, those `before` an interruption included."""
+    """Seconds of training, including those `before` an interruption."""
 
     def __init__(self, before: float) -> None:
         self._start = time.perf_counter() - before
 
     @property
     def seconds(self) -> float:
-        """So far, to the millisecond."""
+        """The seconds so far, rounded to milliseconds."""
         return round(time.perf_counter() - self._start, 3)
 
 
 @contextmanager
 def stop_requests() -> Generator[list[str]]:
-    """A list that the signals of `STOPPING` put their name into, so that an iteration is never cut in two.
+    """A list to which the signals of `STOPPING` append their names, so that iterations are never cut in two.
 
-    A second Ctrl-C stops at once. Other signals may come twice, from a scheduler and from torchrun, and mean the same.
+    A second Ctrl-C stops at once. Other signals may come twice (from a scheduler and from torchrun) without effect.
     """
     asked: list[str] = []
 
@@ -85,7 +85,7 @@ def stop_requests() -> Generator[list[str]]:
 
     try:
         previous = {number: signal.signal(number, ask) for number in STOPPING}
-    except ValueError:  # not the main thread: signals are somebody else's business
+    except ValueError:  # not in the main thread: leave signals alone
         previous = {}
     try:
         yield asked

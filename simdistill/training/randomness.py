@@ -1,4 +1,4 @@
-"""Random numbers as a function of (seed, position): a resumed run has nothing to restore, and draws the same."""
+"""Random numbers as a function of (seed, position): a resumed run draws the same ones without restoring any state."""
 
 import hashlib
 from collections.abc import Sequence
@@ -11,16 +11,16 @@ BLOCK = 64  # rows that share a stream
 
 
 def stream(seed: int, *position: int | str) -> torch.Generator:
-    """A CPU generator seeded by `seed` and a position such as an iteration, independent of all other positions."""
+    """A CPU generator seeded by `seed` and a position (such as an iteration), independent of other positions."""
     digest = hashlib.sha256(repr((seed, *position)).encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little", signed=True))
 
 
 def normal_rows(rows: slice, shape: Sequence[int], seed: int, *position: int | str) -> Data:
-    """Standard normal rows `[rows.stop - rows.start, *shape]` of an endless table that `seed` and `position` name.
+    """Standard normal rows `[rows.stop - rows.start, *shape]` of an infinite table given by `seed` and `position`.
 
-    A row's numbers depend on its place in the table alone, and drawing costs what the asked rows cost (to within
-    `BLOCK`): processes that share a batch draw their own parts of one and the same table.
+    A row depends only on its index in the table, and only the requested rows are drawn (to within `BLOCK`): processes
+    that share a batch draw their own rows of the same table.
     """
     first = rows.start // BLOCK
     blocks = range(first, -(-rows.stop // BLOCK))

@@ -1,4 +1,4 @@
-"""Modules whose blocks are sharded over processes (FSDP2), or computed again in the backward pass."""
+"""Sharding a module's blocks over processes (FSDP2), and activation checkpointing of its blocks."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 
 def blocks(module: nn.Module) -> Iterator[nn.Module]:
-    """The entries of the outermost lists of layers in `module` that have parameters: its residual blocks."""
+    """The residual blocks of `module`: the entries with parameters in its outermost lists of layers."""
     for child in module.children():
         if isinstance(child, (nn.ModuleList, nn.ModuleDict, nn.Sequential)):
             yield from (block for block in child.children() if any(True for _ in block.parameters()))
@@ -21,23 +21,24 @@ def blocks(module: nn.Module) -> Iterator[nn.Module]:
 
 
 def recompute_blocks(module: nn.Module, again: bool = True) -> None:
-    """Let every block keep its input only, and compute the rest once more in the backward pass (Chen et al. 2016).
+    """Activation (gradient) checkpointing: blocks keep only their input and are recomputed in the backward pass.
 
-    In place; `again=False` undoes it. Networks run in eval mode here: no dropout needs its random state repeated.
+    In place; `again=False` undoes it (Chen et al. 2016). Networks run in eval mode, so there is no dropout whose random
+    state would have to be restored.
     """
     for block in blocks(module):
         patch = vars(block).get("forward")
         patched = isinstance(patch, partial) and patch.func is checkpoint
-        if again and not patched:  # an attribute, not a wrapper: the names in the state dict stay
+        if again and not patched:  # an attribute, not a wrapper, to keep the names in the state dict
             block.forward = partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)
         elif patched and not again:
             del block.forward
 
 
 def shard(module: nn.Module, count: int, device: torch.device) -> None:
-    """Spread the parameters of every block of `module`, and what is left of it, over `count` processes, in place.
+    """Shard the parameters of `module`, block by block, over `count` processes, in place.
 
-    A block's parameters are together on one device only while the block computes (FSDP2; Zhao et al. 2023). A module on
+    A block's parameters are gathered on a device only while the block computes (FSDP2; Zhao et al. 2023). A module on
     the CPU is moved to `device` block by block, so that it never has to fit there as a whole.
     """
     mesh = init_device_mesh(device.type, (count,))
@@ -49,17 +50,17 @@ def shard(module: nn.Module, count: int, device: torch.device) -> None:
 
 
 def own_part(tensor: Tensor) -> Tensor:
-    """The part of `tensor` that this process holds: all of it, unless it is sharded."""
+    """The local shard of `tensor`; all of it if it is not sharded."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def gathered(tensor: Tensor) -> Tensor:
-    """All of a tensor that may be sharded; every process must ask."""
+    """The full tensor, which may be sharded; all processes must call this."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def shard_like(tensor: Tensor, other: Tensor) -> Tensor:
-    """The whole `tensor`, the same in every process, on the device of `other` and sharded as it is."""
+    """The full `tensor` (the same in every process), moved and sharded like `other`."""
     tensor = tensor.to(other.device)
     if not isinstance(other, DTensor):
         return tensor

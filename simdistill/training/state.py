@@ -1,4 +1,4 @@
-"""The state of a training as one flat mapping of names to tensors, from and to its networks and optimizers."""
+"""The state of a training as a flat mapping of names to tensors, from and to its networks and optimizers."""
 
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
@@ -10,18 +10,18 @@ from simdistill.training.sharding import gathered, own_part, shard_like
 from simdistill.training.trained import put_into, trained_tensors
 
 Parts: TypeAlias = Mapping[str, nn.Module | torch.optim.Optimizer | Mapping[str, Tensor]]
-"""Networks, of which what is trained is kept; optimizers; tensors by name."""
+"""Networks (only trained tensors are kept), optimizers, and tensors by name."""
 
 
 def state_of(parts: Parts, keep: bool = True) -> dict[str, Tensor]:
-    """Every tensor of `parts`, named "part.name"; whole and on the CPU, a snapshot that later steps do not change.
+    """A snapshot of every tensor of `parts`, named "part.name", full (not sharded) and on the CPU.
 
-    Where the training is sharded every process must ask, but only one need `keep` what it gets.
+    If the training is sharded, all processes must call this, but only one needs to `keep` the result.
     """
     tensors = {f"{part}.{name}": t for part, thing in parts.items() for name, t in _tensors(thing).items()}
     state: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
-        everything = gathered(tensor.detach())  # one after the other: a device need not hold them all
+        everything = gathered(tensor.detach())  # one at a time: a device may not have room for all
         if keep:
             state[name] = everything.to("cpu", copy=True).contiguous()
     return state
@@ -29,7 +29,7 @@ def state_of(parts: Parts, keep: bool = True) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def restore(parts: Parts, state: Mapping[str, Tensor]) -> None:
-    """Put the tensors that `state_of` returned back into `parts`; `ValueError` if they are of other networks."""
+    """Restore the tensors from `state_of` into `parts`; `ValueError` if they are of other networks."""
     for part, thing in parts.items():
         known = [name for name in state if name.startswith(f"{part}.")]
         stored = {name[len(part) + 1 :]: state[name] for name in known}
@@ -61,7 +61,7 @@ def _restore_optimizer(optimizer: torch.optim.Optimizer, stored: Mapping[str, Te
         if tensor.shape != p.shape or tensor.ndim == 0:
             optimizer.state[p][name] = tensor.to(p.device, copy=True)  # the number of steps
         else:
-            kept = torch.zeros_like(p)  # in the layout of p, which the fused kernels take for granted
+            kept = torch.zeros_like(p)  # in the memory layout of p, which the fused kernels assume
             own_part(kept).copy_(own_part(shard_like(tensor, p)))
             optimizer.state[p][name] = kept
 

@@ -1,6 +1,6 @@
-"""What is trained of a network: the parameters that require gradients, and nothing else.
+"""The trained parameters of a network: those that require gradients.
 
-Optimizer, EMA, checkpoint and files ask here. What a user froze stays as the teacher has it.
+Used by optimizer, EMA, checkpoints and files. Parameters that the user froze keep the teacher's values.
 """
 
 from collections.abc import Mapping
@@ -12,32 +12,32 @@ from simdistill.training.sharding import own_part, shard_like
 
 
 def open_for_training(network: nn.Module) -> nn.Module:
-    """`network`, with all of its parameters to be trained if every one is frozen, as those of a teacher usually are."""
+    """`network`; if all its parameters are frozen, as a teacher's usually are, all are made trainable."""
     if not any(p.requires_grad for p in network.parameters()):
         network.requires_grad_(True)
     return network
 
 
 def trained_parameters(network: nn.Module) -> list[nn.Parameter]:
-    """The parameters that are trained, in the network's order."""
+    """The trained parameters, in the network's order."""
     return [p for p in network.parameters() if p.requires_grad]
 
 
 def parameter_names(network: nn.Module, trained: bool = True) -> set[str]:
-    """The names of the parameters that are trained, or of those that are not; all names of one that has several."""
+    """The names of the trained parameters, or of the frozen ones; all names of shared parameters."""
     named = network.named_parameters(remove_duplicate=False)
     return {name for name, p in named if p.requires_grad == trained}
 
 
 def trained_tensors(network: nn.Module) -> dict[str, Tensor]:
-    """The parameters that are trained, and the buffers that are stored, by their names in the state dict."""
+    """The trained parameters and the persistent buffers, by their names in the state dict."""
     frozen = parameter_names(network, trained=False)
     return {name: tensor for name, tensor in network.state_dict().items() if name not in frozen}
 
 
 @torch.no_grad()
 def put_into(targets: Mapping[str, Tensor], stored: Mapping[str, Tensor], whose: str) -> None:
-    """Copy the whole tensors `stored` into `targets`, sharded or not; `ValueError` if they are of another network."""
+    """Copy the full tensors `stored` into `targets`, sharded or not; `ValueError` if they are of another network."""
     if targets.keys() != stored.keys():
         odd = sorted(targets.keys() ^ stored.keys())
         raise ValueError(f"{whose} has other tensors: {', '.join(odd[:3])}{' …' if odd[3:] else ''}")

@@ -1,4 +1,4 @@
-"""A method with what surrounds it: random draws, optimizers, learning rates, EMA of the student."""
+"""The trainer of a method: random draws, optimizers, learning rates, EMA of the student."""
 
 import copy
 from collections.abc import Callable, Mapping
@@ -28,11 +28,11 @@ from simdistill.training.update import Step
 
 
 class DistillationTrainer:
-    """Turns `teacher` into a student by the recipe's method, one `step` at a time.
+    """Distils `teacher` into a student by the recipe's method, one `step` at a time.
 
     Its `networks`, by the method's names, start from `start`, by default the teacher's own weights. All random numbers
-    are functions of (recipe.seed, iteration, row of the whole batch), drawn on the CPU: the same on every device, and
-    however many `processes` share a batch. Real images, where the method asks for some, are opened by `images`.
+    are functions of (recipe.seed, iteration, row of the full batch), drawn on the CPU: the same on every device and for
+    any number of `processes` that share a batch. `images` opens real images, if the method needs some.
 
     Raises `ValueError` if there is nothing to start from, or fewer samples than processes and micro-batches.
     """
@@ -56,7 +56,7 @@ class DistillationTrainer:
         self.teacher, self.method = teacher, recipe.algorithm
         self._sharded = processes.shards(recipe.shard)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(recipe.seed)  # for networks of the method's own
+            torch.manual_seed(recipe.seed)  # for the method's own networks
             made = self.method.networks(teacher, begin)
         self._blank: Any = copy.deepcopy(made[self.method.student]) if self._sharded else None
         self.networks = {name: open_for_training(self._placed(network)) for name, network in made.items()}
@@ -67,7 +67,7 @@ class DistillationTrainer:
         names = [update.network for update in self.updates]
         unknown = sorted(set(names) - set(self.networks))
         require(not unknown, "updates of networks", unknown, f"of the method's: {', '.join(self.networks)}")
-        require(len(set(names)) == len(names), "updates of networks", names, "one for each network; `times` repeats it")
+        require(len(set(names)) == len(names), "updates of networks", names, "one per network; `times` repeats it")
         self.steps = {
             update.network: Step(
                 self.networks[update.network], partial(update.loss, self.players), recipe, processes, self.device
@@ -81,11 +81,11 @@ class DistillationTrainer:
 
     @property
     def student(self) -> Any:
-        """The network that is to be kept, as it is at the moment."""
+        """The network to keep, in its current state."""
         return self.networks[self.method.student]
 
     def step(self) -> None:
-        """One iteration of the method: its updates, in its order."""
+        """One iteration of the method: its updates, in order."""
         with record_function("draw"):
             drawn = [(update, self._draw(update, name)) for update in self.updates for name in _positions(update)]
         before: tuple[Batch, Loss] | None = None
@@ -100,7 +100,7 @@ class DistillationTrainer:
                 ema.update(self.student, self.recipe.batch, self.images)
 
     def _update(self, update: Update, batch: Batch) -> Loss:
-        # frozen until after the gradient: blocks may be computed once more for it
+        # frozen until after the gradient: checkpointed blocks are recomputed for it
         still = [self.players[name] for name in ("teacher", *update.freezes)]
         with record_function(f"{update.network} update"), frozen(*still):
             parts = in_parts(batch, self.recipe.gradient_accumulation)
@@ -109,9 +109,10 @@ class DistillationTrainer:
             return loss
 
     def snapshot(self, k: int = 0, for_all: bool = False) -> Generator:
-        """A whole copy of the student with the k-th EMA, in eval mode and frozen, that later steps do not change.
+        """A full copy of the student with EMA k, in eval mode and frozen.
 
-        Where the training is sharded every process must ask, and the first one alone gets the weights, or `for_all`.
+        If the training is sharded, all processes must call this; only the main process gets the weights, unless
+        `for_all`.
         """
         keep = self.processes.is_main or for_all
         if self._blank is None:
@@ -123,17 +124,17 @@ class DistillationTrainer:
 
     @property
     def frozen_names(self) -> set[str]:
-        """The student's parameters that the training leaves as the teacher has them."""
+        """The names of the student's parameters that are not trained and keep the teacher's values."""
         return parameter_names(self.student, trained=False)
 
     @property
     def iterations(self) -> int:
-        """Where the recipe ends."""
+        """The total number of iterations."""
         return self.recipe.iterations
 
     @property
     def images(self) -> int:
-        """Images that the student has been updated on."""
+        """Images that the student was updated on."""
         return self.iteration * self.recipe.batch
 
     def metrics(self) -> dict[str, Any]:
@@ -141,13 +142,13 @@ class DistillationTrainer:
         return self.profile.read()
 
     def state(self) -> dict[str, Tensor]:
-        """Everything that later iterations depend on; whole, in the first process alone, but every one must ask."""
+        """Everything that later iterations depend on, in the main process; all processes must call this."""
         scales = {f"scale.{name}": torch.tensor(step.scale, dtype=torch.float64) for name, step in self.steps.items()}
         position = {"position": torch.tensor([self.iteration, self.rollbacks])}
         return {**state_of(self._parts(), keep=self.processes.is_main), **scales, **position}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from what `state` returned, on any number of processes; `ValueError` if it is of other networks."""
+        """Continue from a `state`, on any number of processes; `ValueError` if it is of other networks."""
         restore(self._parts(), state)
         for name, step in self.steps.items():
             scale, steps = state[f"scale.{name}"].tolist()
@@ -162,11 +163,11 @@ class DistillationTrainer:
         }
 
     def _draw(self, update: Update, position: str) -> Batch:
-        """The random inputs of an update, as many rows of the whole batch as fall to this process."""
+        """The random inputs of an update: this process's rows of the full batch."""
         recipe, rows, at = self.recipe, self.processes.rows(self.recipe.batch), (self.iteration, position)
         z = normal_rows(rows, self.teacher.shape, recipe.seed, *at, "z")
         eps = normal_rows(rows, self.teacher.shape, recipe.seed, *at, "eps")
-        rng = stream(recipe.seed, *at)  # a number or two a sample: everyone draws all, and takes its own
+        rng = stream(recipe.seed, *at)  # a number or two per sample: all processes draw all and take their own
         sigma = stratified(update.noise, recipe.batch, rng)[rows]
         among = self.teacher.conditions
         which = torch.randint(among, (recipe.batch,), generator=rng)[rows] if among else None
@@ -179,7 +180,7 @@ class DistillationTrainer:
         return sent(batch, self.device)
 
     def _rate(self, update: Update) -> float:
-        """An update's learning rate: risen, fallen, and halved at every rollback."""
+        """An update's learning rate, with warm-up and decay, halved at every rollback."""
         recipe = self.recipe
         rise = min(1.0, (self.iteration + 1) / recipe.warmup) if recipe.warmup else 1.0
         fall = 1 - self.iteration / recipe.iterations if recipe.decay == "linear" and update.decays else 1.0
@@ -187,20 +188,20 @@ class DistillationTrainer:
         return update.lr * rise * fall
 
     def _placed(self, denoiser: Any) -> Any:
-        """A network in eval mode (without dropout) on its device or devices, as the recipe says; others as they are."""
+        """A network in eval mode (without dropout) on its device or sharded; a callable that is no module unchanged."""
         if not isinstance(denoiser, nn.Module):
             return denoiser
         if self._sharded:
-            module = copy.deepcopy(denoiser)  # the caller's own stays whole
+            module = copy.deepcopy(denoiser)  # do not shard the caller's
             shard(module, self.processes.world_size, self.device)
         else:
             module = denoiser.to(self.device)
-            if self.device.type == "cuda":  # the layout of its fast convolutions; CPUs lose by it in the norms
+            if self.device.type == "cuda":  # faster convolutions; on CPUs, norms would be slower
                 module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         recompute_blocks(module, self.recipe.gradient_checkpointing)
         return module.eval()
 
 
 def _positions(update: Update) -> list[str]:
-    """The names of an update's random numbers: of one that is repeated they are numbered."""
+    """The names of an update's random streams, numbered if it is repeated."""
     return [update.network] if update.times is None else [f"{update.network} {k}" for k in range(update.times)]

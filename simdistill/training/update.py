@@ -23,7 +23,7 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float
 
 
 def _prepared(function: Callable[..., Returned], recipe: Recipe, device: torch.device) -> Callable[..., Returned]:
-    """`function` in the recipe's precision, by autocast, and compiled if the recipe says so."""
+    """`function` with autocast to the recipe's precision, and compiled if the recipe says so."""
     compiled = torch.compile(function) if recipe.compile else function
     if recipe.precision == "fp32":
         return compiled
@@ -36,11 +36,11 @@ def _prepared(function: Callable[..., Returned], recipe: Recipe, device: torch.d
 
 
 class Step:
-    """Gradients of `loss` for what is trained of `network`, averaged over the whole batch, and Adam's step along them.
+    """An Adam step of the trained parameters of `network` on the gradient of `loss`, averaged over the whole batch.
 
-    A batch comes in micro-batches, whose gradients add up (so that the activations of one fit into memory), from every
-    process, whose gradients are averaged. Networks compute in `recipe.precision` by autocast; parameters, gradients'
-    sums and optimizer stay in float32.
+    Gradients are accumulated over micro-batches (so that the activations of one fit into memory) and averaged over
+    processes. Networks compute in `recipe.precision` by autocast; parameters, accumulated gradients and optimizer
+    states stay in float32.
     """
 
     def __init__(
@@ -57,9 +57,9 @@ class Step:
         self._loss: Callable[[Batch], Loss] = _prepared(loss, recipe, device)
 
     def __call__(self, parts: Sequence[Batch], batch: int, lr: float) -> tuple[Loss, Tensor]:
-        """A step on `parts`, our share of `batch` samples in all; what the loss returned, detached, and ‖gradient‖.
+        """A step on this process's micro-batches `parts` of `batch` samples in total; returns the loss and ‖gradient‖.
 
-        The norm is that of the whole batch's gradient, for all processes alike.
+        The loss is detached; the norm is that of the whole batch's gradient, the same in all processes.
         """
         replicated = self._processes.world_size > 1 and not isinstance(self.network, FSDPModule)
         if replicated and not isinstance(self._loss, DistributedDataParallel):
@@ -78,7 +78,7 @@ class Step:
         self._scaler.step(self.optimizer)
         self._scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
-        if self._scaler.is_enabled():  # it leaves out a step whose gradient overflowed: no sign of divergence
+        if self._scaler.is_enabled():  # it skips steps whose gradient overflowed, which is not divergence
             norm = torch.where(norm.isfinite(), norm, 0.0)
         return _joined(returned), norm
 
@@ -95,7 +95,7 @@ class Step:
             self._scaler.load_state_dict({**fixed, "scale": state[0], "_growth_tracker": int(state[1])})
 
     def _averaged(self, part: Batch) -> DistributedDataParallel:
-        """The loss with its gradients averaged over the processes; of parameters without a part in it none waits."""
+        """The loss with gradients averaged over the processes; parameters that it does not use are left out."""
         parameters = trained_parameters(self.network)
         gradients: Any = torch.autograd.grad(self._loss(part).value.sum(), parameters, allow_unused=True)
         trained = [p for p, gradient in zip(parameters, gradients, strict=True) if gradient is not None]
@@ -112,9 +112,9 @@ class Step:
 
 
 class _LossModule(nn.Module):
-    """A loss as a module with the parameters that it trains: what DistributedDataParallel takes.
+    """A loss as a module with the parameters that it trains, for DistributedDataParallel.
 
-    The network's buffers are left out: they never change, so that processes need not exchange them.
+    The network's buffers are left out: they never change, so processes need not exchange them.
     """
 
     def __init__(self, trained: Sequence[nn.Parameter], loss: Callable[[Batch], Loss]) -> None:

@@ -78,7 +78,7 @@ def test_what_a_grid_varies_is_not_given_beside_it(capsys, grid, key, value):
 def test_a_folder_with_something_else_is_left_alone(capsys, tmp_path):
     (tmp_path / "thesis.tex").write_text("…")
     told = error(capsys, "compare", "digits", "--grid", "table-4", "--out", tmp_path)
-    assert "holds something else than a comparison; give another --out" in told
+    assert "has other content than a comparison; give another --out" in told
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
@@ -153,7 +153,7 @@ def test_every_cell_has_a_run_that_can_be_repeated(setting):
         (lambda text: text.replace('teacher = "digits"', 'teacher = "os:getcwd"'), "was made with other settings"),
         (lambda text: text.replace('teacher = "digits"', "teacher = digits"), "is damaged, .*delete this folder and"),
         (lambda text: "", "was made with other settings"),
-        (None, "is damaged, or no run's folder: delete this folder and give the same command again"),
+        (None, "damaged or not a run's folder"),
     ],
 )
 def test_one_damaged_cell_costs_no_other(setting, harm, told):
@@ -182,9 +182,9 @@ def test_damaged_checkpoints_of_a_cell_are_told_with_a_remedy_that_there_is(sett
     assert cell.main(["student", str(job.run.path), *options]) == 2
     *_, told = capfd.readouterr().err.splitlines()
     assert told.startswith(
-        f"error: {job.run.path}: is damaged, or no run's folder: delete this folder and give the same"
+        f"error: {job.run.path}: damaged or not a run's folder"
     )
-    assert told.endswith("(none of its checkpoints is sound)")
+    assert told.endswith("(none of its checkpoints is intact)")
 
 
 def test_a_cell_that_diverges_says_so_by_its_exit_code(setting, monkeypatch, capfd):
@@ -208,11 +208,11 @@ def test_the_page_tells_who_won_and_what_failed(setting):
     assert page.open == []
     assert page.loaded == []
     text = re.sub(r"\s+", " ", page.text)
-    assert "Least distance: generator_noise Karras(), 2.05 (" in text  # the other has a failed cell
+    assert "Lowest distance: generator_noise Karras(), 2.05 (" in text  # the other has a failed cell
     assert "1 of 2 failed" in text
     assert "seed 1: killed by SIGKILL: it <said> nothing" in text
-    assert "Judged against the <training> images" in text
-    assert "at 35 network evaluations a sample: Fréchet distance 0.300, precision 0.800, recall 0.700." in text
+    assert "Reference: the <training> images." in text
+    assert "Teacher (NFE 35): Fréchet distance 0.300, precision 0.800, recall 0.700." in text
     assert text.count("Samples of") == 0
     assert "simdistill compare digits …" in text
 
@@ -223,20 +223,20 @@ def test_the_page_of_a_comparison_that_was_stopped_says_what_is_open(setting):
     write_results(setting, jobs, "simdistill compare digits …")
     page = (setting.out / "compare.html").read_text()
     text = re.sub(r"\s+", " ", Page(page).text)
-    assert "1 of 4 cells are still open. Least distance so far: generator_noise Karras(), 2.05 (" in text
+    assert "1 of 4 cells are still open. Lowest distance so far: generator_noise Karras(), 2.05 (" in text
     assert re.findall(r"<td>(\d of \d open|best)</td>", page) == ["1 of 2 open", "best"]
     figures_of(jobs[2].run).unlink()
     write_results(setting, jobs, "simdistill compare digits …")
     page = (setting.out / "compare.html").read_text()
-    assert "2 of 4 cells are still open. No variant has all its cells: none is called the best." in page
+    assert "2 of 4 cells are still open. No variant is complete, so none is called the best." in page
     assert '<tr class="best">' not in page
 
 
 @pytest.mark.parametrize(
     ("samples", "told", "lines"),
     [
-        (2000, "with their range; dashed: the teacher. Times", 3),
-        (500, "whose 500 samples an evaluation do not compare with the milestones' 2,000. Times", 0),
+        (2000, "; dashed: the teacher.", 3),
+        (500, "the teacher is not shown, as its metrics are of 500 samples and the milestones' of 2,000.", 0),
     ],
 )
 def test_the_teachers_line_is_drawn_where_it_has_as_many_samples_as_the_milestones(setting, samples, told, lines):
@@ -278,7 +278,7 @@ def test_another_teachers_comparison_is_refused_before_anything_is_written(capsy
     config.write_text(config.read_text().replace('teacher = "digits"', harm))
     before = {path: path.stat().st_mtime_ns for path in setting.out.rglob("*")}
     words = ["compare", "digits", "--over", "generator_lr", "1e-4", "--out", str(setting.out)]
-    told = "was made with other settings; delete it" if '"' in harm else "is damaged, or no run's folder: delete this"
+    told = "was made with other settings; delete it" if '"' in harm else "damaged or not a run's folder; delete"
     assert f"{setting.out / 'teacher'}: {told}" in error(capsys, *words)
     assert {path: path.stat().st_mtime_ns for path in setting.out.rglob("*")} == before
 

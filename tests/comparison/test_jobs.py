@@ -129,7 +129,7 @@ def test_a_signal_stops_the_running_jobs_and_starts_no_others(jobs, number):
         os.kill(os.getpid(), number)
 
     threading.Thread(target=press).start()
-    with pytest.raises(Interrupted, match=f"{number.name}, with everything saved; the same command goes on"):
+    with pytest.raises(Interrupted, match=f"{number.name}; everything is saved, and the same command resumes"):
         workers().run(found)
     assert [(job.run.path / "saved").exists() for job in found] == [True, True, False, False]
     assert [len(tries(job)) for job in found] == [1, 1, 0, 0]

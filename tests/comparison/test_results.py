@@ -68,7 +68,7 @@ def test_variants_are_ranked_and_judged_against_the_best():
 def test_one_training_seed_tells_nothing_about_noise():
     rows = summary(table(a=[1.0], b=[2.0]))
     assert [row.low for row in rows] == [None, None]
-    assert verdict(rows[1]) == "one training seed: no telling"
+    assert verdict(rows[1]) == "one training seed: no test"
 
 
 def test_a_variant_with_a_failed_cell_is_not_the_best():

@@ -96,7 +96,7 @@ def narrow(state):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (without("visual_projection.weight"), r"weights = \['visual_projection.weight missing'\]: must be those of"),
+        (without("visual_projection.weight"), r"weights = \['visual_projection.weight missing'\]: must be exactly"),
         (strange, r"weights = \['text_model.encoder.layers.3.layer_norm1.bias unknown'\]"),
         (narrow, "cannot be read as a CLIPModel"),
     ],

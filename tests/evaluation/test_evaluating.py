@@ -133,7 +133,7 @@ def test_fid_from_images_and_weights_to_the_report(tmp_path, run, images, weight
     assert f"{found['mean']:.3f} ± {found['std']:.3f}" in table
     assert f"{found['minimum']:.3f}" in table
     page = (run / "report.html").read_text()
-    assert f"FID {found['mean']:.2f}"[:7] in page
+    assert f"FID: student {found['mean']:.2f}"[:16] in page
     assert "FID, minimum" in page
     assert "Fréchet distance" not in page
 
@@ -148,7 +148,7 @@ def test_edms_statistics_give_the_distance_alone(tmp_path, run, weights, capsys)
     assert "precision" not in shown.splitlines()[0]
     assert "moments" in shown
     assert "nowhere.npz: no such file" in error(capsys, *words[:-1], "nowhere.npz", "--inception", weights)
-    assert "left out beside --inception" in error(capsys, *words, "--inception", weights, "--features", "pixels")
+    assert "left out with --inception" in error(capsys, *words, "--inception", weights, "--features", "pixels")
 
 
 def test_statistics_are_computed_again_only_for_other_inputs(tmp_path, images, weights, monkeypatch, capsys):

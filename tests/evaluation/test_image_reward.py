@@ -48,9 +48,9 @@ def test_prompts_are_cut_to_35_tokens(path):
     [
         ("blip.visual_encoder.patch_embed.proj.weight", "holds no ImageReward, a BLIP and a head"),
         ("blip.text_encoder.embeddings.word_embeddings.weight", "holds no ImageReward"),
-        ("blip.visual_encoder.norm.bias", "1 tensor is missing, as post_layernorm.bias: must be those of BLIP"),
-        ("blip.text_encoder.encoder.layer.1.crossattention.self.key.bias", "1 tensor is missing, as encoder.layer.1"),
-        ("mlp.layers.6.weight", "1 tensor is missing, as layers.6.weight: must be those of ImageReward"),
+        ("blip.visual_encoder.norm.bias", "1 tensor is missing, such as post_layernorm.bias; must be those of BLIP"),
+        ("blip.text_encoder.encoder.layer.1.crossattention.self.key.bias", "1 tensor is missing, such as encoder.layer.1"),
+        ("mlp.layers.6.weight", "1 tensor is missing, such as layers.6.weight; must be those of ImageReward"),
     ],
 )
 def test_other_files_are_refused(path, lost, message):

@@ -131,7 +131,7 @@ def test_features_of_any_precision_are_computed_in_float64(metric, dtype):
     ("metric", "message"),
     [
         (ON_FEATURES[0], r"len\(moments.mean\) = 3: must be 4, as in reference"),
-        (kernel_distance, r"features.shape\[1\] = 3: must be 4, as in reference: take both sets from one feature"),
+        (kernel_distance, r"features.shape\[1\] = 3: must be 4, as in reference: use the same feature extractor"),
         (precision_recall, r"features.shape\[1\] = 3: must be 4"),
         (energy_distance, r"samples.shape\[1\] = 3: must be 4"),
         (sliced_wasserstein, r"samples.shape\[1\] = 3: must be 4"),

@@ -158,7 +158,7 @@ def test_from_the_command_line_to_the_report_and_again_only_if_named(tmp_path, m
     about = {"title": "Distance to the <nearest>", "better": "lower", "code": "mine:Nearest(k=2)"}
     assert figures["own_metrics"]["nearest"] == about
     page = Page(run.report.read_text())
-    assert "Metrics of your own" in page.texts("caption")
+    assert "Custom metrics" in page.texts("caption")
     assert "computed by mine:Nearest(k=2); lower is better." in page.texts("dd")
     assert "<nearest>" not in page.html
 
@@ -167,14 +167,14 @@ def test_from_the_command_line_to_the_report_and_again_only_if_named(tmp_path, m
     assert main(["evaluate", str(out), "--samples", "100", "--seeds", "1"]) == 0  # the run may be a stranger's
     shown = capsys.readouterr()
     assert "mine" not in sys.modules
-    assert "left out: mine:Nearest(k=2), mine:Named(" in shown.err
+    assert "skipped: mine:Nearest(k=2), mine:Named(" in shown.err
     assert "nearest" not in shown.out
     assert run.read_evaluation()["own_metrics"] == {}
 
     words = ["evaluate", str(out), "--samples", "20", "--seeds", "2", "--student-only", "--json"]
     assert main([*words, "--metrics", "mine:Nearest(k=2)"]) == 0
     shown = capsys.readouterr()
-    assert "left out" not in shown.err
+    assert "skipped" not in shown.err
     assert json.loads(shown.out)["student"]["nearest"]["values"] == found["values"][:2]
 
 

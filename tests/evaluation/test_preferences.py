@@ -114,25 +114,25 @@ def test_a_pictures_score_does_not_depend_on_its_company(scores, name):
 
 
 def test_a_picture_for_each_prompt(scores):
-    with pytest.raises(ValueError, match="pictures = 3: must be 2, one for each prompt"):
+    with pytest.raises(ValueError, match="pictures = 3: must be 2, one per prompt"):
         scores["clip"](pictures(), PROMPTS[:2])
 
 
 def test_weights_that_do_not_do(weights, tmp_path):
     with pytest.raises(ValueError, match="scores = 'none': must be at least one of --clip, --pickscore, --aesthetic"):
         load_scores()
-    with pytest.raises(ValueError, match=r"--clip = '.*linear.pth': must be a folder with a CLIPModel"):
+    with pytest.raises(ValueError, match=r"--clip = '.*linear.pth': must be a folder of transformers' CLIPModel"):
         load_scores(clip=weights["aesthetic"])
     with pytest.raises(ValueError, match=r"--hpsv2 = '.*clip': must be a file of weights"):
         load_scores(hpsv2=weights["clip"])
-    with pytest.raises(ValueError, match=r"--aesthetic = '.*': must be beside --clip, whose embeddings it takes"):
+    with pytest.raises(ValueError, match=r"--aesthetic = '.*': must be given with --clip"):
         load_scores(aesthetic=weights["aesthetic"])
     wide = save_head(tmp_path / "wide.pth", 768)
     with pytest.raises(
-        ValueError, match=r"numbers of an embedding = 12: must be 768 for .*wide.pth; LAION's predictor"
+        ValueError, match=r"dimension of the embeddings = 12: must be 768 for .*wide.pth; LAION's predictor"
     ):
         load_scores(clip=weights["clip"], aesthetic=wide)
     with pytest.raises(
-        ValueError, match=r"tensors are missing, as layers.0.bias; .*: must be those of LAION's aesthetic"
+        ValueError, match=r"tensors are missing, such as layers.0.bias; .*; must be those of LAION's aesthetic"
     ):
         load_scores(clip=weights["clip"], aesthetic=weights["image_reward"])

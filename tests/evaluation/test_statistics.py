@@ -104,7 +104,7 @@ def test_images_whose_features_are_not_finite_are_refused(value):
 
 
 def test_a_process_without_images_is_refused():
-    with pytest.raises(ValueError, match="images = 1: must be at least one for each process"):
+    with pytest.raises(ValueError, match="images = 1: must be at least one per process"):
         Gathering(PIXELS, 1).statistics()
 
 

@@ -48,13 +48,13 @@ class Payload:
 
 DAMAGED = {
     "absent": "no such file; `simdistill stats DATA --out ref.npz` makes one",
-    "empty": "not a sound .npz",
-    "cut off": "not a sound .npz",
-    "page": "not a sound .npz",
-    "pickle": "not a sound .npz",
-    "objects": "not a sound .npz",
-    "one array": "not a sound .npz",
-    "no sigma": r"must be mu and sigma among others; sigma is missing",
+    "empty": "not an intact .npz",
+    "cut off": "not an intact .npz",
+    "page": "not an intact .npz",
+    "pickle": "not an intact .npz",
+    "objects": "not an intact .npz",
+    "one array": "not an intact .npz",
+    "no sigma": r"must include mu and sigma; sigma is missing",
     "matrix": r"shape of mu = \[5, 5\]: must be \[dimensions\]",
     "other sizes": r"shape of sigma = \[4, 4\]: must be \[5, 5\], as mu has 5",
     "other features": r"shape of features = \[9, 3\]: must be \[images, 5\]",
@@ -99,9 +99,9 @@ def test_files_of_something_else_are_refused(kind, tmp_path, capfd):
 def test_a_reference_in_other_features_is_refused(tmp_path):
     path = tmp_path / "ref.npz"
     write_statistics(path, Stored(Statistics.of(noise(30, 64)), None, "inception-6726825d", "noise"))
-    with pytest.raises(ValueError, match=r"is in the features of inception-6726825d: give the weights by --inception"):
+    with pytest.raises(ValueError, match="inception-6726825d: give the weights with --inception"):
         check_reference(str(path), "", (1, 8, 8))
-    with pytest.raises(ValueError, match=r"features = 'pixels': must be inception-6726825d, of .*ref.npz: samples are"):
+    with pytest.raises(ValueError, match=r"features = 'pixels': must be inception-6726825d, as in .*ref.npz"):
         check_reference(str(path), "pixels", (1, 8, 8))
     with pytest.raises(ValueError, match=r"features of an extractor that it does not name, as Inception-v3 if it is"):
         check_reference(str(edms(path)), "", (5,))

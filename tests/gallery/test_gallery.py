@@ -129,7 +129,7 @@ def test_a_gallery_that_is_stopped_goes_on_and_what_is_done_stays_done(tmp_path,
 
     monkeypatch.setattr(DistillationTrainer, "step", stopped)
     assert main([*words, "--out", str(out)]) == 75
-    assert "the same command goes on" in capsys.readouterr().err
+    assert "the same command resumes" in capsys.readouterr().err
     assert "gaussians-8" in (out / "gallery.html").read_text()
     assert "<h2>rings" not in (out / "gallery.html").read_text()
     done = (out / "gaussians-8" / "figures.json").stat().st_mtime_ns
@@ -144,8 +144,8 @@ def test_a_gallery_that_is_stopped_goes_on_and_what_is_done_stays_done(tmp_path,
     page = (out / "gallery.html").read_text()
     assert page.count("data:image/webp") == 2
     told = re.sub(r"\s+", " ", page)
-    assert "at iteration 0 for another reason: the online network has begun as an imitation of the teacher" in told
-    assert "the share within 4σ of 500 each. Modes and masses are of all 2,500 together." in told
+    assert "the online network starts from the proxy network" in told
+    assert "the share within 4σ of 500 samples per seed. Modes and masses are of all 2,500 samples together." in told
     assert "://" not in page.replace("http://www.w3.org", "")  # nor can base64 say so by chance
     assert main([*words, "--out", str(out), "--seed", "1"]) == 2
     assert "was made with other settings; delete it, or give another --out" in capsys.readouterr().err
@@ -165,12 +165,12 @@ def test_pictures_that_are_gone_are_drawn_anew(tmp_path, small, capsys):
     shutil.rmtree(run / "frames")
     (run / "animation.webp").unlink()
     assert main(words) == 2
-    remedy = f"{run}: is damaged, or no run's folder: delete this folder and give the same command again"
-    assert f"{remedy}, or give another --out (frames of its animation are gone)" in capsys.readouterr().err
+    remedy = f"{run}: damaged or not a run's folder"
+    assert f"{remedy}, or give another --out (frames of its animation are missing)" in capsys.readouterr().err
     for path in run.joinpath("checkpoints").glob("*.sha256"):
         path.unlink()
     assert main(words) == 2
-    assert f"{remedy}, or give another --out (none of its checkpoints is sound)" in capsys.readouterr().err
+    assert f"{remedy}, or give another --out (none of its checkpoints is intact)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_pictures_that_are_gone_are_drawn_anew(tmp_path, small, capsys):
         (["rings", "--iterations", "0"], "iterations = 0: must be at least 1"),
         (["rings", "--iterations", "few"], "see simdistill gallery --help"),
         (["rings", "--teacher", "rings"], "--teacher = 'rings': must be left out: the densities are the teachers"),
-        (["rings", "--out", __file__], "is a file; name a folder"),
+        (["rings", "--out", __file__], "is a file; give a folder"),
     ],
 )
 def test_a_bad_request_is_answered_in_one_line(words, told, capsys):

@@ -48,7 +48,7 @@ def gradients(recipe: Recipe, processes: Processes = ALONE) -> dict[str, torch.T
 
 def moved_teacher() -> torch.nn.Module:
     """A start beside the teacher, so that y is not zero to the last bit."""
-    start, rng = load_teacher("digits").denoiser, torch.Generator().manual_seed(5)
+    start, rng = load_teacher("digits").denoiser.requires_grad_(True), torch.Generator().manual_seed(5)
     with torch.no_grad():
         for p in start.parameters():
             p.add_(0.01 * torch.randn(p.shape, generator=rng))

@@ -247,10 +247,10 @@ def test_what_of_figure_2_is_renewed_is_told(compared, monkeypatch, capsys):
     assert capsys.readouterr().out.splitlines() == [
         "table of MLP, conditional: renewed",
         *(
-            f"table of {figure_2.RUNS[name]}: kept as it is: runs/{name} is not there, or has open cells"
+            f"table of {figure_2.RUNS[name]}: kept: runs/{name} is missing or has open cells"
             for name in ("figure-2-unet", "figure-2-free", "figure-2-unet-free")
         ),
-        "figure-2.svg: kept as it is: it takes all four",
+        "figure-2.svg: kept: it needs all four",
     ]
     assert figure_2.PAGE.read_text().count("as it was") == 3
 

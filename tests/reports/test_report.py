@@ -34,23 +34,23 @@ def report(run, values=None):
     [
         (
             evaluation((0.6442, 0.0469)),
-            "One network evaluation instead of 35: 31× the images per second, Fréchet distance 0.644 ± 0.047 where the "
-            "teacher has 0.096 ± 0.012. Lower is better: the student is behind.",
+            "One network evaluation instead of 35: 31× the images per second. Fréchet distance: student 0.644 ± 0.047, "
+            "teacher 0.096 ± 0.012. Lower is better: the student is behind.",
         ),
         (
             evaluation((0.0512, 0.0123), speedup=7.36),
-            "One network evaluation instead of 35: 7.4× the images per second, Fréchet distance 0.051 ± 0.012 where "
-            "the teacher has 0.096 ± 0.012. Lower is better: the student is ahead.",
+            "One network evaluation instead of 35: 7.4× the images per second. Fréchet distance: student 0.051 ± "
+            "0.012, teacher 0.096 ± 0.012. Lower is better: the student is ahead.",
         ),
         (
             evaluation((0.0912, 0.0456), speedup=0.84),
-            "One network evaluation instead of 35: 0.8× the images per second, Fréchet distance 0.091 ± 0.046 where "
-            "the teacher has 0.096 ± 0.012. The two agree within their spread.",
+            "One network evaluation instead of 35: 0.8× the images per second. Fréchet distance: student 0.091 ± "
+            "0.046, teacher 0.096 ± 0.012. They agree within their standard deviations.",
         ),
         (
             evaluation((0.6442, 0.0), (0.0956, 0.0), seeds=1),
-            "One network evaluation instead of 35: 31× the images per second, Fréchet distance 0.644 where the "
-            "teacher has 0.096.",
+            "One network evaluation instead of 35: 31× the images per second. Fréchet distance: student 0.644, "
+            "teacher 0.096.",
         ),
     ],
     ids=["worse", "better", "alike", "one seed"],
@@ -71,9 +71,9 @@ def test_the_tables_hold_the_figures(run):
     ]
     assert rows[6][1] == "1.010 ± 0.012 0.900 ± 0.012 −0.0010 ± 0.0012 0.096 ± 0.012 0.096 ± 0.012"
     text = page.texts("main")[0]
-    assert "2,000 samples from each of 5 evaluation seeds" in text
+    assert "2,000 samples per evaluation seed, 5 seeds" in text
     assert "median over the evaluation seeds, on an abacus <of wood>." in text
-    assert "449 of them, against 2,000" in text
+    assert "449 of them, and 2,000" in text
 
 
 def test_every_average_has_a_row(run):
@@ -196,7 +196,7 @@ def test_an_interrupted_run_shows_what_there_is(run):
     run.metrics.write_text("".join(line + "\n" for line in run.metrics.read_text().splitlines()[:3]) + '{"iterat')
     run.picture("teacher").unlink()
     page = report(run)
-    lede = "Not evaluated yet: 50 of 200 iterations are recorded; at iteration 50 the Fréchet distance was 1.839."
+    lede = "Not evaluated yet; 50 of 200 iterations are recorded. At iteration 50 the Fréchet distance was 1.839."
     assert page.texts("p", "lede") == [lede]
     assert len(page.texts("p", "missing")) == 2
     assert all("simdistill evaluate runs/mine" in text for text in page.texts("p", "missing"))
@@ -209,7 +209,7 @@ def test_an_interrupted_run_shows_what_there_is(run):
 def test_a_run_that_was_stopped_at_once_has_a_page(tmp_path):
     run = RunFolder.create(tmp_path / "new", CONFIG)
     page = report(run)
-    assert page.texts("p", "lede") == ["Not evaluated yet: 0 of 200 iterations are recorded."]
+    assert page.texts("p", "lede") == ["Not evaluated yet; 0 of 200 iterations are recorded."]
     assert len(page.texts("p", "missing")) == 5
     assert page.values("src") == []
     assert "<svg" not in page.html
@@ -252,8 +252,8 @@ def test_records_that_the_page_does_not_know_are_no_hindrance(run):
     run.log_metrics({"iteration": 150, "seconds": 105.0, "rollback": "a weight is not finite", "rate": 0.25})
     page = report(run, evaluation((0.6442, 0.0469)))
     assert page.texts("p", "notice") == [
-        "Rolled back to iteration 150: the <loss> is nan. Since then at 0.5 of the learning rates.",
-        "Rolled back to iteration 150: a weight is not finite. Since then at 0.25 of the learning rates.",
+        "Rolled back to iteration 150: the <loss> is nan. Learning rates since then: 0.5 × the recipe's.",
+        "Rolled back to iteration 150: a weight is not finite. Learning rates since then: 0.25 × the recipe's.",
     ]
     assert "1 min 45 s" in page.texts("dd")
 
@@ -283,7 +283,7 @@ def test_with_features_of_inception_the_distance_is_called_fid(run):
     milestones_in(run, "inception-6726825d")
     page = report(run, fid_evaluation())
     assert page.texts("p", "lede") == [
-        "One network evaluation instead of 35: 31× the images per second, FID 2.041 ± 0.012 where the teacher has "
+        "One network evaluation instead of 35: 31× the images per second. FID: student 2.041 ± 0.012, teacher "
         "1.971 ± 0.012. Lower is better: the student is behind."
     ]
     heading, teacher, student, _ = page.texts("tr")
@@ -297,10 +297,10 @@ def test_with_features_of_inception_the_distance_is_called_fid(run):
 
 def test_what_rests_on_some_of_the_samples_is_said(run):
     values = evaluation((0.6442, 0.0469))
-    assert "drawn by lot" not in report(run, values).html
+    assert "at random" not in report(run, values).html
     values["student"]["samples"] = 50_000
-    note = [text for text in report(run, values).texts("p", "note") if "drawn by lot" in text]
-    assert note == ["Fréchet distance rests on all samples, the other figures on 10,000 of each set, drawn by lot."]
+    note = [text for text in report(run, values).texts("p", "note") if "at random" in text]
+    assert note == ["Fréchet distance: all samples. Other metrics: 10,000 of each set, chosen at random."]
 
 
 def test_milestones_without_precision_and_recall_have_one_chart(run):
@@ -308,7 +308,7 @@ def test_milestones_without_precision_and_recall_have_one_chart(run):
     page = report(run)
     assert page.html.count("<svg") == 5
     assert page.texts("figcaption", None).count("FID, lower is better") == 1
-    assert "at iteration 200 the FID was 0.092" in page.texts("p", "lede")[0]
+    assert "iteration 200 the FID was 0.092" in page.texts("p", "lede")[0]
     assert "FID 0.0916" in page.texts("figcaption")[-1]
 
 
@@ -318,7 +318,7 @@ def test_milestones_in_other_features_than_the_evaluation_are_not_drawn_beside_i
     assert [text for text in page.texts("figcaption") if "lower is better" in text] == [
         "Fréchet distance, lower is better"
     ]
-    assert "FID 2.041" in page.texts("p", "lede")[0]
+    assert "FID: student 2.041" in page.texts("p", "lede")[0]
     assert not [text for text in page.texts("li") if text.startswith("teacher")]
     chart = re.search(r"<svg.*?</svg>", page.html, re.DOTALL)
     assert "--teacher" not in chart[0]

@@ -42,7 +42,7 @@ class Hostile:
     ("suffix", "message"),
     [
         (".pt", r"w.pt: asks for '\w+.mkdir', which weights do not need"),
-        (".safetensors", "not a sound safetensors file"),
+        (".safetensors", "not a valid safetensors file"),
     ],
 )
 def test_nothing_is_run(tmp_path, monkeypatch, suffix, message):
@@ -68,16 +68,16 @@ def test_missing_and_damaged_files(tmp_path):
         read_state(tmp_path / "w.pt")
     torch.save(STATE, tmp_path / "w.pt")
     (tmp_path / "w.pt").write_bytes((tmp_path / "w.pt").read_bytes()[:200])
-    with pytest.raises(ValueError, match=r"w.pt: is damaged, or holds no tensors .*; download it again"):
+    with pytest.raises(ValueError, match=r"w.pt: damaged, or without tensors .*; download it again"):
         read_state(tmp_path / "w.pt")
 
 
 @pytest.mark.parametrize(
     ("state", "message"),
     [
-        ({"weight": STATE["weight"]}, "f.pt: 1 tensor is missing, as bias: must be those of a layer"),
-        (STATE | {"more": torch.zeros(1)}, "f.pt: 1 tensor is unknown, as more: must be those of a layer"),
-        (STATE | {"bias": torch.zeros(2)}, r"f.pt: shape of bias = \[2\]: must be \[1\], as a layer has it"),
+        ({"weight": STATE["weight"]}, "f.pt: 1 tensor is missing, such as bias; must be those of a layer"),
+        (STATE | {"more": torch.zeros(1)}, "f.pt: 1 tensor is unknown, such as more; must be those of a layer"),
+        (STATE | {"bias": torch.zeros(2)}, r"f.pt: shape of bias = \[2\]: must be \[1\], as in a layer"),
     ],
 )
 def test_whole_or_not_at_all(tmp_path, state, message):
@@ -89,7 +89,7 @@ def test_whole_or_not_at_all(tmp_path, state, message):
 
 
 def test_several_tensors_are_counted_and_the_first_named():
-    with pytest.raises(ValueError, match="file: 2 tensors are missing, as b; 1 tensor is unknown, as a: must be those"):
+    with pytest.raises(ValueError, match="file: 2 tensors are missing, such as b; 1 tensor is unknown, such as a; must be those"):
         check_names(["a", "d"], ["d", "c", "b"], "file", "a layer")
 
 
@@ -100,9 +100,9 @@ def test_some_tensors_are_left_as_they_are(tmp_path):
     assert torch.equal(layer.weight, before)
     assert layer.bias.tolist() == [3.0]
     for state, left_out, message in [
-        (STATE, {"weight"}, "1 tensor is unknown, as weight"),
-        ({"bias": STATE["bias"]}, {"weight", "more"}, "1 tensor is unknown, as more"),
-        ({}, {"weight"}, "1 tensor is missing, as bias"),
+        (STATE, {"weight"}, "1 tensor is unknown, such as weight"),
+        ({"bias": STATE["bias"]}, {"weight", "more"}, "1 tensor is unknown, such as more"),
+        ({}, {"weight"}, "1 tensor is missing, such as bias"),
         ({"bias": torch.zeros(2)}, {"weight"}, r"shape of bias = \[2\]"),
     ]:
         with pytest.raises(ValueError, match=message):

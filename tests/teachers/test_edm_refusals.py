@@ -88,11 +88,11 @@ NUMBERS = torch.arange(64.0).reshape(16, 4)  # of the shape of map_layer0.weight
         (lambda c: state_of(c, "model")["_init_kwargs"].pop("in_channels"), "has impossible settings of SongUNet"),
         (
             lambda c: state_of(c, "model")["_init_kwargs"].update(label_dim=3),
-            r"ema: 2 tensors are missing, as map_label\.bias: must be those of the network of its settings",
+            r"ema: 2 tensors are missing, such as map_label\.bias; must be those of the network of its settings",
         ),
         (
             lambda c: state_of(c, "model", "map_layer0")["_buffers"].update(extra=torch.zeros(1)),
-            r"ema: 1 tensor is unknown, as map_layer0\.extra: must be those of the network of its settings",
+            r"ema: 1 tensor is unknown, such as map_layer0\.extra; must be those of the network of its settings",
         ),
         (lambda c: c["ema"].state["_buffers"].update(u=torch.zeros(1)), "has beyond its network the tensor 'u'"),
         (

@@ -80,7 +80,7 @@ def test_any_other_module_is_filled_but_not_built(tmp_path):
     assert torch.equal(back.weight, module.weight)
     with pytest.raises(ValueError, match="only weights"):
         read_network(tmp_path / "n.safetensors")
-    with pytest.raises(ValueError, match=r"shape of weight = \[2, 2\]: must be \[2, 3\], as the Linear given has it"):
+    with pytest.raises(ValueError, match=r"shape of weight = \[2, 2\]: must be \[2, 3\], as in the Linear given"):
         read_into(torch.nn.Linear(3, 2), tmp_path / "n.safetensors")
 
 
@@ -132,15 +132,15 @@ def test_a_part_of_a_network_is_no_network(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda tensors, header: tensors.pop("net.1.bias"), "1 tensor is missing, as net.1.bias"),
-        (lambda tensors, header: tensors.update(odd=torch.zeros(1)), "1 tensor is unknown, as odd"),
+        (lambda tensors, header: tensors.pop("net.1.bias"), "1 tensor is missing, such as net.1.bias"),
+        (lambda tensors, header: tensors.update(odd=torch.zeros(1)), "1 tensor is unknown, such as odd"),
         (lambda tensors, header: tensors.update({"net.0.bias": torch.zeros(3)}), "is unknown, as net.0.bias"),
         (lambda tensors, header: tensors.update({"net.1.bias": torch.zeros(3)}), r"shape of net.1.bias = \[3\]"),
-        (lambda tensors, header: header["left_out"].append("odd"), "1 tensor is unknown, as odd"),
-        (lambda tensors, header: header["left_out"].remove("net.0.bias"), "1 tensor is missing, as net.0.bias"),
+        (lambda tensors, header: header["left_out"].append("odd"), "1 tensor is unknown, such as odd"),
+        (lambda tensors, header: header["left_out"].remove("net.0.bias"), "1 tensor is missing, such as net.0.bias"),
         (lambda tensors, header: header.pop("left_out"), "no header"),
         (lambda tensors, header: header.update(left_out=3), "no header"),
-        (lambda tensors, header: header.pop("partial"), "2 tensors are missing, as net.0.bias"),
+        (lambda tensors, header: header.pop("partial"), "2 tensors are missing, such as net.0.bias"),
     ],
 )
 def test_a_part_that_is_not_what_its_header_says_is_refused(tmp_path, change, message):
@@ -197,7 +197,7 @@ def test_missing_and_damaged_files_are_refused(tmp_path):
     whole = path.read_bytes()
     for damaged in (b"", whole[:7], whole[:500], whole[:-1], b"PK\x03\x04" + whole[4:]):
         path.write_bytes(damaged)
-        with pytest.raises(ValueError, match="not a sound safetensors file"):
+        with pytest.raises(ValueError, match="not a valid safetensors file"):
             read_network(path)
 
 

@@ -163,7 +163,7 @@ def test_the_newest_sound_checkpoint_is_used(run, damage, capsys):
     state, facts = read_checkpoint(newest_checkpoint(run.checkpoints))
     assert (state["position"].tolist(), float(state["sum"])) == ([150, 0], 150 * 151 / 2)
     assert facts["seconds"] > 0
-    assert "000000200.safetensors: is not what was written" in capsys.readouterr().err
+    assert "000000200.safetensors: damaged" in capsys.readouterr().err
     first = []
     resumed = Counting(lambda trainer: first.append(trainer.iteration))
     go(resumed, run, minutes=0)
@@ -176,7 +176,7 @@ def test_nothing_sound_is_an_error_not_a_fresh_start(run):
     go(Counting(), run)
     for path in checkpoints.checkpoints(run.checkpoints):
         path.write_bytes(b"")
-    with pytest.raises(ValueError, match="no checkpoint is sound"):
+    with pytest.raises(ValueError, match="all checkpoints are damaged"):
         go(Counting(), run)
 
 
@@ -206,7 +206,7 @@ def test_a_checkpoint_of_another_network_is_refused(run):
         def restore(self, state):
             raise ValueError("other")
 
-    with pytest.raises(ValueError, match="do not fit this run's configuration"):
+    with pytest.raises(ValueError, match="do not match this run's configuration"):
         go(Other(), run)
 
 

@@ -34,7 +34,7 @@ def test_a_page_that_is_watched_says_how_far_the_run_is(run):
         "Iteration": "200 of 800",
         "Training speed": "128 images/s",
         "Training time": "1 min 40 s",
-        "Still to train": "5 min",  # 600 iterations at 2 a second
+        "Remaining training time": "5 min",  # 600 iterations at 2 a second
         "Online loss": "20",
         "Generator loss": "−0.1",
     }
@@ -50,16 +50,16 @@ def test_a_page_that_is_watched_says_how_far_the_run_is(run):
 @pytest.mark.parametrize(
     ("state", "silence", "words"),
     [
-        ("evaluating", 9.0, "Trained; being evaluated"),
+        ("evaluating", 9.0, "Trained, evaluating"),
         ("finished", 9e9, "Finished"),
-        ("silent", 59 + 125 * 60, "No sign of life for 2 h 5 min"),
+        ("silent", 59 + 125 * 60, "No output for 2 h 5 min"),
     ],
 )
 def test_a_page_that_is_watched_says_what_the_run_is_at(run, state, silence, words):
     page = live(run, state, silence)
     assert page.texts("p", f"state {state}") == [words]
     assert ("simdistill distill --resume runs/mine" in page.html) == (state == "silent")
-    assert "Still to train" not in page.html
+    assert "Remaining training time" not in page.html
 
 
 def test_a_page_that_is_watched_loads_nothing_but_itself(run):
@@ -76,17 +76,17 @@ def test_the_training_of_a_teacher_can_be_watched(tmp_path, rng):
     run.picture("00000000").write_bytes(picture(torch.randn(20, 1, 2, 2, generator=rng), edge=4))
     run.log_metrics({"iteration": 50, "seconds": 4.0, "loss": 20.0})
     page = live(run)
-    assert page.texts("p", "kicker") == ["Training of a teacher"]
+    assert page.texts("p", "kicker") == ["Teacher training"]
     assert page.texts("dt")[:5] == [
         "Iteration",
         "Training speed",
         "Training time",
-        "Still to train",
+        "Remaining training time",
         "Loss",
     ]
     assert page.texts("dd")[:4] == ["50 of 100", "100 images/s", "4 s", "4 s"]
     assert len(page.values("src")) == 2  # the first is the newest, and the film
-    assert page.texts("figcaption")[0] == "Iteration 0 being measured"
+    assert page.texts("figcaption")[0] == "Iteration 0 being evaluated"
     assert "tudent" not in page.texts("main")[0]
     assert "--resume" in live(run, "silent", 600.0).html
 

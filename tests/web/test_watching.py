@@ -179,12 +179,12 @@ def test_silence_shows_though_nothing_changes(run):
     for path in (run.config, run.metrics):
         os.utime(path, (long_ago, long_ago))
     live = LivePage(run)
-    assert "No sign of life for 10 min" in live.html()
+    assert "No output for 10 min" in live.html()
     run.checkpoints.mkdir()  # not on the page, but it is a sign
-    assert "No sign of life" not in live.html()
+    assert "No output" not in live.html()
     run.stopped.touch()
     assert "Stopped" in live.html()
-    assert "Everything is saved; it goes on with" in live.html()
+    assert "Everything is saved; resume it with" in live.html()
     run.stopped.unlink()
     assert "Running" in live.html()
 
@@ -315,10 +315,10 @@ def test_the_command_tells_where_and_ends_with_ctrl_c(run):
 def test_a_finished_run_is_shown_as_its_report(run):
     run.log_metrics(line(1000, 100.0))
     live = LivePage(run)
-    assert "Trained; being evaluated" in live.html()
+    assert "Trained, evaluating" in live.html()
     sampler = milestone(0, 0.0)["quality"] | {"nfe": 1, "images_per_second": 10.0, "samples": 2}
     sampler |= dict.fromkeys(("density", "coverage", "kernel", "energy", "sliced_wasserstein"), 0.5)
     figures = dict.fromkeys(("teacher", "student", "undistilled"), sampler)
     run.evaluation.write_text(json.dumps({**figures, "real": None, "speedup": 1.0, "reference": "few"}))
     assert "Finished" in LivePage(run).html()
-    assert "Judged against few" in LivePage(run).html()
+    assert "Reference: few" in LivePage(run).html()

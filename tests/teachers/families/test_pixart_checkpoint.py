@@ -99,9 +99,9 @@ def having(name, value):
 
 WHOSE = "must be those of the teacher's network"
 UNSOUND = {
-    "a missing bias": (without("blocks.1.attn.qkv.bias"), rf"1 tensor is missing, as blocks.1.attn.qkv.bias: {WHOSE}"),
+    "a missing bias": (without("blocks.1.attn.qkv.bias"), rf"1 tensor is missing, such as blocks.1.attn.qkv.bias; {WHOSE}"),
     "a missing table": (without("final_layer.scale_shift_table"), "is missing, as final_layer.scale_shift_table"),
-    "no positions": (without("pos_embed"), rf"1 tensor is missing, as pos_embed: {WHOSE}"),
+    "no positions": (without("pos_embed"), rf"1 tensor is missing, such as pos_embed; {WHOSE}"),
     "a third block": (having("blocks.2.attn.proj.bias", torch.ones(16)), "is unknown, as blocks.2.attn.proj.bias"),
     "of 1024 pixels": (having("csize_embedder.mlp.0.bias", torch.ones(5)), "is unknown, as csize_embedder.mlp.0.bias"),
     "another shape": (
@@ -139,7 +139,7 @@ def test_what_does_not_fit_is_named_and_nothing_is_changed(tmp_path, case):
 
 def test_a_smaller_checkpoint_is_told_how_much_is_missing(tmp_path):
     path = write(tmp_path / "g.pth", {"ema": ema_of(OriginalPixArt(depth=1))})
-    with pytest.raises(ValueError, match=rf"15 tensors are missing, as blocks\.1\.attn\.proj\.bias: {WHOSE}"):
+    with pytest.raises(ValueError, match=rf"15 tensors are missing, such as blocks\.1\.attn\.proj\.bias; {WHOSE}"):
         read_pixart(path, network())
 
 
@@ -169,7 +169,7 @@ def test_damaged_files_and_none(tmp_path):
     whole = path.read_bytes()
     for cut in (0, 1000, len(whole) - 50):
         path.write_bytes(whole[:cut])
-        with pytest.raises(ValueError, match=r"g.pth: is damaged, or holds no tensors \(\w+\); download it again"):
+        with pytest.raises(ValueError, match=r"g.pth: damaged, or without tensors \(\w+\); download it again"):
             read_pixart(path, network())
     with pytest.raises(ValueError, match=r"none.pth: no such file"):
         read_pixart(tmp_path / "none.pth", network())
@@ -195,7 +195,7 @@ def test_code_in_a_file_does_not_run(tmp_path, monkeypatch, place, as_zip):
     path = write(tmp_path / "g.pth", content, _use_new_zipfile_serialization=as_zip)
     name = rf"{os.system.__module__}\.system"
     with pytest.raises(
-        ValueError, match=rf"g.pth: asks for '{name}', which weights do not need.*nothing of it was run"
+        ValueError, match=rf"g.pth: asks for '{name}', which weights do not need.*nothing in it was executed"
     ):
         read_pixart(path, network())
     assert not (tmp_path / "marker").exists()
