@@ -14,7 +14,7 @@ from simdistill.config.recipes import RECIPES, Recipe
 from simdistill.method.distances import DISTANCES
 
 PAGE = Path(__file__).with_suffix(".md")
-FORMULAS = re.compile(r"d\(y\) = (.+?), d'\(y\) = (.+?)(?=\.|, and| \[).*?\[Table 4, row (\d)\]", re.DOTALL)
+FORMULAS = re.compile(r"d\(y\) = (.+?), d'\(y\) = (.+?)(?=[.:]|, and| \[).*?\[Table 4, row (\d)\]", re.DOTALL)
 PAPER = ["cifar10-uncond", "cifar10-cond", "pixart-512", "listing-1"]
 NOT_THE_PAPERS = {"teacher", "checkpoint_minutes", "teacher_guidance", "online_guidance", "guidance_interval"}
 UNUSED = ("", "none", "scheduler", 0, False, None, ())

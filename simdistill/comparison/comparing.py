@@ -64,7 +64,7 @@ def check(setting: Setting) -> None:
     """
     teacher, judged, out = setting.teacher, setting.judged, setting.out
     if out.exists() and not out.is_dir():
-        raise ValueError(f"--out = {out}: is a file; name a folder")
+        raise ValueError(f"--out = {out}: is a file; give a folder")
     if out.exists() and any(out.iterdir()) and not (out / MARK).exists():
         raise ValueError(f"--out = {out}: has other content than a comparison; give another --out")
     teacher.check(setting.processes[2][0])

@@ -46,7 +46,7 @@ def make_gallery(
     everything is saved and the page of the finished densities is written.
     """
     if out.exists() and not out.is_dir():
-        raise ValueError(f"--out = {out}: is a file; name a folder")
+        raise ValueError(f"--out = {out}: is a file; give a folder")
     runs = {
         name: RunFolder.with_config(out / name, {"verb": "distill", **to_mapping(replace(recipe, teacher=name))})
         for name in densities

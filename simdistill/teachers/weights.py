@@ -97,7 +97,7 @@ def _header(metadata: dict[str, str], path: Path) -> _Header:
         left_out = frozenset(str(name) for name in (header["left_out"] if header.get("partial") else ()))
         return _Header(header["denoiser"], dict(header["facts"]), left_out)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: has no simdistill header ({_first_line(error)})") from error
+        raise ValueError(f"{path}: has no header of simdistill ({_first_line(error)})") from error
 
 
 def _describe(denoiser: nn.Module) -> dict[str, Any] | None:

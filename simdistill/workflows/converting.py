@@ -1,4 +1,4 @@
-"""From published files to this package's: a teacher, a generator; and from any set of images to EDM's zip."""
+"""Converting published teachers and generators to this package's files, and images to EDM's zip."""
 
 import dataclasses
 from pathlib import Path
@@ -20,21 +20,21 @@ from simdistill.teachers.prediction_types import EpsilonPrediction
 from simdistill.teachers.weights import read_network, write_network
 
 PUBLISHED_SIGMA = 2.5
-"""The sigma_init of the generator that the paper's authors have published [B.14]."""
+"""The sigma_init of the generator published by the paper's authors [B.14]."""
 
 
 def convert_teacher(source: Path, out: Path, overwrite: bool = False, half: bool = False) -> dict[str, Any]:
-    """Store the network of `source`, a .pkl of EDM's, as `out`, a .safetensors that `load_teacher` reads; its facts.
+    """Convert EDM's .pkl `source` to `out`, a .safetensors that `load_teacher` reads; returns its facts.
 
-    The header describes network, arguments and preconditioning, and names the source with its SHA-256. With `half` the
-    weights are stored in half precision, for which a .safetensors may be the source, too: they are float32 again once
-    read, rounded to eleven bits.
+    The header describes the network, its arguments and the preconditioning, and names the source with its SHA-256. With
+    `half`, which also takes a .safetensors, weights are stored in half precision; they are read as float32, rounded to
+    eleven bits.
 
-    Raises `ValueError` if the source cannot be read, if `out` exists and is not to be overwritten, or if a weight is
-    beyond half precision's 65,504.
+    Raises `ValueError` if the source cannot be read, if `out` exists and `overwrite` is not set, or if a weight exceeds
+    half precision's 65,504.
     """
     known = source.suffix == ".pkl" or (half and source.suffix == ".safetensors")
-    require(known, "source", str(source), "a .pkl of EDM's; a .safetensors needs no conversion but to --half precision")
+    require(known, "source", str(source), "EDM's .pkl; a .safetensors only needs conversion to --half precision")
     require(out.suffix == ".safetensors", "out", str(out), "a .safetensors file")
     _check_new(out, overwrite)
     denoiser, facts = (read_edm(source), {}) if source.suffix == ".pkl" else read_network(source)
@@ -57,24 +57,24 @@ def convert_teacher(source: Path, out: Path, overwrite: bool = False, half: bool
 def convert_generator(
     source: Path, out: Path, teacher: Path, overwrite: bool = False, half: bool = False
 ) -> dict[str, Any]:
-    """Store the generator of `source`, a .pth such as the paper's authors publish, as a run's folder `out`; its facts.
+    """Convert `source`, a .pth as published by the paper's authors, to a run's folder `out`; returns its facts.
 
-    `teacher` is the diffusers folder of the PixArt-alpha that it was distilled from, whose kind of network, text
-    encoder and autoencoder it shares. It is sampled, evaluated and exported as any run; only to be trained on there is
-    nothing. Its noise levels are the paper's [B.13], whose betas the folder's scheduler must have.
+    `teacher` is the diffusers folder of the PixArt-alpha that it was distilled from, with the same network
+    architecture, text encoder and autoencoder. The run can be sampled, evaluated and exported like any other, but not
+    trained further. Its noise levels are the paper's [B.13], whose betas the folder's scheduler must have.
 
-    Raises `ValueError` if `teacher` is no such folder, if the source cannot be read or does not fit (see
-    `read_pixart`), or if `out` exists and is not to be overwritten.
+    Raises `ValueError` if `teacher` is not such a folder, if the source cannot be read or does not fit (see
+    `read_pixart`), or if `out` exists and `overwrite` is not set.
     """
     file_or_run = out.suffix not in (".safetensors", ".zip")
-    require(file_or_run, "out", str(out), "a folder, which becomes a run's: for sample, evaluate and export")
+    require(file_or_run, "out", str(out), "a folder: it becomes a run, for sample, evaluate and export")
     _check_new(out, overwrite)
     require(teacher.is_dir(), "teacher", str(teacher), "the diffusers folder of its teacher, PixArt-XL-2-512x512")
     known = load_teacher(str(teacher), "paper")
     denoiser: Any = known.denoiser
     model, name = denoiser.network.model, type(denoiser.network.model).__name__
     fits = isinstance(denoiser, EpsilonPrediction) and name == "PixArtTransformer2DModel"
-    require(fits, f"teacher = '{teacher}': network", name, "PixArtTransformer2DModel, a predictor of noise")
+    require(fits, f"teacher = '{teacher}': network", name, "PixArtTransformer2DModel with epsilon prediction")
     read_pixart(source, model)
     about = {"source": source.name, "sha256": digest(source)}
     if half:
@@ -96,17 +96,17 @@ def convert_generator(
 
 
 def _round_to_half(module: nn.Module) -> None:
-    """Parameters as float16, in place; buffers, which are few, stay exact."""
+    """Convert parameters to float16, in place; buffers, which are few, stay exact."""
     for name, p in module.named_parameters():
         p.data = p.data.half()
         finite = bool(p.data.isfinite().all())
-        require(finite, f"largest weight of {name}", "beyond 65,504", "within half precision; leave --half out")
+        require(finite, f"largest weight of {name}", "above 65,504", "within half precision; leave out --half")
 
 
 def convert_images(source: str, out: Path, overwrite: bool = False) -> dict[str, Any]:
-    """Store the images that `source` names, without a held-out part, as `out`, a .zip in EDM's format; its facts.
+    """Convert the images `source`, without a held-out part, to `out`, a .zip in EDM's format; returns its facts.
 
-    Raises `ValueError` if the images cannot be opened, or if `out` exists and is not to be overwritten.
+    Raises `ValueError` if the images cannot be opened, or if `out` exists and `overwrite` is not set.
     """
     require(out.suffix == ".zip", "out", str(out), "a .zip file")
     _check_new(out, overwrite)

@@ -1,4 +1,4 @@
-"""Distillation from a teacher to a run's folder with generator, metrics, pictures and report."""
+"""Distillation: from a teacher to a run's folder with generator, metrics, samples and report."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -38,23 +38,23 @@ from simdistill.workflows.models import Device, own_code_of, recipe_of, starting
 
 PROXY = Pretraining(width=128, iterations=3000, ema_half_life=50_000)
 PROXY_OCTAVES = 5  # of Fourier features, for samples of at most …
-FEW = 4  # … so many coordinates: with more of them the features' number would drown the data; docs/gallery.md
+FEW = 4  # … this many coordinates: with more, the features would outnumber the data (docs/gallery.md)
 PROXY_SAMPLES = 20_000
-PROXY_SEED = 3 * 2**30  # far from the seeds that are evaluated, and from the reference's
+PROXY_SEED = 3 * 2**30  # far from the seeds of the evaluation and of the reference
 
 
 @dataclass(frozen=True)
 class Measurements:
-    """How often, and how thoroughly, a run is measured: what it learns does not depend on it."""
+    """How often, and with how many samples, a run is measured; the training does not depend on it."""
 
     milestones: int = MILESTONES
-    """Moments of the training, besides its start."""
+    """Milestones of the training, besides its start."""
     seeds: int = MILESTONE_SEEDS
-    """Evaluation seeds at each; with none nothing is measured or decoded there."""
+    """Evaluation seeds per milestone; 0 measures and draws nothing there."""
     samples: int = 2000
-    """Of student, teacher and start for each evaluation seed at the end; 0 to leave that to `simdistill evaluate`."""
+    """Samples of student, teacher and start per evaluation seed at the end; 0 leaves it to `simdistill evaluate`."""
     observe: Callable[[DistillationTrainer], None] | None = None
-    """Called with the trainer at each of the moments, before its next step."""
+    """Called with the trainer at each milestone, before the next step."""
 
     def __post_init__(self) -> None:
         allowed = self.samples == 0 or self.samples >= FEWEST_SAMPLES
@@ -70,22 +70,21 @@ def distill(
     log: Sequence[str] = (),
     measured: Measurements = Measurements(),
 ) -> Generator:
-    """Distil `teacher` by Algorithm 2 into a one-step generator, with everything about it in the folder `out`.
+    """Distil `teacher` by Algorithm 2 into a one-step generator; everything is stored in the folder `out`.
 
-    A teacher without weights of its own (an exact density, a function) is first imitated by a small network that is
-    fitted to its samples, from which generator and online network start. A module is moved to `device`, put in eval
-    mode and frozen. In a script that torchrun started, its processes share the work, each on a device of its own, and
-    all return the generator. `log` names services that get the metrics too: tensorboard, wandb, trackio. `measured`
-    says how thoroughly it is measured.
+    For a teacher without weights (an exact density, a function), a small proxy network is first fitted to its samples;
+    generator and online network start from it. A module is moved to `device`, put in eval mode and frozen. In a script
+    started by torchrun, the processes share the work, each on its own device, and all return the generator. `log` names
+    services that also get the metrics: tensorboard, wandb, trackio. `measured` sets how often the run is measured.
 
-    Raises `ValueError` for bad settings, a denoiser that returns another shape, or an existing folder; `Interrupted`
-    after Ctrl-C with everything saved; `OSError` for a full disk, with the checkpoints before it intact; `Diverged`
-    where a training goes wrong again and again.
+    Raises `ValueError` for invalid settings, a denoiser that returns another shape, or an existing folder;
+    `Interrupted` after Ctrl-C, with everything saved; `OSError` for a full disk, with older checkpoints intact;
+    `Diverged` if the training diverges repeatedly.
     """
     check_logs(log)
     check_metrics(recipe.metrics)
     teacher = teacher.prepared(recipe)
-    teacher.held_out(recipe)  # what is wrong with its prompts is told before anything is written
+    teacher.held_out(recipe)  # raises errors in its prompts before anything is written
     with joined(device) as (processes, device):
         teacher.check("cpu" if processes.shards(recipe.shard) else device)
         check_reference(recipe.reference, recipe.features, teacher.shape, teacher.judged.decode)
@@ -105,22 +104,22 @@ def resume(
     measured: Measurements = Measurements(),
     trusted: bool = False,
 ) -> Generator:
-    """Go on with an interrupted distillation, on any number of processes; give the `teacher` if it is one of your own.
+    """Resume an interrupted distillation, on any number of processes; give the `teacher` if it is your own code.
 
-    Other code of your own that the run's configuration names, as a method, is imported only if it is `trusted`.
+    Other code that the run's configuration names, such as a method, is imported only if `trusted`.
 
-    On a CPU, with as many threads and processes as before, the weights end bit-identical to those of a run left alone;
-    on a GPU, or with others, as nearly as sums repeat themselves in another order.
+    On a CPU, with the same numbers of threads and processes as before, the weights end bit-identical to those of an
+    uninterrupted run; otherwise they differ by rounding.
 
     Raises as `distill` does, and `ValueError` if there is no such run.
     """
     check_logs(log)
     run = RunFolder.open(Path(out))
     imported = run.configuration().get("verb") == "convert"
-    require(not imported, "--resume", str(out), "a run that was trained here: this one's generator was imported")
+    require(not imported, "--resume", str(out), "a run that was trained here; this one was converted")
     own = {} if trusted else own_code_of(run)
     named = ", ".join(f"{name} = {value}" for name, value in own.items())
-    require(not own, f"{out}: names code of your own, {named}: --trust-code", False, "given to have it imported")
+    require(not own, f"{out}: names code to import, {named}: --trust-code", False, "given if you trust it")
     recipe = recipe_of(run, trusted=True)
     teacher = (teacher or teacher_of(run)).prepared(recipe)
     with joined(device) as (processes, device):
@@ -147,7 +146,7 @@ def _distill(
 
     def keep() -> None:
         if processes.is_main:
-            run.evaluation.unlink(missing_ok=True)  # of weights that are being replaced
+            run.evaluation.unlink(missing_ok=True)  # it is of the weights that are replaced now
         facts = {"levels": trainer.student.levels, "shape": teacher.shape, "classes": teacher.classes}
         facts |= {"text": True, "encoder": teacher.asked.encoder} if teacher.text is not None else {}
         decode = teacher.judged.decode
@@ -168,7 +167,7 @@ def _distill(
         def measuring() -> tuple[dict[str, Any], str]:
             if not measured.seeds:
                 return {}, ""
-            assert reference is not None  # only the first process measures
+            assert reference is not None  # only the main process measures
             sampler = student_sampler(student, judged)
             found = milestone(run, iteration, sampler, judged, reference, device, measured.seeds)
             for service in logs:
@@ -198,7 +197,7 @@ def _distill(
 
 
 def _reference(teacher: Teacher, recipe: Recipe, device: torch.device) -> Reference:
-    """What students are judged against; a teacher that waits on the CPU to be sharded is moved there and back."""
+    """The reference of the metrics; a teacher that is on the CPU, to be sharded, is moved to the device and back."""
     module = teacher.trainable
     waiting = module is not None and next(module.parameters()).device.type != device.type
     if module is not None and waiting:
@@ -210,14 +209,14 @@ def _reference(teacher: Teacher, recipe: Recipe, device: torch.device) -> Refere
 
 
 def resolved(name: str) -> str:
-    """The path of a file or folder that is there from wherever the run is resumed; other names as they are."""
+    """The absolute path of an existing file or folder, so that the run resumes anywhere; other names unchanged."""
     return str(Path(name).resolve()) if name and Path(name).exists() and name not in SHIPPED else name
 
 
 def _allow_tensor_cores() -> None:
-    """Let GPUs multiply float32 matrices in TF32, which keeps ten bits of each factor, and choose convolutions by time.
+    """Let GPUs use TF32 for float32 matrices (which keeps ten bits of each factor), and benchmark convolutions.
 
-    Nothing changes on a CPU.
+    Changes nothing on a CPU.
     """
     if torch.cuda.is_available():
         torch.set_float32_matmul_precision("high")
@@ -226,18 +225,18 @@ def _allow_tensor_cores() -> None:
 
 
 def proxy_settings(shape: tuple[int, ...]) -> Pretraining:
-    """How the network that imitates a teacher of such samples is built and fitted."""
+    """How the proxy network for a teacher of samples of this `shape` is built and fitted."""
     return replace(PROXY, octaves=PROXY_OCTAVES) if math.prod(shape) <= FEW else PROXY
 
 
 def fit_proxy(teacher: Teacher, path: Path, device: Device) -> None:
-    """Fit a small network to samples of `teacher`, from its denoiser alone, and store it in `path`."""
+    """Fit a proxy network to samples of `teacher`, drawn with its denoiser, and store it in `path`."""
     seeds = range(PROXY_SEED, PROXY_SEED + PROXY_SAMPLES)
     labels = balanced_labels(len(seeds), teacher.conditions)
     samples = draw(teacher_sampler(teacher), seeds, teacher.shape, labels, device)
     settings = proxy_settings(teacher.shape)
     trainer = PretrainingTrainer(array_set("the teacher's samples", samples, labels), settings, device)
-    what = "fitting a network to the teacher"
+    what = "fitting a proxy network to the teacher"
     for _ in track(range(trainer.iterations), what, console=Console(stderr=True), transient=True):
         trainer.step()
     write_network(path, trainer.average)

@@ -1,4 +1,4 @@
-"""Prompts encoded once, before a training, so that no text encoder is in memory during it."""
+"""Encoding prompts once before a training, so that no text encoder is in memory during it."""
 
 import hashlib
 import shutil
@@ -19,14 +19,14 @@ from simdistill.teachers.loading import is_code, load_teacher
 from simdistill.training.processes import ALONE, Processes
 from simdistill.workflows.models import Device
 
-PART = 2**30  # bytes of a part, before what only fills rows is left out
-MOST = 4096  # prompts of a part
-LOOKED_AT = 1000  # prompts whose tokens tell how much room all will take
+PART = 2**30  # bytes of a part, before padding is trimmed
+MOST = 4096  # prompts per part
+LOOKED_AT = 1000  # prompts from whose tokens the required disk space is estimated
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """What `encode` left: how many prompts, how many of them were cut to `limit` tokens, and the bytes they take."""
+    """The result of `encode`: the numbers of prompts and of those truncated to `limit` tokens, the size in bytes."""
 
     prompts: int
     cut: int
@@ -44,18 +44,18 @@ def encode(
     tokens: int = 0,
     processes: Processes = ALONE,
 ) -> Encoded:
-    """Encode the prompts in a file or folder (see `read_prompts`) by an `encoder`, named as `load_encoder` has it.
+    """Encode the prompts in a file or folder (see `read_prompts`) with an `encoder` (see `load_encoder`).
 
-    It may also be `package.module:function`, which gives a teacher: that one's encoder.
+    The encoder may also be `package.module:function`: the encoder of the teacher that it returns.
 
-    They go into the folder `out` in parts; those that are there already stay as they are, and of several `processes`
-    each takes every so many-th. How much room they will take is said first, on stderr.
+    The parts are written into the folder `out`; existing ones are kept. With n `processes`, each encodes every n-th
+    part. The required disk space is first printed to stderr.
 
-    Raises `ValueError` if prompts or encoder cannot be read, `out` holds others, or the disk has not the room.
+    Raises `ValueError` if prompts or encoder cannot be read, if `out` holds other prompts, or if the disk is too full.
     """
     require(batch >= 1, "batch", batch, "at least 1")
     texts = read_prompts(prompts, column)
-    if is_code(encoder):  # of a pipeline whose family is the user's own
+    if is_code(encoder):  # a pipeline of the user's own family
         encoder = load_teacher(encoder).asked.encoder
     dtype = torch.bfloat16 if torch.device(device).type == "cuda" else torch.float32
     loaded = load_encoder(encoder, device, dtype, tokens)
@@ -68,7 +68,7 @@ def encode(
     encoding = Encoding(name, digest_of(encoder) or "", form, loaded.trimmed, len(texts), digest, most)
     processes.on_main(lambda: begin(out, encoding, texts))
     parts = {part_of(out, k): rows for k, rows in enumerate(encoding.parts)}
-    # one process looks for all: another might begin to write meanwhile
+    # one process decides for all: another might begin to write meanwhile
     missing = processes.on_main(lambda: [path for path in parts if not path.exists()])
     processes.on_main(lambda: _announce(texts, loaded, encoding, len(missing), out))
     mine = missing[processes.rank :: processes.world_size]
@@ -77,7 +77,7 @@ def encode(
             rows = parts[path]
             _encode(texts[rows.start : rows.stop], loaded, encoding, path, batch, advance)
     processes.on_main(lambda: write_part(out / EMPTY, loaded.empty().half(), [0], encoding))
-    processes.all_reduce(torch.zeros(1))  # when all have written theirs
+    processes.all_reduce(torch.zeros(1))  # wait until all have written theirs
     done = Embeddings(out)
     return Encoded(len(texts), done.longer_than(loaded.limit), loaded.limit, done.size)
 
@@ -90,30 +90,30 @@ def _encode(
     batch: int,
     advance: Callable[[int], None],
 ) -> None:
-    """One part; prompts of like lengths together, so that a batch has little to fill."""
+    """Encode one part, batching prompts of similar length to reduce padding."""
     order, found = sorted(range(len(texts)), key=lambda k: len(texts[k])), list[Text]()
     for start in range(0, len(texts), batch):
         found.append(encoder([texts[k] for k in order[start : start + batch]]).half())
         advance(len(found[-1]))
     text = Text.cat(found)[torch.tensor(order).argsort()]
     finite = bool(text.prompt_embeds.isfinite().all())
-    require(finite, "the encoder's states", "too large", "below 65504, to be stored in 16 bits")
+    require(finite, "the encoder's output", "too large", "below 65504, to be stored in half precision")
     write_part(path, text, encoder.tokens(texts), encoding)
 
 
 def _announce(texts: Sequence[str], encoder: TextEncoder, encoding: Encoding, parts: int, out: Path) -> None:
-    """Say how much room the missing parts will take; `ValueError` if there is less."""
+    """Print the disk space that the missing parts require; `ValueError` if there is less."""
     sample = texts[:: max(1, len(texts) // LOOKED_AT)]
     form, counts = encoding.text, encoder.tokens(sample)
     kept = sum(min(n, form.tokens) for n in counts) / len(counts) if encoding.trimmed else form.tokens
     share = parts / len(encoding.parts)
     size, free = share * 2 * len(texts) * (kept * form.width + form.pooled), shutil.disk_usage(out).free
     print(
-        f"{len(texts):,} different prompts, {kept:.1f} tokens each of {form.width} numbers in half precision: "
-        f"{_gigabytes(size)} more in {out}, where {_gigabytes(free)} are free",
+        f"{len(texts):,} distinct prompts, {kept:.1f} tokens of {form.width} numbers each, in half precision: "
+        f"requires {_gigabytes(size)} in {out}; {_gigabytes(free)} are free",
         file=sys.stderr,
     )
-    require(size < free, f"--out = '{out}': free bytes", free, f"at least {size:,.0f}; give an --out on another disk")
+    require(size < free, f"--out = '{out}': free bytes", free, f"at least {size:,.0f}; use an --out on another disk")
 
 
 def _gigabytes(size: float) -> str:

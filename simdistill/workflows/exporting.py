@@ -1,4 +1,4 @@
-"""A run's generator as one file that runs without this package, compared with the generator before it is kept."""
+"""Exporting a generator as a file that runs without this package, and comparing it with the generator."""
 
 import contextlib
 import io
@@ -23,12 +23,12 @@ from simdistill.workflows.models import load_generator
 
 TOLERANCE = 1e-4
 BATCHES = (1, 3, 65)
-CHECK_SEED = 2**30  # of the first of the samples that are compared
+CHECK_SEED = 2**30  # first seed of the compared samples
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What `export` wrote: the file, what its metadata say, and the largest difference from the generator's samples."""
+    """The result of `export`: the file, its metadata, and the largest difference from the generator's samples."""
 
     path: Path
     about: dict[str, Any]
@@ -38,19 +38,19 @@ class Exported:
 def export(
     out: str | Path, to: str, path: Path | None = None, teacher: Teacher | None = None, ema: int = 0
 ) -> Exported:
-    """Write the generator `out` (see `load_generator`) as a file that maps standard normal z, and labels, to samples.
+    """Export the generator `out` (see `load_generator`) as a file that maps standard normal z (and labels) to samples.
 
-    `to` is safetensors, onnx or torch-export. The file is read back and compared with the generator on batches of
-    several sizes before it takes its place, by default `one-step` (or `4-steps` …) with the format's suffix, in the
-    run's folder or the current one. Give the `teacher` if the network is one of your own.
+    `to` is safetensors, onnx or torch-export. Before it is kept, the file is read back and compared with the generator
+    on batches of several sizes. `path` is by default `one-step` (or `4-steps`, …) with the format's suffix, in the
+    run's folder or the current one. Give the `teacher` if its network is your own code.
 
-    Raises `ValueError` if there is no such generator or format, if a library is missing, if the network cannot be
-    exported, or if the file's samples differ by more than 1e-4.
+    Raises `ValueError` for an unknown generator or format, a missing library, a network that cannot be exported, or
+    samples that differ by more than 1e-4.
     """
     require(to in FORMATS, "--to", to, f"one of {', '.join(FORMATS)}")
     form = FORMATS[to]
     generator, facts = load_generator(out, teacher, ema)
-    what = "diffusers, for a text-to-image generator, whose teacher must be a pipeline's folder"
+    what = "diffusers for a text-to-image generator, whose teacher must be a pipeline's folder"
     require(not facts.get("text"), "--to", to, what)
     shape, classes = tuple(facts["shape"]), int(facts["classes"])
     steps = "one-step" if len(generator.levels) == 1 else f"{len(generator.levels)}-steps"
@@ -58,21 +58,21 @@ def export(
     require(path.suffix == form.suffix, "--out", str(path), f"a {form.suffix} for --to {to}")
     place, source = path.resolve(), Path(out).resolve()
     mine = place == source or (path.name.startswith("generator") and place.parent == source)
-    require(not mine, "--out", str(path), "another file: this one may be the run's own")
+    require(not mine, "--out", str(path), "another file: this one may belong to the run")
     about = _describe(generator, shape, classes)
     _say(f"exporting {sum(p.numel() for p in generator.parameters()):,} parameters to {to}")
     with replacing(path) as temporary:
         with _silenced():
             about |= form.write(generator, about, temporary)
             sampler = form.read(generator, temporary)
-        _say(f"comparing batches of {', '.join(map(str, BATCHES))} with the generator's own samples")
+        _say(f"comparing batches of {', '.join(map(str, BATCHES))} samples with the generator's")
         difference = _difference(sampler, generator, shape, classes)
         require(difference <= TOLERANCE, f"{path}: difference from the generator", difference, f"at most {TOLERANCE}")
     return Exported(path, about, difference)
 
 
 def _describe(generator: Student, shape: tuple[int, ...], classes: int) -> dict[str, Any]:
-    """What a reader of the file has to know, as JSON values."""
+    """The description of a file for its readers, as JSON values."""
     inputs = {"z": f"float32 [batch, {', '.join(map(str, shape))}], standard normal"}
     labels = {"labels": f"int64 [batch], 0 to {classes - 1}"} if classes else {}
     return {
@@ -95,12 +95,12 @@ def _difference(sampler: Sampler, generator: Student, shape: tuple[int, ...], cl
         rng = torch.Generator().manual_seed(n)
         labels = torch.randint(classes, (n,), generator=rng) if classes else None
         found.append((sampler(z, labels) - generator(z, labels)).abs().max())
-    return float(torch.stack(found).max())  # not a number if one is not
+    return float(torch.stack(found).max())  # NaN if one is NaN
 
 
 @contextlib.contextmanager
 def _silenced() -> Generator[None]:
-    """Without what exporters print, warn and log: a failure says enough."""
+    """Suppress what exporters print, warn and log; errors still show."""
     level, said = logging.root.manager.disable, io.StringIO()
     logging.disable(logging.CRITICAL)
     try:

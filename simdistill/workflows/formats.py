@@ -1,4 +1,4 @@
-"""The formats that a generator is exported to: how a file is written, and how its samples are drawn from it again."""
+"""The export formats of generators: how a file is written, and how samples are drawn from it."""
 
 import copy
 import json
@@ -25,28 +25,28 @@ from simdistill.teachers.weights import NETWORKS
 About: TypeAlias = dict[str, Any]
 Sampler: TypeAlias = Callable[[Data, Rows], Data]
 
-KEY = "generator"  # of the description, JSON, among a file's metadata
-FORMULA = "samples = c_skip z + b_skip + c_out F(c_in z + b_in, time, labels), F's first channels, as many as z has"
+KEY = "generator"  # metadata key of the description (JSON)
+FORMULA = "samples = c_skip z + b_skip + c_out F(c_in z + b_in, time, labels), with F's first channels, as many as in z"
 PROTOBUF_LIMIT = 2 * 10**9  # bytes
 
 
 @dataclass(frozen=True)
 class Format:
-    """`write(generator, about, path)` returns what it adds to the description; `read(generator, path)` a sampler."""
+    """`write(generator, about, path)` returns additions to the description; `read(generator, path)` a sampler."""
 
     suffix: str
     write: Callable[[Generator, About, Path], About]
     read: Callable[[Generator, Path], Sampler]
 
 
-# ---- safetensors: F's weights by the names of its own library, and the numbers around it
+# ---- safetensors: F's weights by the names of its library, and the coefficients of the formula
 
 
 def _write_safetensors(generator: Generator, about: About, path: Path) -> About:
     network, described = _network(generator.denoiser)
     more: About = {"network": described}
     if network is not generator.denoiser:
-        one = "1: the formula in the file is of one step; use onnx or torch-export, which hold the whole program"
+        one = "1: the file's formula has one step; use onnx or torch-export, which store the whole program"
         require(len(generator.levels) == 1, "--to safetensors: steps", len(generator.levels), one)
         more |= {"formula": FORMULA, **_scalings(generator, about)}
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in _weights(network).state_dict().items()}
@@ -72,7 +72,7 @@ def _read_safetensors(generator: Generator, path: Path) -> Sampler:
 
 
 def _network(denoiser: nn.Module) -> tuple[nn.Module, About]:
-    """The network F inside a denoiser, and what it is; the denoiser itself if it is code of the user's."""
+    """The network F inside a denoiser, with its description; the denoiser itself if it is the user's code."""
     inner: Any = getattr(denoiser, "network", None)
     if isinstance(inner, DiffusersNetwork):
         theirs: Any = inner.model
@@ -90,7 +90,7 @@ def _weights(network: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def _scalings(generator: Generator, about: About) -> About:
-    """The formula's numbers, read off a generator whose input and network's answer are 0 or 1 throughout."""
+    """The formula's coefficients, measured on a generator whose input and network output are constant 0 or 1."""
     network, _ = _network(generator.denoiser)
     labels = torch.zeros(1, dtype=torch.int64) if about["classes"] else None
     asked: list[tuple[float, int | float]] = []
@@ -112,19 +112,19 @@ def _scalings(generator: Generator, about: About) -> About:
     return {**around, "c_in": state - b_in, "b_in": b_in, "time": time}
 
 
-# ---- programs: the whole generator, its levels folded in
+# ---- programs: the whole generator, with constant levels
 
 
 def _program(generator: Generator, about: About) -> ExportedProgram:
-    """The generator as a graph of torch's operators, for batches of any size."""
+    """The generator as a graph of torch operators, for any batch size."""
     z, labels = torch.zeros(2, *about["shape"]), torch.zeros(2, dtype=torch.int64)
     try:
         program = _traced(generator.requires_grad_(False), (z, labels) if about["classes"] else (z,))
-    except Exception as error:  # whatever torch makes of the network
+    except Exception as error:  # torch.export documents no error types
         reason = shorten(f"{type(error).__name__}: {error}", 300)
-        raise ValueError(f"torch.export cannot trace this network ({reason}); --to safetensors takes any") from error
-    # diffusers' U-Nets copy their states from 64 samples on, which torch takes for a bound of the batch. It is none:
-    # a sample does not depend on its batch, so that the graph of a small one will do for all.
+        raise ValueError(f"torch.export cannot trace this network ({reason}); use --to safetensors") from error
+    # diffusers' U-Nets copy their hidden states from 64 samples on, from which torch infers a bound on the batch size.
+    # It does not hold: samples do not depend on their batch, so the graph of a small batch is right for all.
     (any_size,) = _traced(nn.Identity(), (z,)).range_constraints.values()
     program.range_constraints.update(dict.fromkeys(program.range_constraints, any_size))
     guarded: Any = program

@@ -1,4 +1,4 @@
-"""The networks of runs and shipped students: who is in a folder or a file, and who taught them."""
+"""Loading the generators and teachers of runs, files and shipped students."""
 
 import copy
 from importlib.resources import as_file, files
@@ -23,27 +23,27 @@ from simdistill.teachers.weights import is_partial, read_into, read_network
 Device: TypeAlias = torch.device | str
 
 STUDENTS = ("fashion-mnist", "faces", "faces-unguided")
-"""The generators that come with the package; `simdistill/weights/README.md` tells how they were made."""
+"""The generators shipped with the package; `simdistill/weights/README.md` describes how they were made."""
 
 
 def open_run(out: str | Path) -> RunFolder:
-    """The run's folder; `ValueError` if it is none, which says who takes the shipped students."""
+    """Open a run's folder; `ValueError` if it is not one."""
     if not Path(out).exists():
         takers = "`sample`, `export`, `score`, `demo`, `study` and `quiz`"
-        shipped = f"{', '.join(STUDENTS)}, which come with the package, go to {takers}"
-        raise ValueError(f"RUN = {str(out)!r}: no such folder: runs are made by `simdistill distill`; {shipped}")
+        shipped = f"the shipped students ({', '.join(STUDENTS)}) are for {takers}"
+        raise ValueError(f"RUN = {str(out)!r}: no such folder; runs are made by `simdistill distill`; {shipped}")
     return RunFolder.open(Path(out))
 
 
 def is_shipped(out: str | Path) -> bool:
-    """Whether this names one of `STUDENTS`, and no folder that is called the same."""
+    """Whether this names one of `STUDENTS` and not an existing folder of the same name."""
     return str(out) in STUDENTS and not Path(out).exists()
 
 
 def teacher_and_recipe(out: str | Path, teacher: Teacher | None = None) -> tuple[Teacher, Recipe]:
-    """From whom, and how, the student of a run or a shipped one was taught; give the `teacher` if it is your own code.
+    """The teacher and the recipe of a run's or a shipped student; give the `teacher` if it is your own code.
 
-    Raises `ValueError` if there is neither.
+    Raises `ValueError` if there is no such student.
     """
     if is_shipped(out):
         recipe = RECIPES[str(out)]
@@ -53,12 +53,12 @@ def teacher_and_recipe(out: str | Path, teacher: Teacher | None = None) -> tuple
 
 
 def load_generator(out: str | Path, teacher: Teacher | None = None, ema: int = 0) -> tuple[Generator, dict[str, Any]]:
-    """The generator of a run, in eval mode, and its facts; give the `teacher` if its network is one of your own.
+    """The generator of a run, in eval mode, and its facts; give the `teacher` if its network is your own code.
 
-    `out` is the run's folder, a .safetensors that a run kept, or one of `STUDENTS`. `ema` counts through the
-    recipe's EMAs. A network that came in a folder is looked for there again.
+    `out` is a run's folder, a generator's .safetensors, or one of `STUDENTS`. `ema` is an index into the recipe's EMAs.
+    The network of a teacher from a folder is looked up there again.
 
-    Raises `ValueError` if there is no such run or file, or its weights are missing or damaged.
+    Raises `ValueError` if there is no such run or file, or if its weights are missing or damaged.
     """
     if is_shipped(out):
         with as_file(files("simdistill") / "weights" / f"{out}-student.safetensors") as path:
@@ -92,14 +92,14 @@ def _read_generator(path: Path, teacher: Teacher | None) -> tuple[Generator, dic
     if "levels" not in facts and "sigma_init" in facts:  # files of version 0.1
         facts["levels"] = [facts["sigma_init"]]
     if "levels" not in facts:
-        raise ValueError(f"{path}: holds a teacher, not a generator; distil it with --teacher {path}")
+        raise ValueError(f"{path}: a teacher, not a generator; distil it with --teacher {path}")
     return Generator(denoiser, facts["levels"]), facts
 
 
 def folder_teacher(out: str | Path) -> Teacher | None:
-    """The teacher of the run `out` if it came in a folder: of its network, a library's, the run stores only weights.
+    """The teacher of the run `out` if it is a folder, which has the library network whose weights the run stores.
 
-    None for any other teacher, if the folder is gone, or if `out` is no run. Raises `ValueError` if it is damaged.
+    None for any other teacher, if the folder is gone, or if `out` is not a run. Raises `ValueError` if it is damaged.
     """
     if not Path(out).is_dir():
         return None
@@ -108,39 +108,38 @@ def folder_teacher(out: str | Path) -> Teacher | None:
 
 
 def levels_of(out: str | Path) -> Levels:
-    """Whose noise levels a diffusers folder has as the teacher of the run `out`: its scheduler's if `out` is no run."""
+    """The noise levels of a diffusers folder as the teacher of the run `out`; its scheduler's if `out` is not a run."""
     is_run = (Path(out) / "config.toml").is_file()
     return RunFolder.open(Path(out)).configuration().get("teacher_levels", "scheduler") if is_run else "scheduler"
 
 
 def starting_network(run: RunFolder, teacher: Teacher) -> nn.Module:
-    """What a run's networks start from: the teacher, or the proxy network that was fitted to its samples.
+    """The network from which a run's networks start: the teacher, or the proxy network that was fitted to its samples.
 
-    Raises `ValueError` if the run has no proxy of a teacher without weights.
+    Raises `ValueError` if the teacher has no weights and the run has no proxy network.
     """
     return teacher.trainable or read_network(run.start)[0]
 
 
 def teacher_of(run: RunFolder) -> Teacher:
-    """The teacher that a run's configuration names; `ValueError` if that is code, which only the user may name."""
+    """The teacher that a run's configuration names; `ValueError` if it is code, which only the user may name."""
     recipe = recipe_of(run)
     name = recipe.teacher
     if name == "teacher" or is_code(name):
-        what = "an object in Python" if name == "teacher" else f"{name}, code of your own"
-        raise ValueError(f"{run.path}: its teacher is {what}: name it again with --teacher package.module:function")
+        what = "a Python object" if name == "teacher" else f"{name}, your own code"
+        raise ValueError(f"{run.path}: its teacher is {what}; name it again with --teacher package.module:function")
     return load_teacher(name, recipe.teacher_levels)
 
 
 def recipe_of(run: RunFolder, trusted: bool = False) -> Recipe:
-    """The recipe in a run's folder; of a generator that was imported what is known of it.
+    """The recipe in a run's folder; for a converted generator, what is known of it.
 
-    Code of the user's own that it names, as package.module:Class(…), is imported only if it is `trusted`; otherwise
-    such settings are left at their defaults, for runs may be strangers'. `ValueError` if the configuration is not one
-    of a distillation.
+    Code that it names as package.module:Class(…) is imported only if `trusted`; otherwise such settings keep their
+    defaults, because a run may come from a stranger. `ValueError` if the run is not a distillation.
     """
     values = run.configuration()
     if values.pop("verb", None) not in ("distill", "convert"):
-        raise ValueError(f"{run.path}: is not the run of a distillation")
+        raise ValueError(f"{run.path}: not the run of a distillation")
     values = {name: value for name, value in values.items() if trusted or name == "teacher" or not names_code(value)}
     try:
         return settings_from_mapping(Recipe(), values)
@@ -149,6 +148,6 @@ def recipe_of(run: RunFolder, trusted: bool = False) -> Recipe:
 
 
 def own_code_of(run: RunFolder) -> dict[str, Any]:
-    """The settings of a run that name code of the user's own, but for its teacher."""
+    """The settings of a run, except its teacher, that name the user's own code."""
     values = run.configuration()
     return {name: value for name, value in values.items() if name != "teacher" and names_code(value)}

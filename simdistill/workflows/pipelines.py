@@ -1,4 +1,4 @@
-"""A text-to-image student as a diffusers pipeline's folder, for `from_pretrained` and one inference step."""
+"""Exporting a text-to-image student as a diffusers pipeline, for `from_pretrained` and one inference step."""
 
 import json
 import shutil
@@ -21,34 +21,34 @@ from simdistill.teachers.teacher import Teacher
 from simdistill.workflows.exporting import CHECK_SEED, TOLERANCE, Exported
 from simdistill.workflows.models import folder_teacher, load_generator
 
-CHECKED = 3  # samples that are compared
+CHECKED = 3  # compared samples
 
 
 def export_pipeline(
     out: str | Path, path: Path | None = None, teacher: Teacher | None = None, ema: int = 0
 ) -> Exported:
-    """Write the student of the run `out` as the folder of its teacher's pipeline, by default `pipeline` in the run's.
+    """Write the student of the run `out` as a folder of its teacher's pipeline, by default `pipeline` in the run's.
 
-    Network and scheduler are the student's, the rest is copied. Euler's one step from sigma_init to 0,
-    x - sigma_init F(x / √(1 + sigma_init²)) with x = sigma_init z, is the generator [B.14]; so the scheduler is an
-    Euler's whose one level, at the network's time for sigma_init, is that. Its samples are compared with the
-    generator's before the folder takes its place.
+    Network and scheduler are the student's; the rest is copied. One Euler step from sigma_init to 0,
+    x - sigma_init F(x / √(1 + sigma_init²)) with x = sigma_init z, is the generator [B.14]. The scheduler is therefore
+    an Euler scheduler whose only level is sigma_init, at the network's timestep for it. Before the folder is kept, its
+    samples are compared with the generator's.
 
-    Raises `ValueError` if the run has no teacher of such a pipeline, the student takes several steps, the folder is
-    there, or the samples differ by more than 1e-4.
+    Raises `ValueError` if the run's teacher is not such a pipeline, the student takes several steps, the folder exists,
+    or the samples differ by more than 1e-4.
     """
     teacher = teacher or folder_teacher(out)
     source = Path("" if teacher is None else teacher.asked.encoder)
     if teacher is None or teacher.text is None or not (source / "model_index.json").is_file():
-        why = f"{out} is not one, and no other program has its network: `simdistill sample` and Python draw from it"
-        raise ValueError(f"--to = 'diffusers': must be for a run whose teacher is a text-to-image pipeline: {why}")
+        why = f"{out} is not one, and no other program has its network; use `simdistill sample` or Python"
+        raise ValueError(f"--to = 'diffusers': must be for a run whose teacher is a text-to-image pipeline; {why}")
     generator, _ = load_generator(out, teacher, ema)
     path, index = path or Path(out) / "pipeline", read_json(source / "model_index.json")
     name, known = index.get("_class_name"), [name for name, about in pipelines().items() if about.exported]
     require(name in known, "--to diffusers: the teacher's pipeline", name, f"one of {', '.join(known)}")
     steps = len(generator.levels)
-    require(steps == 1, "--to diffusers: steps of the student", steps, "1: pipelines space the times of several evenly")
-    require(not path.exists(), "--out", str(path), "a folder that is not there yet")
+    require(steps == 1, "--to diffusers: steps of the student", steps, "1: pipelines space several steps evenly")
+    require(not path.exists(), "--out", str(path), "a new folder: it exists already")
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as temporary:
         folder, part = Path(temporary) / path.name, _network(generator).family.part
@@ -69,7 +69,7 @@ def _network(generator: Generator) -> DiffusersNetwork:
 
 
 def _write(generator: Generator, folder: Path) -> None:
-    """The student's network and its scheduler: equal betas, as many as lead to its time, whose last level is its."""
+    """Write the student's network and its scheduler: equal betas, whose last level is sigma_init at its timestep."""
     adapter: Any = generator.denoiser
     network = _network(generator)
     model: Any = network.model
@@ -89,9 +89,9 @@ def _write(generator: Generator, folder: Path) -> None:
 
 @torch.no_grad()
 def _difference(generator: Generator, shape: tuple[int, ...], blank: Text, folder: Path) -> float:
-    """The largest between the generator's samples and those of one step of what the folder holds.
+    """The largest difference between samples of the generator and of the folder's pipeline in one step.
 
-    For random text of the form of `blank`, a row a sample.
+    For random text in the form of `blank`, one row per sample.
     """
     z, rng = noise_from_seeds(range(CHECK_SEED, CHECK_SEED + CHECKED), shape), torch.Generator().manual_seed(0)
     pooled = None if blank.pooled is None else torch.randn(blank.pooled.shape, generator=rng)

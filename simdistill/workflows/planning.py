@@ -1,4 +1,4 @@
-"""The plan of a distillation: what it would need and how long it would take, before anything is started."""
+"""The plan of a distillation: the memory and time that it would need, without starting it."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -20,7 +20,7 @@ from simdistill.workflows.distilling import proxy_settings
 
 @dataclass(frozen=True)
 class GPU:
-    """Memory in 10⁹ bytes, and the most 10¹² operations a second in each arithmetic, without sparsity."""
+    """Memory in 10⁹ bytes, and peak 10¹² operations per second in each arithmetic, without sparsity."""
 
     memory: float
     fp32: float
@@ -42,37 +42,37 @@ GPUS = {  #               GB    fp32   TF32   bf16   fp16
     "RTX-4090":  GPU(     24,  82.6,  82.6, 165.2, 165.2),  # NVIDIA Ada whitepaper (2022), appendix A, fp32 sums
 }
 # fmt: on
-"""GPUs by name; None for an arithmetic that they do not have."""
+"""GPUs by name; None for an arithmetic that they do not support."""
 
 CONVOLUTIONS_SHARE = {"fp32": 0.5, "tf32": 0.25, "bf16": 0.15, "fp16": 0.15}
 PRODUCTS_SHARE = {"fp32": 0.5, "tf32": 0.25, "bf16": 0.40, "fp16": 0.40}
-"""How much of a GPU's peak convolutions and products of matrices are assumed to reach; docs/planning.md says why."""
+"""The assumed share of a GPU's peak for convolutions and for matrix products; docs/planning.md says why."""
 
 RESERVED = 2 * 10**9
 """Bytes assumed for CUDA's context and the workspaces of cuDNN and NCCL; not measured."""
 
 COUNTS = (1, 4, 8)
-"""Numbers of GPUs that a plan shows where none is asked for."""
+"""The default numbers of GPUs in a plan."""
 
 
 @dataclass(frozen=True)
 class Outlook:
-    """One kind and number of GPUs: whether a process's part fits into one, and how long the recipe takes on all."""
+    """The plan for a GPU model and a number of GPUs: does it fit into their memory, and how long does it take?"""
 
     gpu: str
     gpus: int
     bytes_per_gpu: int
     fits: bool
     seconds_per_iteration: float | None
-    """None where the GPU does not have the recipe's precision."""
+    """None if the GPU does not support the recipe's precision."""
     hours: float | None
     gradient_accumulation: int | None
-    """Parts of a batch with which it would fit; None where no number of them helps."""
+    """Micro-batches per batch with which it would fit; None if no number helps."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a distillation would do and need; all sizes in bytes, all costs in floating-point operations."""
+    """What a distillation would need; all sizes in bytes, all costs in floating-point operations."""
 
     out: str
     teacher: str
@@ -90,11 +90,11 @@ class Plan:
 
 
 def plan(name: str, recipe: Recipe, out: Path, gpus: Sequence[str] = (), counts: Sequence[int] = ()) -> Plan:
-    """The plan of the recipe called `name` with the settings of `recipe`; nothing of it is computed.
+    """The plan of the recipe called `name` with the settings `recipe`; the training itself is not computed.
 
-    For the kinds of GPU in `gpus` (all of `GPUS` if none) and the numbers of them in `counts` (`COUNTS`, as far as the
-    batch can be divided among them). Raises `ValueError` for an unknown GPU, a batch that is too small, or a recipe
-    without a teacher whose architecture is not known.
+    For the GPU models `gpus` (default: all of `GPUS`) and the numbers of GPUs `counts` (default: those of `COUNTS`
+    among which the batch can be divided). Raises `ValueError` for an unknown GPU, a batch that is too small, or a
+    recipe without a teacher whose architecture is not known either.
     """
     for gpu in gpus:
         require(gpu in GPUS, "--gpu", gpu, f"one of {', '.join(GPUS)}")
@@ -121,16 +121,16 @@ def plan(name: str, recipe: Recipe, out: Path, gpus: Sequence[str] = (), counts:
 
 
 def teacher_of_plan(name: str, recipe: Recipe) -> Teacher:
-    """The recipe's teacher, or, where it names none, the published architecture without weights."""
+    """The recipe's teacher, or its published architecture without weights if it names none."""
     if recipe.teacher:
         return load_teacher(recipe.teacher, recipe.teacher_levels)
     known = name in ARCHITECTURES
-    require(known, "--teacher", "", f"given for {name}: FILE.safetensors or module:function; its network is not known")
+    require(known, "--teacher", "", f"given for {name}, whose network is not known: FILE.safetensors, …")
     return ARCHITECTURES[name](name)
 
 
 def starting_kind(teacher: Teacher) -> nn.Module:
-    """What generator and online network start from: the teacher, or the network that would imitate it."""
+    """The network from which generator and online network start: the teacher, or a proxy network."""
     return teacher.trainable or proxy_settings(teacher.shape).build(teacher.shape, teacher.classes, sigma_data=0.5)
 
 
@@ -150,7 +150,7 @@ def _outlook(gpu: str, count: int, need: Footprint, memory: dict[str, int], reci
 
 
 def _seconds(gpu: GPU, precision: str, need: Footprint) -> float | None:
-    """How long one GPU takes for an iteration; networks in fp32 may multiply in TF32. None without the precision."""
+    """Seconds per iteration on one GPU; fp32 networks may use TF32. None if the GPU does not support the precision."""
     usable = ("fp32", "tf32") if precision == "fp32" else (precision,)
     peaks: dict[str, float | None] = {arithmetic: getattr(gpu, arithmetic) for arithmetic in usable}
     times = (
@@ -163,9 +163,9 @@ def _seconds(gpu: GPU, precision: str, need: Footprint) -> float | None:
 
 
 def _accumulation(room: int, need: Footprint, recipe: Recipe, count: int) -> int | None:
-    """The fewest parts, a divisor of the batch, whose activations, in proportion to their size, fit into `room`.
+    """The fewest micro-batches, a divisor of the batch, whose activations (proportional to their size) fit into `room`.
 
-    A process alone then also holds the gradients of the parts before; of several each holds them in any case.
+    A single process then also holds the gradients of earlier micro-batches; several processes hold them in any case.
     """
     for parts in (n for n in range(recipe.gradient_accumulation, recipe.batch // count + 1) if recipe.batch % n == 0):
         share = -(-recipe.batch // (count * parts)) / need.micro_batch

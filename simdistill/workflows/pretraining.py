@@ -1,4 +1,4 @@
-"""Training a teacher on images, and the classifier that the metrics take their features from."""
+"""Training a teacher on images, and a classifier for the features of the metrics."""
 
 import os
 from collections.abc import Sequence
@@ -30,14 +30,14 @@ from simdistill.training.pretraining import Pretraining
 from simdistill.workflows.evaluating import milestone
 from simdistill.workflows.models import Device
 
-FILES = ("data", "prompts", "autoencoder", "start", "features")  # settings that may name some
-ENCODED = 256  # images that are read at a time, to be turned into latents
+FILES = ("data", "prompts", "autoencoder", "start", "features")  # settings that may name files
+ENCODED = 256  # images that are encoded to latents at a time
 
 
 def pretrain(
     settings: Pretraining, out: str | Path, overwrite: bool = False, device: Device = "cpu", log: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """Train a teacher on the images that `settings.data` names into the folder `out`, and return its figures.
+    """Train a teacher on the images `settings.data` into the folder `out`; returns its metrics.
 
     The file `generator.safetensors` there is a teacher for `distill`. Raises as `distill` does, and `ValueError` if the
     images cannot be opened.
@@ -50,7 +50,7 @@ def pretrain(
 
 
 def resume_pretraining(out: str | Path, device: Device = "cpu", log: Sequence[str] = ()) -> dict[str, Any]:
-    """Go on with an interrupted `pretrain`, exactly as `distilling.resume`; `ValueError` for no such run."""
+    """Resume an interrupted `pretrain`, as `distilling.resume` does; `ValueError` if there is no such run."""
     check_logs(log)
     _alone()
     run = RunFolder.open(Path(out))
@@ -58,17 +58,17 @@ def resume_pretraining(out: str | Path, device: Device = "cpu", log: Sequence[st
 
 
 def settings_of(run: RunFolder) -> Pretraining:
-    """The settings in a run's folder; `ValueError` if its configuration is not one of a pretraining."""
+    """The settings in a run's folder; `ValueError` if it is not a pretraining."""
     values = run.configuration()
     if values.pop("verb", None) != "pretrain":
-        raise ValueError(f"{run.path}: is not the run of a pretraining")
+        raise ValueError(f"{run.path}: not the run of a pretraining")
     return settings_from_mapping(Pretraining(), values)
 
 
 def train_features(data: str, out: str | Path, features: int = 32, iterations: int = 3000) -> dict[str, float]:
-    """Train a classifier on the images that `data` names, store it in the file `out`, and return its accuracies.
+    """Train a classifier on the images `data`, store it in the file `out`, and return its accuracies.
 
-    They are those on the training images and, where there are any, the held-out ones.
+    These are for the training images and, if there are any, the held-out ones.
     """
     images = open_images(data)
     classifier = train_classifier(images, features, iterations)
@@ -90,7 +90,7 @@ def _prepared(settings: Pretraining, device: Device) -> tuple[PretrainingTrainer
     reference = _reference(data, settings, device)
     if settings.autoencoder:
         there = (Path(settings.autoencoder) / "config.json").is_file()
-        require(there, "autoencoder", settings.autoencoder, "a folder that diffusers' AutoencoderKL was saved in")
+        require(there, "autoencoder", settings.autoencoder, "the folder of a saved diffusers AutoencoderKL")
         autoencoder = Autoencoder(Path(settings.autoencoder))
         data = _latents(data, autoencoder, device)
         reference = replace(reference, extractor=reference.extractor.after(autoencoder))
@@ -99,9 +99,9 @@ def _prepared(settings: Pretraining, device: Device) -> tuple[PretrainingTrainer
 
 
 def _latents(images: ImageSet, autoencoder: Autoencoder, device: Device) -> ImageSet:
-    """The same set, its images encoded once."""
+    """The set with its images encoded to latents."""
     found: list[Tensor] = []
-    with progress_bar("latents", len(images), shown=True) as advance:
+    with progress_bar("encoding images to latents", len(images), shown=True) as advance:
         for start in range(0, len(images), ENCODED):
             rows = range(start, min(start + ENCODED, len(images)))
             found.append(autoencoder.latents(images.batch(rows).to(device)).cpu())
@@ -120,7 +120,7 @@ def _pretrain(
         told["autoencoder"] = str(Path(trainer.settings.autoencoder).resolve())
 
     def teacher() -> Teacher:
-        """The teacher as it is at the moment."""
+        """The teacher in its current state."""
         net, prompts = trainer.average, trainer.prompts
         asked = Asked() if prompts is None else Asked(prompts, prompts.empty, told["encoder"])
         judged = Judged(known, Autoencoder(Path(told["autoencoder"])) if "autoencoder" in told else None)
@@ -146,12 +146,12 @@ def _pretrain(
 
 
 def _named(settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings with the mere names of files: who is given the weights is not told where they lay."""
+    """The settings with file names instead of paths, so that stored weights do not reveal local folders."""
     return {name: Path(value).name if name in FILES else value for name, value in settings.items()}
 
 
 def _reference(data: ImageSet, settings: Pretraining, device: Device) -> Reference:
-    """What the teacher is judged against: its own training images, in the features that the settings name."""
-    require(settings.features != "", "--features", "", "a classifier that `simdistill features` made, or imagenet")
+    """The reference of the metrics: the training images, in the feature space that the settings name."""
+    require(settings.features != "", "--features", "", "a classifier from `simdistill features`, or imagenet")
     extractor = load_extractor(settings.features, device)
     return data_reference(f"{data.name} in the features {extractor.name}", data, extractor)

@@ -1,4 +1,4 @@
-"""Samples of a student: of a run's, a file's, or one that comes with the package."""
+"""Drawing samples from a student: of a run, from a file, or shipped with the package."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,10 +19,10 @@ from simdistill.workflows.models import Device, folder_teacher, known_from, load
 
 @dataclass(frozen=True)
 class Student:
-    """A generator, ready to draw: `sample` checks what it is asked, as the command line does.
+    """A generator, ready to draw samples; `sample` checks its arguments as the command line does.
 
-    `teacher` is what is known of its teacher: shapes, classes or text, how latents are decoded. `name` says where the
-    student came from, and `device` where it computes.
+    `teacher` is what is known of its teacher: shape, classes or text, and how latents are decoded. `name` is the
+    student's source, and `device` where it computes.
     """
 
     generator: Generator
@@ -33,7 +33,7 @@ class Student:
 
     @property
     def nfe(self) -> int:
-        """Network evaluations a sample."""
+        """Network evaluations per sample."""
         return self.generator.nfe
 
     def sample(
@@ -43,15 +43,15 @@ class Student:
         prompts: Sequence[str] = (),
         latents: bool = False,
     ) -> Pictures:
-        """One sample a seed, `[len(seeds), *shape]` on the CPU, images in [-1, 1]; latents are decoded, or left so.
+        """One sample per seed, `[len(seeds), *shape]` on the CPU, images in [-1, 1]; decoded, unless `latents`.
 
-        Seed s has the label `labels[s % len(labels)]`, or s % classes for None; of a generator that takes text it has
-        `prompts[s % len(prompts)]`, encoded by the teacher's own encoder, or the run's prompts in turn. The same seed
-        and condition give the same sample regardless of batch. Raises `ValueError` for a seed, label or prompt that the
-        generator does not know.
+        Seed s gets the label `labels[s % len(labels)]`, or s % classes for None. With text, it gets
+        `prompts[s % len(prompts)]`, encoded by the teacher's encoder, or the run's own prompts in turn. The same seed
+        and condition give the same sample regardless of batch. Raises `ValueError` for an invalid seed, label or
+        prompt.
         """
         known, labels = self.teacher, [labels] if isinstance(labels, int) else labels
-        require(labels is None or known.classes > 0, "labels", labels, "left out: the generator knows no classes")
+        require(labels is None or known.classes > 0, "labels", labels, "left out: the generator has no classes")
         require(not prompts or known.text is not None, "prompt", [*prompts], "left out: the generator takes no text")
         require(labels is None or len(labels) > 0, "labels", labels, "at least one, or left out")
         for label in labels or ():
@@ -63,7 +63,7 @@ class Student:
         return drawn if latents else known.decoded(drawn, self.device)
 
     def _asked(self, prompts: Sequence[str]) -> Teacher:
-        """The teacher with these prompts, encoded by its own encoder, or with the run's."""
+        """The teacher with these prompts, encoded by its encoder, or with the run's."""
         known = self.teacher
         if known.text is None:
             return known
@@ -76,10 +76,10 @@ class Student:
 
 
 def load_student(out: str | Path, teacher: Teacher | None = None, device: Device = "cpu", ema: int = 0) -> Student:
-    """The student of a run's folder, of a .safetensors that a run kept, or a shipped one (see `load_generator`).
+    """Load the student of a run's folder, of a generator's .safetensors, or a shipped one (see `load_generator`).
 
-    `teacher` is needed if the network is one of your own; `ema` counts through the recipe's EMAs. Raises `ValueError`
-    if there is no such student, or its weights are missing or damaged.
+    `teacher` is needed if the network is your own code; `ema` is an index into the recipe's EMAs. Raises `ValueError`
+    if there is no such student, or if its weights are missing or damaged.
     """
     teacher = teacher or folder_teacher(out)
     generator, facts = load_generator(out, teacher, ema)
@@ -97,5 +97,5 @@ def sample(
     prompts: Sequence[str] = (),
     latents: bool = False,
 ) -> Pictures:
-    """One sample a seed of the student `out`: `load_student` and `Student.sample` in one call."""
+    """One sample per seed from the student `out`: `load_student` and `Student.sample` in one call."""
     return load_student(out, teacher, device, ema).sample(seeds, labels, prompts, latents)

@@ -1,4 +1,4 @@
-"""The quantitative protocol of text to image: a picture a prompt by each model, from the same seeds, scored alike."""
+"""Scoring text-to-image models: one image per prompt by each model, from the same seeds."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -25,15 +25,15 @@ from simdistill.teachers.teacher import Teacher
 from simdistill.workflows.encoding import encode
 from simdistill.workflows.models import Device, is_shipped, load_generator, teacher_and_recipe
 
-READ = 16  # pictures of a folder that are scored at a time
+READ = 16  # images of a folder that are scored at a time
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """What every model is asked: a picture for each of the `prompts`, of runs from the seeds `seed`, `seed` + 1, ….
+    """What every model draws: one image for each of the `prompts`, from the seeds `seed`, `seed` + 1, ….
 
-    `prompts` is what `read_prompts` takes, which is told the `column`, or a folder of `simdistill encode`. With
-    `student_only` runs' teachers are left out.
+    `prompts` and `column` are as for `read_prompts`; `prompts` may also be a folder of `simdistill encode`. With
+    `student_only`, the runs' teachers are left out.
     """
 
     prompts: Path
@@ -45,7 +45,7 @@ class Protocol:
 
 @dataclass(frozen=True)
 class _Model:
-    """A picture for each prompt: all their names, and `draw` for those of a few, at most `batch`, in [-1, 1]."""
+    """One image per prompt: the names of all, and `draw` for at most `batch` at a time, in [-1, 1]."""
 
     name: str
     pictures: Sequence[str]
@@ -54,23 +54,23 @@ class _Model:
 
 
 def score(models: Sequence[Path], weights: Mapping[str, Path | None], protocol: Protocol) -> Scored:
-    """Score one picture a prompt by each of the `models`: runs' folders or shipped students, and folders of pictures.
+    """Score one image per prompt by each of the `models`: runs' folders, shipped students, and folders of images.
 
-    A run's teacher, with the run's guidance and the reference sampler, and its student start from the same noise. The
-    pictures of a folder belong to the prompts in the order of their names, 2.png before 10.png. `weights` are those of
-    `load_scores`. A few pictures are in memory at a time.
+    A run's teacher (with the run's guidance and the reference sampler) and its student start from the same noise. The
+    images of a folder belong to the prompts in the order of their names, 2.png before 10.png. `weights` are those of
+    `load_scores`. Only a few images are in memory at a time.
 
-    Raises `ValueError` if weights cannot be read, a folder has not a picture for each prompt, a run's teacher takes no
-    prompts, or two models have one name.
+    Raises `ValueError` if weights cannot be read, a folder does not have one image per prompt, a run's teacher takes no
+    prompts, or two models have the same name.
     """
     texts = read_prompts(protocol.prompts, protocol.column)
     for path in models:
         known = path.is_dir() or is_run(path)
-        require(known, "MODEL", str(path), "a run's folder, a shipped student, or a folder of pictures")
+        require(known, "MODEL", str(path), "a run's folder, a shipped student, or a folder of images")
     several = sum(map(is_run, models)) > 1
     names = {path: _names(path, several, protocol.student_only) for path in models}
     alike = [name for name, times in Counter(chain(*(names[path] for path in models))).items() if times > 1]
-    require(not alike, "models of one name", alike, "none; rename a folder")
+    require(not alike, "models of the same name", alike, "none; rename a folder")
     folders = {path: _of_folder(path, len(texts)) for path in models if not is_run(path)}
     scores = load_scores(**weights, device=protocol.device)
     values: dict[str, dict[str, PerSample]] = {}
@@ -84,12 +84,12 @@ def score(models: Sequence[Path], weights: Mapping[str, Path | None], protocol: 
 
 
 def is_run(path: Path) -> bool:
-    """Whether this is a run's folder or a shipped student, and not a folder of pictures."""
+    """Whether this is a run's folder or a shipped student, rather than a folder of images."""
     return (path / "config.toml").is_file() or is_shipped(path)
 
 
 def _names(path: Path, several: bool, student_only: bool) -> list[str]:
-    """What a folder's models are called; of several runs with the runs' names."""
+    """The names of a folder's models; with the runs' names if there are several runs."""
     own = path.resolve().name
     players = ["student"] if student_only else ["teacher", "student"]
     return [f"{own} {player}" if several else player for player in players] if is_run(path) else [own]
@@ -108,10 +108,10 @@ def _scores(model: _Model, texts: Sequence[str], scores: Sequence[Score]) -> dic
 
 
 def _of_run(path: Path, names: Sequence[str], count: int, protocol: Protocol, room: Path) -> list[_Model]:
-    """A run's teacher and student, or student alone, for prompts that are encoded in `room` unless they are already."""
+    """A run's teacher and student, or only the student; prompts are encoded in `room` unless they already are."""
     (teacher, recipe), device = teacher_and_recipe(path), protocol.device
     if teacher.text is None:
-        raise ValueError(f"{path}: its teacher = {teacher.name!r}: must be one that takes prompts")
+        raise ValueError(f"{path}: its teacher = {teacher.name!r}: must be a text-to-image model")
     own = room / str(digest_of(teacher.asked.encoder))  # runs of one encoder share it
     encoded = protocol.prompts if (protocol.prompts / ABOUT).is_file() else own
     if not (encoded / ABOUT).is_file():
@@ -129,14 +129,14 @@ def _of_run(path: Path, names: Sequence[str], count: int, protocol: Protocol, ro
 
 
 def _drawn(sampler: Sampler, teacher: Teacher, seeds: range, device: Device, rows: range) -> Pictures:
-    """The pictures for those prompts, each from its own seed."""
+    """The images for these prompts, each from its own seed."""
     samples = draw(sampler, seeds[rows.start : rows.stop], teacher.shape, torch.tensor(rows), device)
     return teacher.decoded(samples, device)
 
 
 def _of_folder(path: Path, count: int) -> _Model:
     files = numbered_pictures(path)
-    require(len(files) == count, f"{path}: pictures", len(files), f"{count}, one a prompt; a repeated one counts once")
+    require(len(files) == count, f"{path}: images", len(files), f"{count}, one per distinct prompt")
     return _Model(path.resolve().name, [file.name for file in files], partial(_read, files), READ)
 
 
@@ -147,5 +147,5 @@ def _read(files: Sequence[Path], rows: range) -> Pictures:
         pixels = decoded(str(file), file.read_bytes()).expand(3, -1, -1)
         found.append(pixels)
         size, first = tuple(pixels.shape[1:]), tuple(found[0].shape[1:])
-        require(size == first, f"{file}: height and width", size, f"{first}, as of the others")
+        require(size == first, f"{file}: height and width", size, f"{first}, like the others'")
     return torch.stack(found) / 127.5 - 1

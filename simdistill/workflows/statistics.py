@@ -1,4 +1,4 @@
-"""Reference statistics of a set of images, stored to be compared with."""
+"""Computing and storing reference statistics of a set of images."""
 
 import hashlib
 import json
@@ -16,13 +16,13 @@ from simdistill.workflows.models import Device
 def store_statistics(
     data: str, out: str | Path, features: str, device: Device = "cpu", processes: Processes = ALONE
 ) -> tuple[Stored, bool]:
-    """The statistics of the images that `data` names, in the file `out`, and whether they had to be computed.
+    """Store the statistics of the images `data` in the file `out`; returns them, and whether they were computed.
 
-    They need not if the file has those of the same images (by the names, sizes and times of their files) in the same
-    features already. `features` is a name or a file as `load_extractor` takes it; of several processes each takes a
-    part. A held-out part of the data gets statistics of its own, in the same file.
+    They are not computed again if the file already has those of the same images (by the names, sizes and times of their
+    files) and features. `features` is as for `load_extractor`; several processes share the work. A held-out part of the
+    data gets its own statistics in the same file.
 
-    Raises `ValueError` if images or weights cannot be read, or `out` is a file that holds something else.
+    Raises `ValueError` if images or weights cannot be read, or if `out` holds something else.
     """
     out, extractor = Path(out), load_extractor(features, device)
     inputs = _inputs(data, extractor)
@@ -44,17 +44,17 @@ def store_statistics(
 
 
 def _known(out: Path) -> str | None:
-    """What the statistics in `out` were computed from; `ValueError` if they are not for us to replace."""
+    """The digest of the inputs of the statistics in `out`; `ValueError` if the file must not be replaced."""
     if not out.exists():
         return None
     stored = read_statistics(out)
     if stored.inputs is None:
-        raise ValueError(f"--out = {out}: is not of `simdistill stats`, so it is not overwritten; give another --out")
+        raise ValueError(f"--out = {out}: not made by `simdistill stats`, so it is not overwritten; give another --out")
     return stored.inputs
 
 
 def _inputs(data: str, extractor: Extractor) -> str:
-    """What the statistics depend on, as a digest: the files of the data, the extractor, how many features are kept."""
+    """A digest of what the statistics depend on: the data's files, the extractor, the number of kept features."""
     path = Path(data)
     files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
     status = [(str(file.relative_to(path)), file.stat()) for file in files if file.exists()]

@@ -136,7 +136,7 @@ def test_a_generator_that_was_given_away_draws_what_the_run_draws(run, tmp_path,
     for words, message in {
         ("sample", "mine.safetensors", "--ema", "1"): "ema = 1: must be 0: mine.safetensors holds one",
         ("sample", "no.safetensors"): "no.safetensors: no such file",
-        ("export", "mine.safetensors", "--out", "mine.safetensors"): "another file: this one may be the run's own",
+        ("export", "mine.safetensors", "--out", "mine.safetensors"): "must be another file",
     }.items():
         assert main(list(words)) == 2
         assert message in capsys.readouterr().err
@@ -320,7 +320,7 @@ three = 3
         ("crooked", "fails on x_t of shape [2, 2]"),
         ("double", "denoiser output = torch.float64: must be float32"),
         ("nan", "denoiser output = 'not finite'"),
-        ("blind", "denoiser output = 'cut off from x_t'"),
+        ("blind", "denoiser output = 'detached from x_t'"),
         ("two", "denoiser output = a tuple: must be one tensor"),
         ("failing", "RuntimeError: the weights went away"),
         ("number", "calling it failed"),

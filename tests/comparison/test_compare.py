@@ -151,7 +151,7 @@ def test_every_cell_has_a_run_that_can_be_repeated(setting):
     ("harm", "told"),
     [
         (lambda text: text.replace('teacher = "digits"', 'teacher = "os:getcwd"'), "was made with other settings"),
-        (lambda text: text.replace('teacher = "digits"', "teacher = digits"), "is damaged, .*delete this folder and"),
+        (lambda text: text.replace('teacher = "digits"', "teacher = digits"), "damaged or not a run's folder"),
         (lambda text: "", "was made with other settings"),
         (None, "damaged or not a run's folder"),
     ],

@@ -154,7 +154,7 @@ def test_room_is_stated_first_and_must_be_there(pixart, tmp_path, monkeypatch, c
     assert main(asked) == 2
     said = capsys.readouterr().err
     assert (
-        "3 different prompts, 5.7 tokens each of 16 numbers in half precision: 0.0 MB more" in said
+        "3 distinct prompts, 5.7 tokens of 16 numbers each, in half precision: requires 0.0 MB" in said
     )  # (6 + 9 + 2)/3, ends counted
     assert "free bytes = 100: must be at least 5" in said
     assert not list((tmp_path / "out").glob("part*"))

@@ -166,7 +166,7 @@ def test_statistics_are_computed_again_only_for_other_inputs(tmp_path, images, w
     np.savez(out, mu=np.zeros(3), sigma=np.eye(3))  # somebody else's
     before = out.read_bytes()
     line = error(capsys, "stats", data, "--out", out, "--features", "pixels")
-    assert "is not of `simdistill stats`, so it is not overwritten" in line
+    assert "not made by `simdistill stats`, so it is not overwritten" in line
     assert out.read_bytes() == before
 
 

@@ -166,8 +166,8 @@ def test_bad_requests(weights, named, tmp_path, capsys):
         capsys, "nowhere", "--prompts", two, *named
     )
     assert "no such file: must be a .txt" in error(capsys, folder, "--prompts", tmp_path / "no.txt", *named)
-    assert "turbo: pictures = 2: must be 3, one a prompt" in error(capsys, folder, "--prompts", three, *named)
-    assert "models of one name = ['turbo']" in error(capsys, folder, folder, "--prompts", two, *named)
+    assert "turbo: images = 2: must be 3" in error(capsys, folder, "--prompts", three, *named)
+    assert "models of the same name = ['turbo']" in error(capsys, folder, folder, "--prompts", two, *named)
     assert "scores = 'none': must be at least one of --clip" in error(capsys, folder, "--prompts", two, *out)
     alone = error(capsys, folder, "--prompts", two, *out, *named[2:])
     assert re.search(r"--aesthetic = .*: must be .*--clip", alone)
@@ -180,5 +180,5 @@ def test_bad_requests(weights, named, tmp_path, capsys):
     assert "2.png: cannot be decoded as an image" in error(capsys, folder, "--prompts", two, *named, *out)
     RunFolder.create(tmp_path / "digits", {"verb": "distill", **to_mapping(RECIPES["digits"])})
     line = error(capsys, tmp_path / "digits", "--prompts", two, *named)
-    assert "digits: its teacher = 'digits': must be one that takes prompts" in line
+    assert "digits: its teacher = 'digits': must be a text-to-image model" in line
     assert not list(tmp_path.rglob("s.*"))

@@ -87,16 +87,16 @@ def test_a_judge_is_trained_reported_and_its_features_are_the_metrics(data, tmp_
 
 def test_a_classifier_of_other_things_is_no_judge(tmp_path):
     write_classifier(tmp_path / "other.safetensors", ImageClassifier((3, 16, 16), 10, 32))
-    with pytest.raises(ValueError, match=r"attributes = None: must be the nine of today"):
+    with pytest.raises(ValueError, match=r"attributes = None: must be today's nine"):
         read_judge(tmp_path / "other.safetensors")
 
 
 @pytest.mark.parametrize(
     ("specified", "message"),
     [
-        ([{"hat": "red"}], "specified = 1: must be 2, one a picture"),
+        ([{"hat": "red"}], "specified = 1: must be 2, one per picture"),
         ([{"hat": "red"}, {"hat": "pink"}], "hat = 'pink'"),
-        ([{"hat": "red"}, {}], "at least one attribute a picture"),
+        ([{"hat": "red"}, {}], "at least one attribute per picture"),
     ],
 )
 def test_specifications_are_checked(specified, message):
@@ -105,5 +105,5 @@ def test_specifications_are_checked(specified, message):
 
 
 def test_spread_wants_a_caption_for_each_picture():
-    with pytest.raises(ValueError, match="specified = 1: must be 2, one a picture"):
+    with pytest.raises(ValueError, match="specified = 1: must be 2, one per picture"):
         spread(Reader(), torch.zeros(2, 3, 16, 16), [{"hat": "red"}])

@@ -115,7 +115,7 @@ def test_no_payload_runs(name, marker):
 
 @pytest.mark.parametrize("name", SILENT)
 def test_no_step_is_taken_that_no_checkpoint_needs(name):
-    assert re.search("do not trust it|download it again|name one of its .pkl files", refused(SILENT[name]))
+    assert re.search("do not trust it|download it again|name one of EDM's .pkl files", refused(SILENT[name]))
 
 
 PLACES = {
@@ -173,7 +173,7 @@ def test_no_payload_runs_from_the_bytes_of_a_storage(name, marker):
         except Exception:  # after the payload
             assert marker.exists()
         marker.unlink(missing_ok=True)
-    assert re.match(r"has (no sound storage|a storage of an unknown format or size) for", refused(content))
+    assert re.match(r"has (no intact storage|a storage of an unknown format or size) for", refused(content))
     assert not marker.exists()
 
 

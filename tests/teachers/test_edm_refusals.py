@@ -39,8 +39,8 @@ NUMBERS = torch.arange(64.0).reshape(16, 4)  # of the shape of map_layer0.weight
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: c.pop("ema"), "holds no network under the key 'ema'"),
-        (lambda c: c.update(ema=None), "holds no network under the key 'ema'"),
+        (lambda c: c.pop("ema"), "has no network under the key 'ema'"),
+        (lambda c: c.update(ema=None), "has no network under the key 'ema'"),
         (lambda c: c.update(ema=3), "has something else where a network module is expected"),
         (lambda c: c.update(ema=torch.zeros(3)), "has something else where a network module is expected"),
         (lambda c: c["ema"].meta.update(version=5), "version of its modules = 5: must be 6; save it again"),
@@ -56,7 +56,7 @@ NUMBERS = torch.arange(64.0).reshape(16, 4)  # of the shape of map_layer0.weight
         ),
         (lambda c: c["ema"].state["_modules"].pop("model"), "has something else where a network module is expected"),
         (lambda c: c["ema"].state.pop("_modules"), "has a module without _modules"),
-        (lambda c: c["ema"].state.update(_init_args=(3,)), "has a module built with arguments without names"),
+        (lambda c: c["ema"].state.update(_init_args=(3,)), "has a module built with positional arguments"),
         (
             lambda c: c["ema"].state["_init_kwargs"].update(rho=7),
             "setting of EDMPrecond = 'rho': must be one that this",
@@ -94,14 +94,14 @@ NUMBERS = torch.arange(64.0).reshape(16, 4)  # of the shape of map_layer0.weight
             lambda c: state_of(c, "model", "map_layer0")["_buffers"].update(extra=torch.zeros(1)),
             r"ema: 1 tensor is unknown, such as map_layer0\.extra; must be those of the network of its settings",
         ),
-        (lambda c: c["ema"].state["_buffers"].update(u=torch.zeros(1)), "has beyond its network the tensor 'u'"),
+        (lambda c: c["ema"].state["_buffers"].update(u=torch.zeros(1)), "has the tensor 'u' besides its network"),
         (
             lambda c: state_of(c, "model")["_init_kwargs"].update(model_channels=8),
             r"shape of map_layer0.weight = \[16, 4\]: must be \[32, 8\], as its settings say",
         ),
-        (cycle, "has modules inside each other without end"),
-        (twice_in_place, "has modules inside each other without end"),
-        (endless, "has modules inside each other without end"),
+        (cycle, "has endlessly nested modules"),
+        (twice_in_place, "has endlessly nested modules"),
+        (endless, "has endlessly nested modules"),
         (lambda c: weight(c, "text"), "has something else where the tensor map_layer0.weight is expected"),
         (
             lambda c: weight(c, NUMBERS.long()),
@@ -110,7 +110,7 @@ NUMBERS = torch.arange(64.0).reshape(16, 4)  # of the shape of map_layer0.weight
         (lambda c: weight(c, Claimed(torch.zeros(63), 0, (16, 4), (4, 1))), "has only 63 numbers for the tensor map_l"),
         (lambda c: weight(c, Claimed(torch.zeros(64), 1, (16, 4), (4, 1))), "has only 64 numbers for the tensor map_l"),
         (lambda c: weight(c, Claimed(torch.zeros(64), -1, (16, 4), (4, 1))), "has a tensor map_layer0.weight of no sh"),
-        (lambda c: weight(c, Claimed(torch.zeros(64), 0, (16, 4), (4,))), "has a tensor map_layer0.weight of no shape"),
+        (lambda c: weight(c, Claimed(torch.zeros(64), 0, (16, 4), (4,))), "has a tensor map_layer0.weight without"),
         (lambda c: weight(c, Claimed(torch.zeros(64), 0, (16, 4), (4, 2**61))), "has only 64 numbers for the tensor"),
         (
             lambda c: weight(c, Claimed(torch.zeros(64), 0, (16, "4"), (4, 1))),
@@ -130,7 +130,7 @@ NUMBERS = torch.arange(64.0).reshape(16, 4)  # of the shape of map_layer0.weight
             lambda c: weight(
                 c, Claimed(Storage(saved(NUMBERS, _use_new_zipfile_serialization=False)), 0, (16, 4), (4, 1))
             ),
-            "has no sound storage for the tensor map_layer0.weight",  # a tensor, not a storage
+            "has no intact storage for the tensor map_layer0.weight",  # a tensor, not a storage
         ),
     ],
 )
@@ -151,14 +151,14 @@ def test_another_table_of_noise_levels_is_refused():
 def test_missing_large_and_empty_files_are_refused(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"none\.pkl: no such file"):
         read_edm(tmp_path / "none.pkl")
-    assert re.match("is not a whole pickle", refused(b""))
+    assert re.match("is not a complete pickle", refused(b""))
     monkeypatch.setattr(edm, "MAX_BYTES", 1000)
     assert re.match(r"has [\d,]+ bytes, an EDM checkpoint at most 1,000; name another file", refused(small()))
 
 
 def test_a_pickle_of_too_many_steps_is_refused(monkeypatch):
     monkeypatch.setattr(pickles, "MAX_STEPS", 1000)
-    assert re.match("has more than 1,000 steps: no checkpoint needs so many", refused(small()))
+    assert re.match("has more than 1,000 steps: a checkpoint needs fewer", refused(small()))
 
 
 @pytest.mark.slow
@@ -184,5 +184,5 @@ def test_a_header_of_a_storage_that_never_ends_is_refused():
 def test_a_truncated_file_is_refused(part):
     whole = dumps(small())
     said = refused(whole[: len(whole) * part // 12 + part])
-    assert re.match("is (not a whole pickle|damaged)", said)
+    assert re.match("is (not a complete pickle|damaged)", said)
     assert said.endswith("download it again")

@@ -53,7 +53,7 @@ def test_a_storage_is_read_by_its_bytes():
 def test_a_storage_that_claims_another_size_is_refused(numbers):
     position = STORAGE.index(b"K\x0cN")  # twelve numbers, in the description of the storage
     claim = STORAGE[:position] + pickle.dumps(numbers, 2)[2:-1] + STORAGE[position + 2 :]
-    with pytest.raises(ValueError, match="has no sound storage for the tensor w"):
+    with pytest.raises(ValueError, match="has no intact storage for the tensor w"):
         pickled_tensors.read_tensor("w", described(claim), [3, 4])
 
 

@@ -118,7 +118,7 @@ def test_a_part_of_a_network_is_no_network(tmp_path):
     name = next(iter(network.state_dict()))
     write_network(tmp_path / "part.safetensors", network, left_out={name})
     for read in (read_network, lambda path: load_teacher(str(path))):
-        with pytest.raises(ValueError, match=r"part.safetensors: holds only what was trained .* \(--teacher\)"):
+        with pytest.raises(ValueError, match=r"part.safetensors: has only the trained part .* \(--teacher\)"):
             read(tmp_path / "part.safetensors")
     assert torch.equal(
         read_into(network, tmp_path / "part.safetensors")[0].state_dict()[name], network.state_dict()[name]

@@ -118,7 +118,7 @@ def test_bad_requests_are_answered_with_one_line(checkpoint, tmp_path, refused):
     error = partial(refused, "convert")
 
     assert f"out = '{out}': must be a new file; give another, or --overwrite it" in error(checkpoint, out)
-    assert "a .pkl of EDM's; a .safetensors needs no conversion" in error(out, tmp_path / "y.safetensors")
+    assert "must be EDM's .pkl" in error(out, tmp_path / "y.safetensors")
     assert "y.ckpt': must be a .safetensors file" in error(checkpoint, tmp_path / "y.ckpt")
     assert "no.pkl: no such file" in error(tmp_path / "no.pkl", tmp_path / "y.safetensors")
     assert "FILE.pkl, FILE.pth or IMAGES is missing" in error()
@@ -167,7 +167,7 @@ def test_weights_beyond_half_precision_are_refused(checkpoint, tmp_path):
     denoiser, _ = read_network(Path(convert_teacher(checkpoint, tmp_path / "whole.safetensors")["out"]))
     denoiser.model.map_layer0.weight.data[0, 0] = 1e5
     write_network(tmp_path / "large.safetensors", denoiser)
-    with pytest.raises(ValueError, match=r"largest weight of model.map_layer0.weight = 'beyond 65,504'"):
+    with pytest.raises(ValueError, match=r"largest weight of model.map_layer0.weight = 'above 65,504'"):
         convert_teacher(tmp_path / "large.safetensors", tmp_path / "half.safetensors", half=True)
     assert not (tmp_path / "half.safetensors").exists()
 

@@ -278,7 +278,7 @@ def test_bad_requests(digits, capsys, monkeypatch, tmp_path):
     assert "not a run's folder" in error(tmp_path)
     assert "--to" in error(digits, "--to", "coreml")
     assert "must be a .onnx for --to onnx" in error(digits, "--to", "onnx", "--out", "x.pt2")
-    assert "this one may be the run's own" in error(digits, "--out", digits / "generator.safetensors")
+    assert "must be another file" in error(digits, "--out", digits / "generator.safetensors")
     assert "ema = 1: must be in 0 … 0" in error(digits, "--ema", "1")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     assert 'onnxruntime is missing; pip install "simdistill[onnx]"' in error(digits, "--to", "onnx")
@@ -303,7 +303,7 @@ def test_what_cannot_be_traced_is_refused_but_stored(tmp_path):
     with pytest.raises(ValueError, match="name its teacher again with --teacher"):
         export(run, "safetensors")
     teacher = Teacher(Branching(), (2,))
-    with pytest.raises(ValueError, match=r"cannot trace this network \(.*--to safetensors takes any"):
+    with pytest.raises(ValueError, match=r"cannot trace this network \(.*use --to safetensors"):
         export(run, "torch-export", teacher=teacher)
     assert not (run / "one-step.pt2").exists()
     found = export(run, "safetensors", tmp_path / "mine.safetensors", teacher)

@@ -125,7 +125,7 @@ def test_it_is_evaluated_on_prompts_that_are_named_and_not_trained_on(teacher, r
 
     before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
     assert main(["distill", "--resume", str(tmp_path / "run")]) == 2
-    assert "must be a run that was trained here: this one's generator was imported" in capsys.readouterr().err
+    assert "must be a run that was trained here" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in before} == before
 
 
@@ -164,7 +164,7 @@ def test_bad_requests_are_answered_with_one_line(checkpoint, teacher, tmp_path, 
     error = partial(refused, "convert")
 
     assert "--teacher is missing: " in error(checkpoint, out)
-    assert "student.safetensors': must be a folder, which becomes a run's" in error(
+    assert "student.safetensors': must be a folder" in error(
         checkpoint, tmp_path / "student.safetensors", *given
     )
     assert "must be a new file; give another, or --overwrite it" in error(checkpoint, tmp_path / "thesis", *given)

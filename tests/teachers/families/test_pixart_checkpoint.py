@@ -146,7 +146,7 @@ def test_a_smaller_checkpoint_is_told_how_much_is_missing(tmp_path):
 def test_a_network_that_is_more_than_pixarts(tmp_path):
     model = network(attention_type="gated")
     path = write(tmp_path / "g.pth", {"ema": ema_of(OriginalPixArt())})
-    with pytest.raises(ValueError, match=r"teacher: tensors = \['transformer_blocks.0.fuser.*must be those of PixArt"):
+    with pytest.raises(ValueError, match=r"teacher: tensors = \['transformer_blocks.0.fuser.*must be only those of PixArt"):
         read_pixart(path, model)
 
 
@@ -160,7 +160,7 @@ def test_a_network_that_is_more_than_pixarts(tmp_path):
 )
 def test_files_without_a_state_dict_under_ema(tmp_path, content, keys):
     path = write(tmp_path / "g.pth", content)
-    with pytest.raises(ValueError, match=rf"g.pth: holds no state dict under the key 'ema' \({keys}\)"):
+    with pytest.raises(ValueError, match=rf"g.pth: has no state dict under the key 'ema' \({keys}\)"):
         read_pixart(path, network())
 
 
