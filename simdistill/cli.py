@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(
         prog="simdistill",
-        description="Distil diffusion and flow models into one-step generators (Score Implicit Matching).",
+        description="Distil diffusion and flow models into one-step generators, by Score Implicit\nMatching.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

@@ -32,8 +32,8 @@ from simdistill.training.loop import MILESTONES
 class _Compare(Common):
     settings: Annotated[Recipe, arg(name="")] = RECIPES["digits"]
     grid: str = ""
-    """Ready-made variants: figure-2 (objective, noise distribution, weighting), table-4 (distances), table-5 (online
-    steps, c, EMA), family (SIM, SiD, Diff-Instruct, DMD)."""
+    """Ready-made variants: figure-2 (objective, noise distribution, weighting), table-4 (distances),
+    table-5 (online steps, c, EMA), family (SIM, SiD, Diff-Instruct, DMD)."""
     over: UseAppendAction[tuple[tuple[str, ...], ...]] = ()
     """A setting and the values to compare; if given more than once, all combinations are variants."""
     seeds: int = 3
@@ -53,12 +53,15 @@ class _Compare(Common):
     """List the cells, their settings and their estimated time, from a few iterations of each kind; then stop."""
 
 
-ABOUT = """Train variants of a recipe with equal budgets and several training seeds, and test the differences.
+ABOUT = """Train variants of a recipe with several seeds each, and test the differences.
 
   simdistill compare digits --grid figure-2
-  simdistill compare digits --over generator-noise "Karras()" "LogNormal(-0.9, 1.2)" --over generator-lr 1e-4 3e-4
-  simdistill compare cifar10-cond --teacher teacher.pkl --grid table-4 --iterations 20000 --dry-run
+  simdistill compare digits --over generator-lr 1e-4 3e-4 \\
+      --over generator-noise "Karras()" "LogNormal(-0.9, 1.2)"
+  simdistill compare cifar10-cond --teacher teacher.pkl --grid table-4 \\
+      --iterations 20000 --dry-run
 
+- All variants have the same budget.
 - OUT/compare.html has the ranking, curves and samples; tables of cells and
   milestones are beside it (.csv, .parquet).
 - Each cell, a variant with one training seed, is a run's folder in OUT/cells.

@@ -35,8 +35,7 @@ class _Evaluate(Common):
     """Reference statistics: a .npz of `simdistill stats` or of EDM; the recipe's if not given."""
     inception: Inception = None
     features: str = ""
-    """Feature space of the metrics, if not the reference's: pixels, digits, fashion-mnist, faces, imagenet, or a
-    classifier's .safetensors."""
+    """Other feature space: pixels, digits, fashion-mnist, faces, imagenet, or a classifier's .safetensors."""
     batch: int | None = None
     """Samples drawn at a time: fewer take less memory, and the metrics do not depend on it."""
     prompts: Path | None = None
@@ -51,8 +50,8 @@ class _Evaluate(Common):
 ABOUT = """Measure a run's teacher, student and undistilled start side by side.
 
   simdistill evaluate RUN
-  simdistill evaluate RUN --samples 50000 --seeds 3 --reference ref.npz --inception inception-2015-12-05.pt
-
+  simdistill evaluate RUN --samples 50000 --seeds 3 --reference ref.npz \\
+      --inception inception-2015-12-05.pt
 - The run's evaluation.json, pictures and report are updated, unless they have
   more samples.
 - The second command gives the FID of the literature; see docs/metrics.md.

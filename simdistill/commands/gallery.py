@@ -33,12 +33,15 @@ class _Gallery(Common):
     settings: Annotated[Recipe, arg(name="")] = RECIPES["densities"]
 
 
-ABOUT = """Distil exact two-dimensional densities: for each an animation, final samples beside exact ones, and metrics.
+ABOUT = """Distil two-dimensional densities whose scores are known exactly.
 
-  simdistill gallery                         about four minutes per density on an idle core
-  simdistill gallery rings --iterations 500 --objective "ScoreIdentity(alpha=0.5)" --out runs/rings-sid
+  simdistill gallery
+  simdistill gallery rings --iterations 500 \\
+      --objective "ScoreIdentity(alpha=0.5)" --out runs/rings-sid
 
-- OUT/gallery.html shows them all.
+- OUT/gallery.html shows, for each density, an animation of the training, final
+  samples beside exact ones, and metrics.
+- A density takes about four minutes on an idle core.
 - The settings are those of `distill`.
 - If stopped, the same command resumes the gallery; with more densities, it
   distils only the missing ones.

@@ -181,9 +181,7 @@ def test_damaged_checkpoints_of_a_cell_are_told_with_a_remedy_that_there_is(sett
     options = ["--teacher", "digits", "--samples", "100", "--seeds", "3", "--milestones", "2"]
     assert cell.main(["student", str(job.run.path), *options]) == 2
     *_, told = capfd.readouterr().err.splitlines()
-    assert told.startswith(
-        f"error: {job.run.path}: damaged or not a run's folder"
-    )
+    assert told.startswith(f"error: {job.run.path}: damaged or not a run's folder")
     assert told.endswith("(none of its checkpoints is intact)")
 
 

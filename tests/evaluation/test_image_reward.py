@@ -49,7 +49,7 @@ def test_prompts_are_cut_to_35_tokens(path):
         ("blip.visual_encoder.patch_embed.proj.weight", "holds no ImageReward, a BLIP and a head"),
         ("blip.text_encoder.embeddings.word_embeddings.weight", "holds no ImageReward"),
         ("blip.visual_encoder.norm.bias", "1 tensor is missing, such as post_layernorm.bias; must be those of BLIP"),
-        ("blip.text_encoder.encoder.layer.1.crossattention.self.key.bias", "1 tensor is missing, such as encoder.layer.1"),
+        ("blip.text_encoder.encoder.layer.1.crossattention.self.key.bias", "1 tensor is missing, such as encoder"),
         ("mlp.layers.6.weight", "1 tensor is missing, such as layers.6.weight; must be those of ImageReward"),
     ],
 )

@@ -155,7 +155,7 @@ def test_what_is_refused(tmp_path):
     with pytest.raises(ValueError, match="not a study's folder"):
         StudyFolder.open(tmp_path)
     study = StudyFolder.create(tmp_path / "s", Settings(), drafts(2))
-    with pytest.raises(ValueError, match="STUDY = .*: must be a new folder"):
+    with pytest.raises(ValueError, match=r"STUDY = .*: must be a new folder"):
         StudyFolder.create(tmp_path / "s", Settings(), drafts(2))
     study.settings_file.write_text('questions = "three"\nties = true\n')
     with pytest.raises(ValueError, match=r"questions: 'three'.*; ties: unknown setting; did you mean tie"):

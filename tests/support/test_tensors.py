@@ -89,7 +89,7 @@ def test_whole_or_not_at_all(tmp_path, state, message):
 
 
 def test_several_tensors_are_counted_and_the_first_named():
-    with pytest.raises(ValueError, match="file: 2 tensors are missing, such as b; 1 tensor is unknown, such as a; must be those"):
+    with pytest.raises(ValueError, match="file: 2 tensors are missing, such as b; 1 tensor is unknown, such as a"):
         check_names(["a", "d"], ["d", "c", "b"], "file", "a layer")
 
 

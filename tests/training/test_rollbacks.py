@@ -24,7 +24,7 @@ def test_a_non_finite_loss_rolls_back_to_lower_rates(run, capsys):
     go(trainer, run, minutes=0)
     assert (trainer.iteration, trainer.rollbacks, float(trainer.sum)) == (200, 1, 200 * 201 / 2)
     (notice,) = [r for r in run.read_metrics() if "rollback" in r]
-    assert (notice["iteration"], notice["rollback"], notice["rate"]) == (100, "the loss is nan", 0.5)
+    assert (notice["iteration"], notice["rollback"], notice["rate"]) == (100, "loss is nan", 0.5)
     shown = capsys.readouterr().err
     assert "loss is nan at iteration 150" in shown
     assert "from iteration 100 with learning rates times 0.5" in shown

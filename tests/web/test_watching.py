@@ -291,9 +291,7 @@ def test_bad_requests(run, tmp_path, capsys):
     assert "--host = '203.0.113.9': must be an address of this machine" in nowhere
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        assert f"--port = {port}: is in use; give another, or 0" in error(
-            capsys, run.path, "--port", port
-        )
+        assert f"--port = {port}: is in use; give another, or 0" in error(capsys, run.path, "--port", port)
 
 
 def test_the_command_tells_where_and_ends_with_ctrl_c(run):

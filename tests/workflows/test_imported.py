@@ -164,9 +164,7 @@ def test_bad_requests_are_answered_with_one_line(checkpoint, teacher, tmp_path, 
     error = partial(refused, "convert")
 
     assert "--teacher is missing: " in error(checkpoint, out)
-    assert "student.safetensors': must be a folder" in error(
-        checkpoint, tmp_path / "student.safetensors", *given
-    )
+    assert "student.safetensors': must be a folder" in error(checkpoint, tmp_path / "student.safetensors", *given)
     assert "must be a new file; give another, or --overwrite it" in error(checkpoint, tmp_path / "thesis", *given)
     assert "not a run's folder, so it is not overwritten" in error(
         checkpoint, tmp_path / "thesis", *given, "--overwrite"

@@ -214,25 +214,13 @@ def test_from_captioned_images_to_a_student(squares, encoded, encoder, classifie
     monkeypatch.setattr(pretraining, "evaluate", partial(pretraining.evaluate, samples=50, seeds=1))
     teacher, student = tmp_path / "teacher", tmp_path / "student"
     command = ["pretrain", "digits", "--data", str(squares), "--network", "pixart", "--prompts", str(encoded)]
-    sizes = [
-        "--width",
-        "64",
-        "--depth",
-        "2",
-        "--patch",
-        "4",
-        "--batch",
-        "32",
-        "--iterations",
-        "150",
-        "--centre",
-        "picture",
-    ]
+    sizes = ["--width", "64", "--depth", "2", "--patch", "4", "--batch", "32", "--iterations", "150"]
+    sizes += ["--centre", "picture"]
     kept = ["--ema-half-life", "2000", "--features", str(classifier), "--noise", "LogNormal(-0.2, 1.3)"]
     assert main([*command, *sizes, *kept, "--out", str(teacher)]) == 0
     network = teacher / "generator.safetensors"
     found = load_teacher(str(network))
-    assert (found.encoder, found.text) == (str(encoder), Embeddings(encoded).encoding.text)
+    assert (found.asked.encoder, found.text) == (str(encoder), Embeddings(encoded).encoding.text)
     command = ["distill", "digits", "--teacher", str(network), "--prompts", str(encoded), "--features", str(classifier)]
     guided = ["--teacher-guidance", "1.5", "--iterations", "60", "--batch", "32", "--evaluation-samples", "10"]
     assert main([*command, *guided, "--out", str(student)]) == 0
