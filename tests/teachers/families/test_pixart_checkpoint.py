@@ -106,7 +106,7 @@ UNSOUND = {
     "of 1024 pixels": (having("csize_embedder.mlp.0.bias", torch.ones(5)), "such as csize_embedder.mlp.0.bias"),
     "another shape": (
         having("blocks.0.cross_attn.kv_linear.weight", torch.ones(16, 16)),
-        r"shape of blocks.0.cross_attn.kv_linear.weight = \[16, 16\]: must be \[32, 16\], as the teacher's network",
+        r"shape of blocks.0.cross_attn.kv_linear.weight = \[16, 16\]: must be \[32, 16\], as in the teacher's network",
     ),
     "a shape that broadcasts": (having("t_block.1.bias", torch.ones(1)), r"t_block.1.bias = \[1\]: must be \[96\]"),
     "positions of zeros": (having("pos_embed", torch.zeros(1, 16, 16)), "pos_embed = 'another table"),
