@@ -54,24 +54,34 @@ VOCABULARY: dict[str, type] = {kind.__name__: kind for place in PLACES.values() 
 OPEN_NAME = re.compile(r"""("[^"]*"|'[^']*')|\b((?:[A-Za-z_]\w*\.)*[A-Za-z_]\w*):([A-Za-z_]\w*)""")
 
 
-def parse_expression(text: str) -> Any:
+class UntrustedCode(ValueError):  # noqa: N818
+    """A text that is not trusted names code of the user's own."""
+
+
+def parse_expression(text: str, trusted: bool = True) -> Any:
     """The object that `text` says, as "Karras(sigma_max=20)" or "mine.losses:Cauchy(c=0.1)".
 
-    Arguments are literals or such calls; nothing else is evaluated. Raises `ValueError` with the remedy.
+    Arguments are literals or such calls; nothing else is evaluated. Raises `UntrustedCode`
+    for code of the user's own in a text that is not `trusted`, before it is imported; `ValueError` with the remedy for
+    anything else that is wrong.
     """
     dotted = OPEN_NAME.sub(lambda found: found[1] or f"{found[2]}.{found[3]}", text.strip())
     try:
         tree = ast.parse(dotted, mode="eval").body
     except SyntaxError as error:
         raise ValueError(f"{text!r} is not of the form Name(argument=value)") from error
-    return _evaluate(tree, text)
+    return _evaluate(tree, text, trusted)
 
 
-def names_code(value: Any) -> bool:
-    """Whether a setting, a text or a list of texts, names code of the user's own: imported only if they say so."""
-    if isinstance(value, list):
-        return any(map(names_code, value))
-    return isinstance(value, str) and "(" in value and any(found[2] for found in OPEN_NAME.finditer(value))
+def names_code(value: Any, kind: Any) -> bool:
+    """Whether a setting of type `kind` names code of the user's own; nothing is imported."""
+    try:
+        convert(value, kind, trusted=False)
+    except UntrustedCode:
+        return True
+    except ValueError:
+        return False
+    return False
 
 
 def expression(block: Any) -> str:
@@ -108,20 +118,22 @@ def fitting(found: Any, place: Any) -> Any:
     return found
 
 
-def convert(value: Any, kind: Any) -> Any:
+def convert(value: Any, kind: Any, trusted: bool = True) -> Any:
     """`value` as a field of type `kind`, an expression where the type is one of `PLACES`.
 
-    Several numbers may be text: "0.0 0.999" or "(0.0, 0.999)". Raises `ValueError` for what does not fit.
+    Several numbers may be text: "0.0 0.999" or "(0.0, 0.999)". Raises `ValueError` for what does not fit, and as
+    `parse_expression` does.
     """
     place = place_of(kind)
     if place is not None and is_optional(kind) and value in (None, ""):
         return None
     if place is not None:
-        return fitting(parse_expression(value) if isinstance(value, str) else value, place)
+        return fitting(parse_expression(value, trusted) if isinstance(value, str) else value, place)
     if is_list_of_blocks(kind):
-        return tuple(convert(one, get_args(kind)[0]) for one in ([value] if isinstance(value, str) else value))
+        blocks = [value] if isinstance(value, str) else value
+        return tuple(convert(one, get_args(kind)[0], trusted) for one in blocks)
     if isinstance(kind, type) and kind in VOCABULARY.values():
-        found = parse_expression(value) if isinstance(value, str) else value
+        found = parse_expression(value, trusted) if isinstance(value, str) else value
         if not isinstance(found, kind):
             raise ValueError(f"{found!r} is not one of {kind.__name__}")
         return found
@@ -194,17 +206,19 @@ def _satisfies(kind: type, place: Any) -> bool:
     return True
 
 
-def _evaluate(node: ast.expr, text: str) -> Any:
+def _evaluate(node: ast.expr, text: str, trusted: bool) -> Any:
     if isinstance(node, (ast.Name, ast.Attribute)):  # Uniform for Uniform()
         node = ast.Call(node, [], [])
     if isinstance(node, ast.Tuple):
-        return tuple(_evaluate(one, text) for one in node.elts)
+        return tuple(_evaluate(one, text, trusted) for one in node.elts)
     if not isinstance(node, ast.Call):
         try:
             return ast.literal_eval(node)
         except (TypeError, ValueError) as error:
             raise ValueError(f"{text!r}: only names, numbers and calls of names are allowed") from error
     name = FORMER_NAMES.get(ast.unparse(node.func), ast.unparse(node.func))
+    if "." in name and not trusted:
+        raise UntrustedCode(f"{text!r}: names code of your own")
     kind = _imported(name, text) if "." in name else VOCABULARY.get(name)
     if kind is None:
         raise ValueError(f"{text!r}: unknown name {name}{suggest(name, VOCABULARY)}, or package.module:Class")
@@ -217,7 +231,10 @@ def _evaluate(node: ast.expr, text: str) -> Any:
     if len(dict(written)) < len(written):
         raise ValueError(f"{text!r}: {name} is given an argument twice")
     try:
-        return kind(**_converted(kinds, {key: _evaluate(value, text) for key, value in written}))
+        values = {key: _evaluate(value, text, trusted) for key, value in written}
+        return kind(**_converted(kinds, values, trusted))
+    except UntrustedCode:
+        raise
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name}: {error}") from error
 
@@ -234,7 +251,7 @@ def _imported(name: str, text: str) -> type:
     return found
 
 
-def _converted(kinds: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+def _converted(kinds: Mapping[str, Any], values: Mapping[str, Any], trusted: bool) -> dict[str, Any]:
     """`values` converted to the types `kinds`; `ValueError` for an unknown name or a value that does not fit."""
     unknown = [key for key in values if key not in kinds]
     if unknown:
@@ -242,7 +259,9 @@ def _converted(kinds: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str,
     arguments: dict[str, Any] = {}
     for key, value in values.items():
         try:
-            arguments[key] = convert(value, kinds[key])
+            arguments[key] = convert(value, kinds[key], trusted)
+        except UntrustedCode:
+            raise
         except ValueError as error:
             raise ValueError(f"{key} = {error}") from error
     return arguments

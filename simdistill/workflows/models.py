@@ -10,7 +10,7 @@ from torch import nn
 
 from simdistill.config.expressions import names_code
 from simdistill.config.recipes import RECIPES, Levels, Recipe
-from simdistill.config.settings import settings_from_mapping
+from simdistill.config.settings import field_types, settings_from_mapping
 from simdistill.method.denoisers import Preconditioned
 from simdistill.method.generator import Generator
 from simdistill.runs.folder import RunFolder
@@ -140,7 +140,8 @@ def recipe_of(run: RunFolder, trusted: bool = False) -> Recipe:
     values = run.configuration()
     if values.pop("verb", None) not in ("distill", "convert"):
         raise ValueError(f"{run.path}: not the run of a distillation")
-    values = {name: value for name, value in values.items() if trusted or name == "teacher" or not names_code(value)}
+    own = {} if trusted else own_code_of(run)
+    values = {name: value for name, value in values.items() if name not in own}
     try:
         return settings_from_mapping(Recipe(), values)
     except ValueError as error:
@@ -149,5 +150,6 @@ def recipe_of(run: RunFolder, trusted: bool = False) -> Recipe:
 
 def own_code_of(run: RunFolder) -> dict[str, Any]:
     """The settings of a run, except its teacher, that name the user's own code."""
+    kinds = field_types(Recipe)
     values = run.configuration()
-    return {name: value for name, value in values.items() if name != "teacher" and names_code(value)}
+    return {name: value for name, value in values.items() if name in kinds and names_code(value, kinds[name])}

@@ -15,9 +15,9 @@ from simdistill.comparison.grid import product
 from simdistill.config.expressions import expression, names_code, parse_expression
 from simdistill.config.recipes import RECIPES, Recipe
 from simdistill.config.settings import read_toml, settings_from_mapping, to_mapping, to_toml
-from simdistill.method.ema import EMA
+from simdistill.method.ema import EMA, Averaging
 from simdistill.method.noise import Truncated
-from simdistill.method.objectives import ScoreImplicitMatching
+from simdistill.method.objectives import Objective, ScoreImplicitMatching
 from simdistill.runs.folder import RunFolder
 from simdistill.teachers.loading import load_teacher
 from simdistill.workflows.distilling import distill, resume
@@ -169,6 +169,9 @@ def test_what_cannot_be_written_down_is_refused_before_anything_is(tmp_path, obj
         ("mine.blocks:Block(c=1)", True),
         ("mine.blocks:Block", True),
         ("ScoreImplicitMatching(mine.blocks:Block)", True),
+        ("mine.blocks.Block", True),
+        ("mine.Block()", True),
+        ("ScoreImplicitMatching(distance='mine:Block()')", True),
         (["EMA(5)", "mine:Block(1)"], True),
         ("ScoreImplicitMatching(PseudoHuber(c=0.03))", False),
         ("Uniform", False),
@@ -182,7 +185,7 @@ def test_what_cannot_be_written_down_is_refused_before_anything_is(tmp_path, obj
     ],
 )
 def test_what_names_code(value, named):
-    assert names_code(value) == named
+    assert names_code(value, tuple[Averaging, ...] if isinstance(value, list) else Objective) == named
 
 
 STRANGE = """

@@ -61,7 +61,7 @@ def test_other_files_are_refused(tmp_path):
         read_open_clip(path)
     clip_config(width=8).save_pretrained(tmp_path)
     torch.save(open_clip_state(), path)
-    with pytest.raises(ValueError, match=r"_projection.weight = \[12, \d+\]: must be \[8, \d+\], as the CLIP of"):
+    with pytest.raises(ValueError, match=r"_projection.weight = \[12, \d+\]: must be \[8, \d+\]"):
         read_open_clip(path)
     (tmp_path / "config.json").unlink()
     with pytest.raises(ValueError, match=r"config.json: cannot be read as JSON"):

@@ -138,8 +138,8 @@ def test_a_part_of_a_network_is_no_network(tmp_path):
         (lambda tensors, header: tensors.update({"net.1.bias": torch.zeros(3)}), r"shape of net.1.bias = \[3\]"),
         (lambda tensors, header: header["left_out"].append("odd"), "1 tensor is unknown, such as odd"),
         (lambda tensors, header: header["left_out"].remove("net.0.bias"), "1 tensor is missing, such as net.0.bias"),
-        (lambda tensors, header: header.pop("left_out"), "no simdistill header"),
-        (lambda tensors, header: header.update(left_out=3), "no simdistill header"),
+        (lambda tensors, header: header.pop("left_out"), "no header of simdistill"),
+        (lambda tensors, header: header.update(left_out=3), "no header of simdistill"),
         (lambda tensors, header: header.pop("partial"), "2 tensors are missing, such as net.0.bias"),
     ],
 )
@@ -170,9 +170,9 @@ def with_scaling(scaling):
 @pytest.mark.parametrize(
     ("header", "message"),
     [
-        (None, "no simdistill header"),
-        ("not json", "no simdistill header"),
-        ("[1]", "no simdistill header"),
+        (None, "no header of simdistill"),
+        ("not json", "no header of simdistill"),
+        ("[1]", "no header of simdistill"),
         (json.dumps({"denoiser": {"network": "os.system", "arguments": {"command": "x"}}, "facts": {}}), "describe"),
         (json.dumps({"denoiser": {"network": "MLP", "arguments": {"bad": 1}}, "facts": {}}), "describe"),
         (json.dumps({"denoiser": {"network": "MLP"}, "facts": {}}), "describe"),

@@ -125,7 +125,7 @@ def test_bad_requests_are_answered_with_one_line(checkpoint, tmp_path, refused):
     assert "FILE.safetensors, RUN or FILE.zip is missing; write `simdistill convert SOURCE" in error(checkpoint)
     assert "y.zip': must be digits, or an existing .zip" in error(tmp_path / "y.zip", tmp_path / "z.zip")
     checkpoint.write_bytes(checkpoint.read_bytes()[:-100])
-    assert "edm-tiny-cond-vp.pkl: is not a whole pickle" in error(checkpoint, out, "--overwrite")
+    assert "edm-tiny-cond-vp.pkl: is not a complete pickle" in error(checkpoint, out, "--overwrite")
     assert out.read_bytes() == b"precious"
     assert {path.name for path in tmp_path.iterdir()} == {checkpoint.name, out.name}
 

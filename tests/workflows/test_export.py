@@ -113,7 +113,7 @@ def test_a_file_is_compared_with_the_generator_and_says_what_it_is(digits, capsy
     shown = capsys.readouterr()
     assert shown.err.splitlines() == [
         f"exporting {sum(p.numel() for p in mlp().parameters()):,} parameters to {to}",
-        "comparing batches of 1, 3, 65 with the generator's own samples",
+        "comparing batches of 1, 3, 65 samples with the generator's",
     ]
     said, path = json.loads(shown.out), digits / f"one-step{SUFFIXES[to]}"
     assert (said["out"], said["to"], said["bytes"]) == (str(path), to, path.stat().st_size)
