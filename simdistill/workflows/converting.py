@@ -81,7 +81,7 @@ def convert_generator(
         _round_to_half(denoiser)
     asked = {"verb": "convert", "teacher": known.name, "teacher_levels": "paper", "sigma_init": PUBLISHED_SIGMA}
     run = RunFolder.create(out, asked, overwrite)
-    facts: dict[str, Any] = {"sigma_init": PUBLISHED_SIGMA, "shape": known.shape, "classes": 0, "text": True}
+    facts: dict[str, Any] = {"levels": [PUBLISHED_SIGMA], "shape": known.shape, "classes": 0, "text": True}
     write_network(run.network, denoiser, **facts | about)
     return {
         "out": str(out),
