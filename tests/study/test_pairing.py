@@ -78,7 +78,7 @@ def test_prompts_go_through_the_teachers_own_encoder(pixart, tmp_path):
     source = Source(str(run.path))
     pairs = draft_pairs(source, replace(source, player="teacher"), Wanted(tmp_path / "two.txt"))
     assert [pair.prompt for pair in pairs] == ["a red hat", "long hair"]
-    drawn = sample(run.path, range(2), teacher=teacher, prompts=["a red hat", "long hair"], pictures=True)
+    drawn = sample(run.path, range(2), teacher=teacher, prompts=["a red hat", "long hair"])
     expected = ((drawn.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
     assert np.array_equal([np.asarray(pair.a) for pair in pairs], expected)
     encoder = PipelineEncoder(pixart)
