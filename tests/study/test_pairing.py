@@ -82,7 +82,7 @@ def test_prompts_go_through_the_teachers_own_encoder(pixart, tmp_path):
     expected = ((drawn.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
     assert np.array_equal([np.asarray(pair.a) for pair in pairs], expected)
     encoder = PipelineEncoder(pixart)
-    teacher = replace(teacher, unconditional=encoder.empty(), prompts=encoder(["a red hat", "long hair"]))
+    teacher = teacher.with_prompts(encoder(["a red hat", "long hair"]), encoder.empty())
     guided = teacher.guide(teacher.unguided, 3.0, recipe.guidance_interval)
     levels = 18, teacher.sigma_min, teacher.sigma_max
     rows = torch.arange(2)
