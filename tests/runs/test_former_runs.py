@@ -137,8 +137,8 @@ def test_a_file_that_names_neither_is_no_generator(run, levels):
     if levels:
         assert load_generator(run.path)[0].levels == (2.5, 0.5)
     else:
-        with pytest.raises(ValueError, match="holds a teacher, not a generator"):
+        with pytest.raises(ValueError, match="a teacher, not a generator"):
             load_generator(run.path)
     save_file(load_file(run.network), run.network)  # without its header
-    with pytest.raises(ValueError, match="has no simdistill header"):
+    with pytest.raises(ValueError, match="no header of simdistill"):
         load_generator(run.path)
