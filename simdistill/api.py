@@ -14,7 +14,7 @@ from simdistill.support.checks import suggest
 from simdistill.teachers.loading import load_teacher
 from simdistill.teachers.teacher import Teacher
 from simdistill.workflows import distilling, evaluating
-from simdistill.workflows.distilling import Measurements
+from simdistill.workflows.measuring import Measurements
 from simdistill.workflows.models import recipe_of, teacher_of
 from simdistill.workflows.sampling import Student, load_student
 from simdistill.workflows.sampling import sample as sample  # which this module gives, too
@@ -56,12 +56,13 @@ def distill(
     out: str | Path,
     overwrite: bool = False,
     device: str | None = None,
-    evaluation_samples: int = 2000,
+    evaluation_samples: int | None = None,
 ) -> Student:
     """Distil `teacher` by `recipe` (objects, or names) into a student, with everything about it in the folder `out`.
 
-    `evaluation_samples` a seed are drawn at the end to measure it; 0 for no evaluation. Raises `ValueError` for bad
-    settings or an existing folder, and what `simdistill.workflows.distilling.distill` raises.
+    `evaluation_samples` for each of five seeds are drawn at the end to measure it; 0 for none; if not given, so many
+    that measuring takes at most a tenth of the training's time, or ten seconds. Raises `ValueError` for bad settings or
+    an existing folder, and what `simdistill.workflows.distilling.distill` raises.
     """
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     teacher = teacher if isinstance(teacher, Teacher) else load_teacher(teacher, recipe.teacher_levels)

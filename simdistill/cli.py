@@ -3,7 +3,8 @@
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import version
 
@@ -60,22 +61,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # threads that spin while they wait suffer most from a busy neighbour; to be set before torch starts
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
-        from simdistill.training.loop import Diverged, Interrupted
+        with _said("starting PyTorch …"):
+            from simdistill.support.stopping import QUEUED_AGAIN, Interrupted, signals_of_a_command
+            from simdistill.training.loop import Diverged
+
+            command = import_module(f"simdistill.commands.{verb}")
     except KeyboardInterrupt:  # while torch starts
         return 130
-    try:
-        import_module(f"simdistill.commands.{verb}").run(words[1:])
-    except BrokenPipeError:  # | head
-        return 0
-    except (ValueError, OSError) as error:
-        return _complain(verb, f"error: {error}", 2)
-    except Diverged as error:
-        return _complain(verb, f"diverged: {error}", 1)
-    except Interrupted as error:
-        return _complain(verb, str(error), 130 if error.by == "SIGINT" else 75)
-    except KeyboardInterrupt:
-        return 130
+    with signals_of_a_command():
+        try:
+            command.run(words[1:])
+        except BrokenPipeError:  # | head
+            return 0
+        except (ValueError, OSError) as error:
+            return _complain(verb, f"error: {error}", 2)
+        except Diverged as error:
+            return _complain(verb, f"diverged: {error}", 1)
+        except Interrupted as error:
+            return _complain(verb, str(error), 130 if error.by == "SIGINT" else QUEUED_AGAIN)
+        except KeyboardInterrupt:
+            return 130
     return 0
+
+
+@contextmanager
+def _said(what: str) -> Generator[None]:
+    """Says on a terminal what takes some seconds, and takes it back at the end."""
+    shown = sys.stderr.isatty()
+    print(what if shown else "", end="\r" if shown else "", file=sys.stderr, flush=True)
+    try:
+        yield
+    finally:
+        print(" " * len(what) if shown else "", end="\r" if shown else "", file=sys.stderr, flush=True)
 
 
 def _complain(verb: str, what: str, code: int) -> int:

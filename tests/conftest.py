@@ -46,6 +46,15 @@ def refused(capsys):
     return error
 
 
+@pytest.fixture
+def coarse(monkeypatch):
+    """Runs are measured with few samples, unless they are asked for: their figures are not the point."""
+    from simdistill.workflows import budget, evaluating
+
+    monkeypatch.setattr(budget, "LADDER", (budget.Fineness(20, 2, 16, 20, 1),))
+    monkeypatch.setattr(evaluating, "PICTURED", 4)
+
+
 # ---- runs that are logged
 
 

@@ -43,9 +43,10 @@ DatabaseURL: TypeAlias = Annotated[
 ]
 EmaPlace: TypeAlias = Annotated[int, arg(help="Which EMA of the generator to use: its place in the recipe, from 0.")]
 EvaluationSamples: TypeAlias = Annotated[
-    int,
+    int | None,
     arg(
-        help="Samples per evaluation seed (5 seeds) for student, teacher and undistilled start; 0 skips the evaluation."
+        help="Samples per evaluation seed for student, teacher and undistilled start, with 5 seeds; 0 skips the "
+        "evaluation. If not given, so many that measuring takes a tenth of the training's time, or ten seconds."
     ),
 ]
 FirstSeed: TypeAlias = Annotated[int, arg(help="Random seed of the first sample; each further one has the next.")]
@@ -56,6 +57,13 @@ Inception: TypeAlias = Annotated[
 ]
 Json: TypeAlias = Annotated[bool, arg(help="Print the results to stdout as JSON, and nothing else.")]
 Log: TypeAlias = Annotated[tuple[str, ...], arg(help="Also log the metrics to: tensorboard, wandb, trackio.")]
+MilestoneCount: TypeAlias = Annotated[
+    int | None,
+    arg(help="Milestones at which the student is measured during the training; 0 for none; if not given, as above."),
+]
+MilestoneSamples: TypeAlias = Annotated[
+    int | None, arg(help="Samples per evaluation seed at a milestone; if not given, as above.")
+]
 Overwrite: TypeAlias = Annotated[bool, arg(help="Replace the output if it exists.")]
 Prompts: TypeAlias = Annotated[
     Path | None,

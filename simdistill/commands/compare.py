@@ -23,7 +23,7 @@ from simdistill.comparison.setting import Setting
 from simdistill.config.options import first_word, named_file, parse_options
 from simdistill.config.recipes import RECIPES, Recipe
 from simdistill.evaluation.table import RANKED_BY, Metric, all_metrics, metric_named
-from simdistill.runs.progress import duration
+from simdistill.support.bar import duration
 from simdistill.support.checks import require
 from simdistill.training.loop import MILESTONES
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from simdistill.commands.common import (
     ABOUT_RESUMING,
     EvaluationSamples,
+    MilestoneCount,
+    MilestoneSamples,
     Resume,
     TeacherOfRun,
     asks_to_resume,
@@ -18,13 +20,14 @@ from simdistill.commands.common import (
     print_figures,
 )
 from simdistill.commands.plan import print_plan
-from simdistill.commands.settings import distill_options
+from simdistill.commands.settings import Distill, distill_options
 from simdistill.config.options import parse_options
 from simdistill.runs.folder import RunFolder
+from simdistill.support.bar import progress_bar
 from simdistill.support.checks import require
 from simdistill.teachers.loading import load_teacher
 from simdistill.workflows import distilling, models
-from simdistill.workflows.distilling import Measurements
+from simdistill.workflows.measuring import Measurements
 
 ABOUT = """Distil a teacher into a one-step generator by Algorithm 2.
 
@@ -36,7 +39,9 @@ ABOUT = """Distil a teacher into a one-step generator by Algorithm 2.
 @dataclass(frozen=True)
 class _ResumeDistillation(Resume):
     teacher: TeacherOfRun = None
-    evaluation_samples: EvaluationSamples = 2000
+    evaluation_samples: EvaluationSamples = None
+    milestones: MilestoneCount = None
+    milestone_samples: MilestoneSamples = None
     trust_code: bool = False
     """Import the code that the run's configuration names as package.module:Class(…)."""
 
@@ -47,7 +52,7 @@ def run(words: Sequence[str]) -> None:
         asked = parse_options(_ResumeDistillation(), words, "distill", ABOUT_RESUMING)
         teacher = own_teacher(asked.teacher, asked.resume) or models.teacher_of(RunFolder.open(asked.resume))
         limit_threads(parameters(teacher))
-        measured = Measurements(samples=asked.evaluation_samples)
+        measured = _measurements(asked)
         distilling.resume(asked.resume, teacher, asked.device, asked.log, measured, asked.trust_code)
         return _report_run(asked.resume, asked.json)
     name, options = distill_options(words, "distill", ABOUT)
@@ -56,11 +61,18 @@ def run(words: Sequence[str]) -> None:
     recipe, out = options.settings, options.out_of(name)
     kinds = "FILE.pkl, FILE.safetensors, a diffusers FOLDER or package.module:function"
     require(recipe.teacher != "", "--teacher", recipe.teacher, f"given for {name}: {kinds}")
-    teacher = load_teacher(recipe.teacher, recipe.teacher_levels)
+    with progress_bar("loading the teacher"):
+        teacher = load_teacher(recipe.teacher, recipe.teacher_levels)
     limit_threads(parameters(teacher))
-    measured = Measurements(samples=options.evaluation_samples)
+    measured = _measurements(options)
     distilling.distill(teacher, recipe, out, options.overwrite, options.device, options.log, measured)
     return _report_run(out, options.json)
+
+
+def _measurements(asked: Distill | _ResumeDistillation) -> Measurements:
+    return Measurements(
+        milestones=asked.milestones, samples=asked.evaluation_samples, milestone_samples=asked.milestone_samples
+    )
 
 
 def _report_run(out: Path, as_json: bool) -> None:

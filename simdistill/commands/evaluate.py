@@ -18,7 +18,9 @@ from simdistill.commands.common import (
     print_figures,
 )
 from simdistill.config.options import first_word, parse_options
+from simdistill.evaluation.quality import SAMPLES, SEEDS
 from simdistill.method.metrics import OwnMetric
+from simdistill.support.stopping import stop_requests
 from simdistill.training.processes import joined
 from simdistill.workflows import evaluating, models
 
@@ -27,9 +29,9 @@ from simdistill.workflows import evaluating, models
 class _Evaluate(Common):
     run: Positional[Path] = Path()
     """Folder of the run."""
-    samples: int = 2000
+    samples: int = SAMPLES
     """Samples per evaluation seed."""
-    seeds: int = 5
+    seeds: int = SEEDS
     """Evaluation seeds, for mean and standard deviation."""
     reference: Path | None = None
     """Reference statistics: a .npz of `simdistill stats` or of EDM; the recipe's if not given."""
@@ -52,6 +54,7 @@ ABOUT = """Measure a run's teacher, student and undistilled start side by side.
   simdistill evaluate RUN
   simdistill evaluate RUN --samples 50000 --seeds 3 --reference ref.npz \\
       --inception inception-2015-12-05.pt
+- Stopped, the same command goes on where it was.
 - The run's evaluation.json, pictures and report are updated, unless they have
   more samples.
 - The second command gives the FID of the literature; see docs/metrics.md.
@@ -71,7 +74,7 @@ def run(words: Sequence[str]) -> None:
         print(f"skipped: {', '.join(left_out)}; --metrics imports code that a run names", file=sys.stderr)
     if not features:  # another network to compute, and not a small one
         limit_threads(parameters(teacher))
-    with joined(options.device) as (processes, device):
+    with stop_requests() as stop, joined(options.device) as (processes, device):
         figures = evaluating.evaluate_run(
             options.run,
             teacher,
@@ -85,6 +88,7 @@ def run(words: Sequence[str]) -> None:
             options.student_only,
             str(options.prompts or ""),
             options.metrics,
+            stop,
         )
         if processes.is_main:
             print_figures(figures, options.run, options.json)

@@ -8,7 +8,15 @@ from typing import Annotated
 
 from tyro.conf import arg
 
-from simdistill.commands.common import Common, Config, EvaluationSamples, Log, Overwrite
+from simdistill.commands.common import (
+    Common,
+    Config,
+    EvaluationSamples,
+    Log,
+    MilestoneCount,
+    MilestoneSamples,
+    Overwrite,
+)
 from simdistill.config.options import building_blocks, first_word, named_file, parse_options
 from simdistill.config.recipes import RECIPES, Recipe
 from simdistill.config.settings import read_toml, settings_from_mapping
@@ -25,7 +33,9 @@ class Distill(Common):
     config: Config = None
     overwrite: Overwrite = False
     log: Log = ()
-    evaluation_samples: EvaluationSamples = 2000
+    evaluation_samples: EvaluationSamples = None
+    milestones: MilestoneCount = None
+    milestone_samples: MilestoneSamples = None
     dry_run: bool = False
     """Print the plan and stop, as `simdistill plan` does."""
     gpu: tuple[str, ...] = ()

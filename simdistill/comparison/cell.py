@@ -18,16 +18,18 @@ import torch
 
 from simdistill.comparison.jobs import DIVERGED, figures_of
 from simdistill.evaluation.figures import described
-from simdistill.evaluation.quality import evaluate, reference_for
+from simdistill.evaluation.quality import SAMPLES, evaluate, reference_for
 from simdistill.evaluation.sampling import student_sampler, teacher_sampler
 from simdistill.runs.folder import RunFolder, damaged
 from simdistill.support.files import write_atomically
+from simdistill.support.stopping import QUEUED_AGAIN, Interrupted, signals_of_a_command
 from simdistill.teachers.loading import load_teacher
 from simdistill.teachers.teacher import Teacher
 from simdistill.training.checkpoints import NoSoundCheckpoint
-from simdistill.training.loop import Diverged, Interrupted
-from simdistill.workflows.distilling import Measurements, resume
+from simdistill.training.loop import Diverged
+from simdistill.workflows.distilling import resume
 from simdistill.workflows.evaluating import show
+from simdistill.workflows.measuring import Measurements
 from simdistill.workflows.models import load_generator, recipe_of
 
 
@@ -47,11 +49,12 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", default="cpu")
     asked = parser.parse_args(words)
     Thread(target=_end_with, args=[os.getppid()], daemon=True).start()
-    measurements = Measurements(asked.milestones, seeds=1, samples=0)
+    measurements = Measurements(asked.milestones, seeds=1, samples=0, milestone_samples=SAMPLES)
     try:
-        run = RunFolder.open(asked.folder)
-        teacher = load_teacher(asked.teacher, recipe_of(run).teacher_levels)
-        measure(asked.who, run, teacher, measurements, asked.samples, asked.seeds, asked.device)
+        with signals_of_a_command():
+            run = RunFolder.open(asked.folder)
+            teacher = load_teacher(asked.teacher, recipe_of(run).teacher_levels)
+            measure(asked.who, run, teacher, measurements, asked.samples, asked.seeds, asked.device)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -60,7 +63,7 @@ def main(words: Sequence[str] | None = None) -> int:
         return DIVERGED
     except Interrupted as error:
         print(error, file=sys.stderr)
-        return 75
+        return QUEUED_AGAIN
     return 0
 
 

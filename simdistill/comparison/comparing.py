@@ -19,7 +19,8 @@ from simdistill.evaluation.stored import Stored, write_statistics
 from simdistill.evaluation.table import all_metrics, check_metrics
 from simdistill.runs.folder import RunFolder
 from simdistill.support.files import write_atomically
-from simdistill.workflows.distilling import fit_proxy, resolved
+from simdistill.workflows.distilling import resolved
+from simdistill.workflows.proxy import fit_proxy
 
 MARK = "comparison.json"  # makes a folder a comparison's
 

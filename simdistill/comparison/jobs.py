@@ -20,8 +20,7 @@ from simdistill.evaluation.figures import in_short
 from simdistill.evaluation.table import RANKED_BY
 from simdistill.runs.folder import RunFolder, read_figures
 from simdistill.support.files import write_atomically
-from simdistill.training.loop import Interrupted
-from simdistill.training.progress import stop_requests
+from simdistill.support.stopping import Interrupted, stop_requests
 
 DIVERGED = 3  # the exit code of a diverged training only: another try would end alike
 TRIES = 2

@@ -9,12 +9,12 @@ from typing import Any
 import polars as pl
 
 from simdistill.comparison.results import LEVEL, Row
+from simdistill.evaluation.quality import SAMPLES
 from simdistill.evaluation.table import RANKED_BY, Metric, metric_named, quick_metrics
 from simdistill.reports import charts
 from simdistill.reports.charts import Band
 from simdistill.reports.report import embedded, templates
-from simdistill.runs.progress import duration
-from simdistill.workflows.evaluating import MILESTONE_SAMPLES
+from simdistill.support.bar import duration
 
 SHOWN = len(charts.LEVELS)  # variants with a line and a picture; all are in the table
 
@@ -44,7 +44,7 @@ def compare_page(comparison: Comparison) -> str:
     shown = [row for row in comparison.rows if row.distance is not None][:SHOWN]
     names = [row.variant for row in shown]
     teacher = comparison.teacher or {}
-    alike = teacher.get("samples") == MILESTONE_SAMPLES  # most metrics depend on how many samples there are
+    alike = teacher.get("samples") == SAMPLES  # most metrics depend on how many samples there are
     levels = {m.name: teacher[m.name]["mean"] for m in quick_metrics() if alike and m.name in teacher}
     others = [metric for metric in quick_metrics() if metric.name != RANKED_BY]
     drawn = {
@@ -144,9 +144,9 @@ def _dashed(teacher: Mapping[str, Any]) -> str:
     """What the curves' caption says about the teacher's line."""
     if not teacher:
         return ""
-    if teacher["samples"] == MILESTONE_SAMPLES:
+    if teacher["samples"] == SAMPLES:
         return "; dashed: the teacher"
-    few, many = f"{MILESTONE_SAMPLES:,}", f"{teacher['samples']:,}"
+    few, many = f"{SAMPLES:,}", f"{teacher['samples']:,}"
     return f"; the teacher is not shown, as its metrics are of {many} samples and the milestones' of {few}"
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from simdistill.demo.pair import LONGEST, MOST, Drawing, Pair, Wish
 from simdistill.reports.report import templates
-from simdistill.runs.progress import duration
+from simdistill.support.bar import duration
 from simdistill.support.checks import require
 from simdistill.web.serving import address, serve
 

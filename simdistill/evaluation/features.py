@@ -6,13 +6,12 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from rich.console import Console
-from rich.progress import track
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from simdistill.data.images import ImageSet
 from simdistill.method.shapes import Data
+from simdistill.support.bar import progress_bar
 from simdistill.support.tensors import read_metadata
 from simdistill.teachers.weights import read_into, write_network
 
@@ -68,16 +67,18 @@ def train_classifier(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, iterations)
     _, height, width = data.shape
     m = max(1, height // 16)
-    for _ in track(range(iterations), "training a classifier", console=Console(stderr=True), transient=True):
-        k = torch.randint(len(data), (batch,), generator=rng)
-        dy, dx = torch.randint(-m, m + 1, (2,), generator=rng).tolist()
-        padded = nn.functional.pad(data.batch(k.tolist()), (m, m, m, m), value=-1.0)
-        shifted = padded[:, :, m + dy : m + dy + height, m + dx : m + dx + width]
-        loss = nn.functional.cross_entropy(net(shifted), data.labels[k], label_smoothing=0.05)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
+    with progress_bar("training a classifier", iterations) as bar:
+        for _ in range(iterations):
+            k = torch.randint(len(data), (batch,), generator=rng)
+            dy, dx = torch.randint(-m, m + 1, (2,), generator=rng).tolist()
+            padded = nn.functional.pad(data.batch(k.tolist()), (m, m, m, m), value=-1.0)
+            shifted = padded[:, :, m + dy : m + dy + height, m + dx : m + dx + width]
+            loss = nn.functional.cross_entropy(net(shifted), data.labels[k], label_smoothing=0.05)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            bar()
     return net.eval()
 
 

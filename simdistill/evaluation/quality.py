@@ -4,35 +4,53 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from simdistill.data.images import open_images
-from simdistill.evaluation.extractors import PIXELS, load_extractor
+from simdistill.evaluation.drawn import Drawing
+from simdistill.evaluation.extractors import PIXELS, Extractor, load_extractor
 from simdistill.evaluation.figures import figures_of
+from simdistill.evaluation.partial import NOTHING_KEPT, Partial
 from simdistill.evaluation.reference import Reference, data_reference, stored_reference
-from simdistill.evaluation.sampling import Sampler, balanced_labels, batch_for, draw, in_batches, teacher_sampler
-from simdistill.evaluation.statistics import ALONE, Gathering, Statistics, Together
+from simdistill.evaluation.sampling import Sampler, batch_for, teacher_sampler
+from simdistill.evaluation.statistics import ALONE, Statistics, Together
+from simdistill.evaluation.stored import Stored, read_statistics, write_statistics
 from simdistill.evaluation.table import check_metrics
 from simdistill.method.denoisers import GaussianMixture
 from simdistill.method.metrics import OwnMetric
-from simdistill.method.samplers import noise_from_seeds
 from simdistill.support.bar import progress_bar
 from simdistill.support.checks import require
 from simdistill.teachers.teacher import Teacher
 
 REFERENCE_SEED = 2**31  # far from the seeds that are evaluated
+SAMPLES, SEEDS = 2000, 5  # of an evaluation in full: samples per evaluation seed, and seeds
 FEWEST_SAMPLES = 10
-ROUND = 4  # batches in memory, and timed, at once
+RATE = "images_per_second"
+
+
+def extractor_for(
+    teacher: Teacher, device: torch.device | str = "cpu", stored: str = "", features: str = ""
+) -> Extractor:
+    """The feature space of the reference that `reference_for` gives, without making it."""
+    if stored:
+        return stored_reference(Path(stored), features, teacher.shape, device, teacher.judged.decode).extractor
+    return load_extractor(features or teacher.judged.data or "pixels", device).after(teacher.judged.decode)
 
 
 def reference_for(
-    teacher: Teacher, samples: int = 2000, device: torch.device | str = "cpu", stored: str = "", features: str = ""
+    teacher: Teacher,
+    samples: int = SAMPLES,
+    device: torch.device | str = "cpu",
+    stored: str = "",
+    features: str = "",
+    kept: Path | None = None,
+    together: Together = ALONE,
+    between: Callable[[], None] = lambda: None,
 ) -> Reference:
     """The reference for students of `teacher`.
 
@@ -40,36 +58,61 @@ def reference_for(
     space of the shipped classifier; for a teacher without a data set, `samples` of its own from the reference sampler
     (for an exact mixture, exact ones), compared as they are: the distance then measures distillation alone. `features`
     names another feature space, as for `load_extractor`; latents are decoded for it, if the teacher can.
+
+    A teacher's samples are drawn once: their statistics are in the file `kept` afterwards, and are taken from there if
+    they are of at least as many samples. Several processes share the drawing. `between` is called after each batch; if
+    it raises, what has been drawn so far is kept beside the file.
     """
     if stored:
         return stored_reference(Path(stored), features, teacher.shape, device, teacher.judged.decode)
     if teacher.judged.data == "digits":
         whose = f"features {features}" if features else "features of the shipped classifier"
-        images, extractor = open_images("digits"), load_extractor(features or "digits", device)
+        images, extractor = open_images("digits"), extractor_for(teacher, device, features=features)
         return data_reference(f"{images.name} in the {whose}", images, extractor)
     require(teacher.judged.data is None, "data", teacher.judged.data, "digits, or absent: no other reference is known")
-    extractor = load_extractor(features or "pixels", device).after(teacher.judged.decode)
+    extractor = extractor_for(teacher, device, features=features)
     mixture = teacher.denoiser if isinstance(teacher.denoiser, GaussianMixture) else None
     if mixture is not None:
-        own, what = mixture.sample(samples, torch.Generator().manual_seed(REFERENCE_SEED)), "exact samples"
-    else:
-        seeds, labels = range(REFERENCE_SEED, REFERENCE_SEED + samples), balanced_labels(samples, teacher.conditions)
-        own, what = draw(teacher_sampler(teacher), seeds, teacher.shape, labels, device), "samples of the teacher"
-    exact = mixture if extractor is PIXELS else None
-    return Reference(f"{samples} {what}", extractor, Statistics.of(extractor.features(own)), mixture=exact)
+        own = mixture.sample(samples, torch.Generator().manual_seed(REFERENCE_SEED))
+        exact = mixture if extractor is PIXELS else None
+        found = Statistics.of(extractor.features(own))
+        return Reference(f"{samples} exact samples", extractor, found, mixture=exact)
+    if kept is not None and kept.is_file():
+        before = read_statistics(kept)
+        if before.extractor == extractor.name and before.statistics.images >= samples:
+            return Reference(before.data or kept.name, extractor, before.statistics)
+    partial = Partial(kept.with_suffix(".partial"), f"{samples} {extractor.name}") if kept else NOTHING_KEPT
+    if together.is_main:
+        partial.prepare()
+    with progress_bar("drawing the reference", samples, together.is_main) as bar:
+
+        def advance(count: int) -> None:
+            bar(count)
+            between()
+
+        drawing = Drawing(teacher, device, batch_for(teacher.shape), together, partial, advance)
+        seeds = range(REFERENCE_SEED, REFERENCE_SEED + samples)
+        found = drawing.statistics("reference", teacher_sampler(teacher), extractor, seeds)[0]
+    name = f"{samples} samples of the teacher"
+    if kept is not None and together.is_main:
+        write_statistics(kept, Stored(found, extractor=extractor.name, data=name))
+        partial.finish()
+    return Reference(name, extractor, found)
 
 
 def evaluate(
     samplers: Mapping[str, Sampler],
     teacher: Teacher,
     reference: Reference,
-    samples: int = 2000,
-    seeds: int = 5,
+    samples: int = SAMPLES,
+    seeds: int = SEEDS,
     full: bool = True,
     device: torch.device | str = "cpu",
     batch: int | None = None,
     together: Together = ALONE,
     own: Sequence[OwnMetric] = (),
+    partial: Partial = NOTHING_KEPT,
+    between: Callable[[], None] = lambda: None,
 ) -> dict[str, dict[str, Any]]:
     """The metrics of each sampler by name, on the same `seeds` × `samples` noises.
 
@@ -78,9 +121,10 @@ def evaluate(
     `nfe`, `samples` (per seed) and `images_per_second`: the median over the seeds, for the samplers alone, without
     drawing the noise, in turns so that a busy machine slows all of them equally.
 
-    Noise is drawn a few batches at a time. Several processes share the work and return the same metrics, which depend
-    neither on their number nor on `batch` (None: a suitable one). Raises `ValueError` for too few samples, no seeds, a
-    batch below 1, and as `check_metrics`.
+    Noise is drawn a batch at a time. Several processes share the work and return the same metrics, which depend neither
+    on their number nor on `batch` (None: a suitable one). `between` is called after each batch; what it raises ends the
+    evaluation, which goes on from its `partial` results if it is repeated. Raises `ValueError` for too few samples, no
+    seeds, a batch below 1, and as `check_metrics`.
     """
     check_metrics(own)
     require(samples >= FEWEST_SAMPLES, "samples", samples, f"at least {FEWEST_SAMPLES}")
@@ -91,33 +135,35 @@ def evaluate(
         print(f"evaluating {seeds} × {samples} samples of {', '.join(samplers)}", file=sys.stderr, flush=True)
     measured: dict[str, list[dict[str, float]]] = {name: [] for name in samplers}
     rates: dict[str, list[float]] = {name: [] for name in samplers}
-    rows = range(samples)[together.rows(samples)]
+    rows = len(range(samples)[together.rows(samples)])
+    with progress_bar("evaluating", seeds * len(samplers) * rows, together.is_main) as bar:
 
-    def gather(sampler: Sampler, seed: int) -> tuple[Statistics, float]:
-        """The statistics of an evaluation seed's samples, and how many are drawn per second."""
-        gathering, seconds = Gathering(reference.extractor, samples, scored=full), 0.0
-        for part in _split(rows, ROUND * batch):
-            parts = _noises(seed, part, samples, teacher, device, batch)
-            if part.start == rows.start:
-                sampler(*parts[0])  # warm up
-            drawn, passed = _timed(sampler, parts)
-            gathering.add(part.start, drawn)
-            seconds += passed
-            advance(len(part))
-        rate = together.all_reduce(torch.tensor(len(rows) / max(seconds, 1e-9)))
-        return gathering.statistics(together), float(rate)
+        def advance(count: int) -> None:
+            bar(count)
+            between()
 
-    with progress_bar("samples", seeds * len(samplers) * len(rows), full and together.is_main) as advance:
+        drawing = Drawing(teacher, device, batch, together, partial, advance)
         for seed in range(seeds):
             for name, sampler in samplers.items():
-                found, rate = gather(sampler, seed)
-                measured[name].append(reference.measure(found, own) if full else reference.quick(found))
-                rates[name].append(rate)
+                key = f"{name}-{seed}"
+                found = partial.figures(key)
+                missing = together.all_reduce(torch.tensor(float(found is None)))  # all draw, or none
+                if found is None or missing > 0:
+                    began = time.monotonic()
+                    noises = range(seed * samples, (seed + 1) * samples)
+                    drawn, rate = drawing.statistics(key, sampler, reference.extractor, noises, scored=full)
+                    found = {RATE: rate, **(reference.measure(drawn, own) if full else reference.quick(drawn))}
+                    if together.is_main:
+                        partial.keep_figures(key, found, time.monotonic() - began)
+                else:
+                    bar(rows)
+                rates[name].append(found.pop(RATE))
+                measured[name].append(found)
     return {
         name: {
             **figures_of(measured[name], own),
             "nfe": sampler.nfe,
-            "images_per_second": round(median(rates[name]), 1),
+            RATE: round(median(rates[name]), 1),
             "samples": samples,
         }
         for name, sampler in samplers.items()
@@ -130,31 +176,3 @@ def machine() -> str:
     threads = torch.get_num_threads()
     cores = f"{platform.machine()}, {os.cpu_count()} CPU cores{gpu}"
     return f"{cores}; PyTorch {torch.__version__}, {threads} thread{'s' if threads > 1 else ''}"
-
-
-def _noises(
-    seed: int, rows: range, samples: int, teacher: Teacher, device: torch.device | str, batch: int
-) -> list[tuple[Tensor, Tensor | None]]:
-    """Those rows of an evaluation seed's `samples` noises and labels, in batches on the device."""
-    z = noise_from_seeds(range(seed * samples + rows.start, seed * samples + rows.stop), teacher.shape).to(device)
-    labels = balanced_labels(samples, teacher.conditions)
-    return in_batches(z, None if labels is None else labels[rows.start : rows.stop].to(device), batch)
-
-
-def _timed(sampler: Sampler, parts: Sequence[tuple[Tensor, Tensor | None]]) -> tuple[Tensor, float]:
-    """The samples, and the seconds that they took."""
-    _wait(parts[0][0])
-    started = time.perf_counter()
-    drawn = torch.cat([sampler(*part) for part in parts])
-    _wait(drawn)
-    return drawn, time.perf_counter() - started
-
-
-def _wait(z: Tensor) -> None:
-    """Wait until a GPU is done: calls return earlier."""
-    if z.is_cuda:
-        torch.cuda.synchronize(z.device)
-
-
-def _split(rows: range, size: int) -> list[range]:
-    return [rows[start : start + size] for start in range(0, len(rows), size)]

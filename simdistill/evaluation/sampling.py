@@ -31,10 +31,10 @@ class Sampler:
         return self.draw(z, rows)
 
 
-def teacher_sampler(teacher: Teacher) -> Sampler:
+def teacher_sampler(teacher: Teacher, steps: int = TEACHER_STEPS) -> Sampler:
     """Heun's reference sampler over the teacher's own range of noise levels."""
-    levels = TEACHER_STEPS, teacher.sigma_min, teacher.sigma_max
-    nfe = (2 * TEACHER_STEPS - 1) * calls(teacher.denoiser)
+    levels = steps, teacher.sigma_min, teacher.sigma_max
+    nfe = (2 * steps - 1) * calls(teacher.denoiser)
     return Sampler(lambda z, rows: heun(teacher.denoiser, z, teacher.condition(rows, z.device), *levels), nfe)
 
 

@@ -89,15 +89,21 @@ class Gathering:
         self._moments: RunningMoments | None = None
         self._kept = torch.empty(0)
 
+    def add(self, first: int, images: Data) -> Features:
+        """Add some images, numbered from `first`; returns their features."""
+        with torch.no_grad():
+            features = self._extractor.features(images)
+        self.add_features(first, features)
+        return features
+
     @torch.no_grad()
-    def add(self, first: int, images: Data) -> None:
-        """Add some images, numbered from `first`."""
-        features = self._extractor.features(images)
+    def add_features(self, first: int, features: Features) -> None:
+        """Add the features of some images, numbered from `first`."""
         if self._moments is None:
             self._moments = RunningMoments(features.shape[1], features.device)
             self._kept = torch.zeros(len(self._numbers), features.shape[1], dtype=features.dtype)
         self._moments.add(features)
-        start, stop = torch.searchsorted(self._numbers, torch.tensor([first, first + len(images)])).tolist()
+        start, stop = torch.searchsorted(self._numbers, torch.tensor([first, first + len(features)])).tolist()
         self._kept[start:stop] = features.cpu()[self._numbers[start:stop] - first]
         if self._score is not None and self._extractor.probabilities is not None:
             self._score.add(first, self._extractor.probabilities(features))

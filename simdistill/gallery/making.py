@@ -21,12 +21,13 @@ from simdistill.method.denoisers import GaussianMixture
 from simdistill.method.generator import Generator
 from simdistill.runs.folder import RunFolder, damaged, read_figures
 from simdistill.support.files import write_atomically
+from simdistill.support.stopping import Interrupted
 from simdistill.teachers.loading import load_teacher
 from simdistill.teachers.teacher import Teacher
 from simdistill.training.checkpoints import NoSoundCheckpoint
-from simdistill.training.loop import Interrupted
 from simdistill.training.trainer import DistillationTrainer
-from simdistill.workflows.distilling import Measurements, resume
+from simdistill.workflows.distilling import resume
+from simdistill.workflows.measuring import Measurements
 from simdistill.workflows.models import Device, load_generator, starting_network
 
 FRAMES = 40

@@ -9,7 +9,7 @@ from simdistill.evaluation.table import metric_named
 from simdistill.gallery.figures import PAIRED, SEEDS, SHOWN
 from simdistill.gallery.frames import LEVEL
 from simdistill.reports.report import embedded, templates
-from simdistill.runs.progress import duration
+from simdistill.support.bar import duration
 
 ABOUT = {
     "gaussians-25": "25 narrow Gaussians, σ = 0.05, at a distance of 1: a continuous map has to bridge them.",

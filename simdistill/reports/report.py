@@ -18,7 +18,8 @@ from simdistill.evaluation.table import RANKED_BY, metric_named, quick_metrics
 from simdistill.reports import charts
 from simdistill.reports.tables import TITLES, cells, measured, tables, titles
 from simdistill.runs.folder import RunFolder
-from simdistill.runs.progress import Progress, Record, State, duration, log_lines, losses_of, short, titled
+from simdistill.runs.progress import Progress, Record, State, log_lines, losses_of, short, titled
+from simdistill.support.bar import duration
 from simdistill.support.files import write_atomically
 
 Contents: TypeAlias = Mapping[str, Any]

@@ -34,6 +34,26 @@ class RunFolder:
         return self.path / "checkpoints"
 
     @property
+    def unmeasured(self) -> Path:
+        """A folder with the networks of milestones whose measurement is under way."""
+        return self.path / "unmeasured"
+
+    @property
+    def measuring(self) -> Path:
+        """JSON: with how many samples, seeds and milestones the run is measured, and what a sample costs."""
+        return self.path / "measuring.json"
+
+    @property
+    def reference(self) -> Path:
+        """A .npz: statistics of the teacher's samples, the reference of the metrics where there is no other."""
+        return self.path / "reference.npz"
+
+    @property
+    def partial(self) -> Path:
+        """A folder with what an evaluation under way has measured so far."""
+        return self.path / "evaluation.partial"
+
+    @property
     def network(self) -> Path:
         """Safetensors: the EMA of the generator (distillation) or of the teacher (pretraining)."""
         return self.path / "generator.safetensors"

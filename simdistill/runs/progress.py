@@ -96,16 +96,6 @@ def _place(record: Record) -> tuple[int, float]:
     return record["iteration"], record["seconds"]
 
 
-def duration(seconds: float) -> str:
-    """Seconds as text: "40 s", "1 min 40 s", "2 h 5 min" or "3 d 4 h"."""
-    whole = int(seconds)
-    for large, size, small, part in (("d", 86400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1)):
-        if whole >= size:
-            rest = whole % size // part
-            return f"{whole // size} {large}" + (f" {rest} {small}" if rest else "")
-    return f"{whole} s"
-
-
 def short(value: float) -> str:
     """A value with three significant digits or all integer ones: 4,750 or 0.0312."""
     return (f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}").replace("-", "−")

@@ -2,26 +2,27 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
 from simdistill.runs.folder import RunFolder
 from simdistill.runs.logs import Log
+from simdistill.support.bar import progress_bar
+from simdistill.support.stopping import Interrupted, stop_requests
 from simdistill.training.checkpoints import all_finite, newest_checkpoint, read_checkpoint, write_checkpoint
 from simdistill.training.divergence import trouble
+from simdistill.training.milestones import MILESTONES, Measurement, Milestones
 from simdistill.training.processes import ALONE, Processes, Vote
-from simdistill.training.progress import Bar, Stopwatch, stop_requests
 
 LOG_EVERY = 50  # iterations between two lines of the metrics, and between two checks for divergence
 LOG_SECONDS = 30.0  # … or after this time, if iterations take long
-MILESTONES = 16  # evenly spaced, plus one at the start
+WARM, PACED = 2, 10  # iterations before, and until, the pace of the training is measured
+POLL_SECONDS = 0.05  # between two looks at the last measurement
 ROLLBACKS = 3  # rollbacks before a training is given up
-
-Measuring: TypeAlias = Callable[[], tuple[dict[str, Any], str]]
-"""Returns values for the metrics, and a short text for the progress bar; called in a separate thread."""
 
 
 @runtime_checkable
@@ -58,14 +59,6 @@ class Trainer(Protocol):
         ...
 
 
-class Interrupted(Exception):  # noqa: N818  (not an error)
-    """The training was stopped by the signal `by`; everything is saved."""
-
-    def __init__(self, message: str, by: str) -> None:
-        super().__init__(message)
-        self.by = by
-
-
 class Diverged(Exception):  # noqa: N818
     """The training diverged, and again after every rollback."""
 
@@ -73,27 +66,31 @@ class Diverged(Exception):  # noqa: N818
 class Loop:
     """Runs a training to its end, with checkpoints, metrics and usable weights.
 
-    `at_milestone` is called at the start and at `milestones` evenly spaced iterations; the function that it returns
-    measures the network of that moment in a separate thread, during the training. `keep` stores the usable weights with
-    every checkpoint. Metrics go to the run's folder and to `logs`.
+    `at_milestone` is called at the start and at `milestones` evenly spaced iterations (0: never); what it returns is
+    measured in a separate thread, during the training, and `stored` makes it of a file that it kept. Unless `patient`,
+    a milestone is left out if the one before is still being measured. `keep` stores the usable weights with every
+    checkpoint. Metrics go to the run's folder and to `logs`.
     """
 
     def __init__(
         self,
         trainer: Trainer,
         run: RunFolder,
-        at_milestone: Callable[[], Measuring],
+        at_milestone: Callable[[], Measurement],
         keep: Callable[[], None],
         processes: Processes = ALONE,
         checkpoint_minutes: float = 1.0,
         milestones: int = MILESTONES,
         logs: Sequence[Log] = (),
+        stored: Callable[[int, Path], Measurement] | None = None,
+        patient: bool = True,
     ) -> None:
         self.trainer, self.run, self.processes, self.logs = trainer, run, processes, logs
-        self._at_milestone, self._keep = at_milestone, keep
+        self._at_milestone, self._keep, self._stored = at_milestone, keep, stored
         self._checkpoint_seconds = 60 * checkpoint_minutes
-        self._due = {round(k * trainer.iterations / milestones) for k in range(milestones + 1)}
-        self._measuring: list[tuple[int, float, Future[tuple[dict[str, Any], str]]]] = []
+        self._due = {round(k * trainer.iterations / milestones) for k in range(milestones + 1)} if milestones else set()
+        self._milestones = Milestones(run, self._measured, patient)
+        self._said = ""  # of the last milestone
 
     def train(self) -> None:
         """Train to the last iteration, from the newest intact checkpoint if there is one.
@@ -101,45 +98,56 @@ class Loop:
         Raises `Interrupted` after Ctrl-C, SIGTERM or SIGUSR1, with everything saved; `OSError` if the disk refuses a
         checkpoint, with older ones intact; `Diverged` after `ROLLBACKS` rollbacks.
         """
-        trainer, vote = self.trainer, Vote(self.processes)
-        seconds = self._resume()
-        self._watch = Stopwatch(seconds or 0.0)
-        self._bar = Bar(trainer.iteration, trainer.iterations, self.processes.is_main)
-        if self.processes.is_main:
-            self.run.stopped.unlink(missing_ok=True)
-        with closing(self._bar), ThreadPoolExecutor(1) as self._thread, stop_requests() as stop:
-            if seconds is None:
-                self._save()  # for rollbacks in the first minutes; it also shows whether the disk has room
-            if trainer.iteration in self._due and not self._measured(trainer.iteration):
-                self._measure()
-            saved = logged = time.monotonic()
-            written = False  # did the previous iteration write a line of the metrics?
-            while trainer.iteration < trainer.iterations:
-                trainer.step()
-                now = time.monotonic()
-                stopping, saving, logging = vote(bool(stop), self._save_is_due(now - saved), now - logged > LOG_SECONDS)
-                if written:  # the votes are from before that line
-                    saving = logging = False
-                written = False
-                end = trainer.iteration == trainer.iterations
-                if trainer.iteration % LOG_EVERY == 0 or stopping or logging or end:
-                    written = True
-                    if not self._log():
-                        saved = logged = time.monotonic()
-                        continue
-                    logged = now
-                    if trainer.iteration in self._due:
-                        self._measure()
-                    if saving or stopping or end:
-                        self._save()
-                        saved = time.monotonic()
-                    if stopping and not end:
-                        self._stop(stop)
-                elif trainer.iteration in self._due:
+        trainer, vote, main = self.trainer, Vote(self.processes), self.processes.is_main
+        with stop_requests() as stop:
+            seconds = self._resume()
+            if main:
+                self.run.stopped.unlink(missing_ok=True)
+            self._watch = _Stopwatch(seconds or 0.0)
+            bar = progress_bar("training", trainer.iterations, main, done=trainer.iteration)
+            with bar as self._bar, closing(self._milestones):
+                self._take_up()
+                if seconds is None:
+                    self._save()  # for rollbacks in the first minutes; it also shows whether the disk has room
+                if trainer.iteration in self._due and not self._is_known(trainer.iteration):
                     self._measure()
-            stopping = vote(bool(stop), False, False)[0]  # a signal during the last save
-            if any(vote.close()[:1]) or stopping:
-                self._stop(stop)
+                begun, saved = trainer.iteration, time.monotonic()
+                warm = logged = saved
+                written = False  # did the previous iteration write a line of the metrics?
+                while trainer.iteration < trainer.iterations:
+                    trainer.step()
+                    self._bar(trainer.iteration - self._bar.done)
+                    if trainer.iteration - begun == WARM:
+                        warm = _now()
+                    elif trainer.iteration - begun == PACED:
+                        self._expect((_now() - warm) / (PACED - WARM))
+                    now = time.monotonic()
+                    due, late = now - saved > self._checkpoint_seconds, now - logged > LOG_SECONDS
+                    stopping, saving, logging = vote(bool(stop), main and due, late)
+                    if written:  # the votes are from before that line
+                        saving = logging = False
+                    written = False
+                    end = trainer.iteration == trainer.iterations
+                    if trainer.iteration % LOG_EVERY == 0 or stopping or logging or end:
+                        written = True
+                        if not self._log():
+                            saved = logged = time.monotonic()
+                            continue
+                        logged = now
+                        if trainer.iteration in self._due and not (stopping and not end):
+                            self._measure()
+                        if saving or stopping or end:
+                            self._save()
+                            saved = time.monotonic()
+                        if stopping and not end:
+                            self._stop(stop)
+                    elif trainer.iteration in self._due:
+                        self._measure()
+                self._expect(self._watch.seconds / max(trainer.iteration, 1))  # if it was too short to be paced
+                stopping = vote(bool(stop), False, False)[0]  # a signal during the last save
+                if any(vote.close()[:1]) or stopping:
+                    self._stop(stop)
+                self._finish(stop)
 
     def _log(self) -> bool:
         """Write a line of the metrics; False if they show divergence and the training was rolled back."""
@@ -151,44 +159,63 @@ class Loop:
         speed = (self.trainer.images - self._logged[0]) / max(seconds - self._logged[1], 1e-3)
         self._logged = (self.trainer.images, seconds)
         self._record({"iteration": self.trainer.iteration, "seconds": seconds, "images_per_second": speed, **metrics})
-        self._bar.advance(self.trainer.iteration, speed)
-        self._collect()
+        self._bar.note = ", ".join([f"{speed:,.0f} samples/s", *([self._said] if self._said else [])])
+        self._milestones.collect()
         return True
 
     def _measure(self) -> None:
-        """Start to measure the current network, after the previous measurement is done."""
-        self._collect(wait=True)
-        measuring = self._at_milestone()
+        """Start to measure the current network."""
+        measurement = self._at_milestone()
         if self.processes.is_main:
-            self._measuring.append((self.trainer.iteration, self._watch.seconds, self._thread.submit(measuring)))
+            last = self.trainer.iteration == self.trainer.iterations
+            self._milestones.add(self.trainer.iteration, self._watch.seconds, measurement, last)
 
-    def _measured(self, iteration: int) -> bool:
-        """Whether this milestone has a record; a run that stopped before it was done measures it again."""
-        return any("quality" in record and record["iteration"] == iteration for record in self._history)
+    def _take_up(self) -> None:
+        """Measure the networks of milestones whose measurement the run was stopped in."""
+        if self._stored is not None and self.processes.is_main:
+            known = {record["iteration"] for record in self._history if "quality" in record}
+            self._milestones.take_up(self._stored, self.trainer.iteration, known)
 
-    def _save_is_due(self, age: float) -> bool:
-        """Whether a checkpoint of this age is due; during a measurement it may get ten times as old.
+    def _is_known(self, iteration: int) -> bool:
+        """Whether this milestone has a record, or is being measured; its record may be missing after a stop."""
+        recorded = any("quality" in record and record["iteration"] == iteration for record in self._history)
+        return recorded or self._milestones.waits_for(iteration)
 
-        The main process, which measures, decides.
-        """
-        patience = 10 if self._measuring and not self._measuring[-1][2].done() else 1
-        return self.processes.is_main and age > patience * self._checkpoint_seconds
+    def _measured(self, iteration: int, seconds: float, values: dict[str, Any], text: str) -> None:
+        self._record({"iteration": iteration, "seconds": seconds, **values})
+        if text:
+            self._said = text
+            self._bar.say(f"{iteration:>8}/{self.trainer.iterations} iterations  {seconds:6.0f} s  {text}")
 
-    def _collect(self, wait: bool = False) -> None:
-        """Record finished measurements."""
-        while self._measuring and (wait or self._measuring[0][2].done()):
-            iteration, seconds, future = self._measuring.pop(0)
-            values, text = future.result()
-            self._record({"iteration": iteration, "seconds": seconds, **values})
-            self._bar.milestone(iteration, seconds, text)
+    def _finish(self, stop: Sequence[str]) -> None:
+        """Wait for the last measurement; a request to stop leaves it to a resumed run."""
+
+        def waited() -> bool:
+            while self._milestones.waiting and not stop:
+                self._milestones.collect()
+                time.sleep(POLL_SECONDS)
+            self._milestones.keep()
+            return self._milestones.waiting
+
+        if self.processes.on_main(waited):
+            self._stop(stop)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training so far, with those before an interruption."""
+        return self._watch.seconds
+
+    def _expect(self, pace: float) -> None:
+        """Tell measurements how long the training takes, from its seconds per iteration."""
+        self._milestones.underway.expect(pace * self.trainer.iterations)
 
     def _save(self) -> None:
         """Save a checkpoint and the usable weights; if weights are not finite, roll back instead."""
-        self._collect(wait=True)  # a resumed run would not measure them again
         trainer, state, seconds = self.trainer, self.trainer.state(), self._watch.seconds
         if not self.processes.on_main(lambda: all_finite(state)):
             return self._roll_back("a weight is not finite")
-        self._keep()  # first: a run that stops between the two repeats both when resumed
+        self._milestones.keep()
+        self._keep()  # before the checkpoint: a run that stops between the two repeats both when resumed
         self.processes.on_main(
             lambda: write_checkpoint(self.run.checkpoints, trainer.iteration, state, {"seconds": seconds})
         )
@@ -213,9 +240,7 @@ class Loop:
     def _roll_back(self, wrong: str) -> None:
         """Go back to the newest checkpoint with halved learning rates; `Diverged` after `ROLLBACKS` times."""
         trainer, at, rollbacks = self.trainer, self.trainer.iteration, self.trainer.rollbacks + 1
-        for *_, future in self._measuring:
-            future.exception()  # wait; its network is discarded
-        self._measuring.clear()
+        self._milestones.discard()
         if rollbacks > ROLLBACKS:
             raise Diverged(
                 f"{wrong} at iteration {at}, after {ROLLBACKS} rollbacks that each halved the learning rates; start "
@@ -248,3 +273,22 @@ class Loop:
             f"continue with --resume {self.run.path}",
             by,
         )
+
+
+class _Stopwatch:
+    """Seconds of training, including those `before` an interruption."""
+
+    def __init__(self, before: float) -> None:
+        self._start = time.perf_counter() - before
+
+    @property
+    def seconds(self) -> float:
+        """The seconds so far, rounded to milliseconds."""
+        return round(time.perf_counter() - self._start, 3)
+
+
+def _now() -> float:
+    """The time in seconds, once a GPU has done what it was given."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()

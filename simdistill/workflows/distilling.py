@@ -1,64 +1,37 @@
 """Distillation: from a teacher to a run's folder with generator, metrics, samples and report."""
 
-import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+import copy
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.progress import track
 
 from simdistill.config.expressions import expression
 from simdistill.config.recipes import Recipe
 from simdistill.config.settings import to_mapping
-from simdistill.data.images import array_set
 from simdistill.evaluation.extractors import SHIPPED
-from simdistill.evaluation.quality import FEWEST_SAMPLES, reference_for
-from simdistill.evaluation.reference import Reference, check_reference
-from simdistill.evaluation.sampling import balanced_labels, draw, student_sampler, teacher_sampler
+from simdistill.evaluation.reference import check_reference
 from simdistill.evaluation.table import check_metrics
 from simdistill.method.generator import Generator
 from simdistill.reports.report import write_report
 from simdistill.runs.folder import RunFolder
 from simdistill.runs.logs import check_logs, open_logs
 from simdistill.support.checks import require
+from simdistill.support.stopping import Interrupted, stop_requests
 from simdistill.teachers.autoencoders import Autoencoder
 from simdistill.teachers.teacher import Teacher
-from simdistill.teachers.weights import write_network
-from simdistill.training.loop import MILESTONES, Diverged, Interrupted, Loop, Measuring
-from simdistill.training.pretrainer import PretrainingTrainer
-from simdistill.training.pretraining import Pretraining
+from simdistill.teachers.weights import read_into, write_network
+from simdistill.training.loop import Diverged, Loop
+from simdistill.training.milestones import Measurement
 from simdistill.training.processes import Processes, joined
 from simdistill.training.trainer import DistillationTrainer
-from simdistill.workflows.evaluating import MILESTONE_SEEDS, evaluate_run, milestone
+from simdistill.workflows.evaluating import evaluate_run
+from simdistill.workflows.measuring import WITHIN_BUDGET, Measurements, Measuring
 from simdistill.workflows.models import Device, own_code_of, recipe_of, starting_network, teacher_of
-
-PROXY = Pretraining(width=128, iterations=3000, ema_half_life=50_000)
-PROXY_OCTAVES = 5  # of Fourier features, for samples of at most …
-FEW = 4  # … this many coordinates: with more, the features would outnumber the data (docs/gallery.md)
-PROXY_SAMPLES = 20_000
-PROXY_SEED = 3 * 2**30  # far from the seeds of the evaluation and of the reference
-
-
-@dataclass(frozen=True)
-class Measurements:
-    """How often, and with how many samples, a run is measured; the training does not depend on it."""
-
-    milestones: int = MILESTONES
-    """Milestones of the training, besides its start."""
-    seeds: int = MILESTONE_SEEDS
-    """Evaluation seeds per milestone; 0 measures and draws nothing there."""
-    samples: int = 2000
-    """Samples of student, teacher and start per evaluation seed at the end; 0 leaves it to `simdistill evaluate`."""
-    observe: Callable[[DistillationTrainer], None] | None = None
-    """Called with the trainer at each milestone, before the next step."""
-
-    def __post_init__(self) -> None:
-        allowed = self.samples == 0 or self.samples >= FEWEST_SAMPLES
-        require(allowed, "evaluation_samples", self.samples, f"at least {FEWEST_SAMPLES}, or 0 for no evaluation")
+from simdistill.workflows.proxy import fit_proxy
 
 
 def distill(
@@ -68,7 +41,7 @@ def distill(
     overwrite: bool = False,
     device: Device = "cpu",
     log: Sequence[str] = (),
-    measured: Measurements = Measurements(),
+    measured: Measurements = WITHIN_BUDGET,
 ) -> Generator:
     """Distil `teacher` by Algorithm 2 into a one-step generator; everything is stored in the folder `out`.
 
@@ -101,7 +74,7 @@ def resume(
     teacher: Teacher | None = None,
     device: Device = "cpu",
     log: Sequence[str] = (),
-    measured: Measurements = Measurements(),
+    measured: Measurements = WITHIN_BUDGET,
     trusted: bool = False,
 ) -> Generator:
     """Resume an interrupted distillation, on any number of processes; give the `teacher` if it is your own code.
@@ -136,76 +109,81 @@ def _distill(
     log: Sequence[str],
     measured: Measurements,
 ) -> Generator:
-    if teacher.trainable is None:
-        processes.on_main(lambda: None if run.start.exists() else fit_proxy(teacher, run.start, device))
-    _allow_tensor_cores()
-    trainer = DistillationTrainer(teacher, recipe, starting_network(run, teacher), device, processes)
-    judged = teacher.held_out(recipe)
-    reference = _reference(judged, recipe, device) if processes.is_main and measured.seeds else None
-    logs = open_logs(log, run) if processes.is_main else []
-
-    def keep() -> None:
-        if processes.is_main:
-            run.evaluation.unlink(missing_ok=True)  # it is of the weights that are replaced now
-        facts = {"levels": trainer.student.levels, "shape": teacher.shape, "classes": teacher.classes}
+    with stop_requests() as stop:
+        if teacher.trainable is None:
+            processes.on_main(lambda: None if run.start.exists() else fit_proxy(teacher, run.start, device, stop))
+        _allow_tensor_cores()
+        start = starting_network(run, teacher)
+        trainer = DistillationTrainer(teacher, recipe, start, device, processes)
+        logs = open_logs(log, run) if processes.is_main else []
+        measuring = Measuring(run, teacher.held_out(recipe), recipe, start, device, measured, logs)
+        if processes.is_main and processes.shards(recipe.shard) and measured.seeds != 0:
+            measuring.before_sharding(processes.world_size)
+        facts: dict[str, Any] = {"levels": trainer.student.levels, "shape": teacher.shape, "classes": teacher.classes}
         facts |= {"text": True, "encoder": teacher.asked.encoder} if teacher.text is not None else {}
         decode = teacher.judged.decode
         facts |= {"autoencoder": str(decode.folder)} if isinstance(decode, Autoencoder) else {}
         left_out = {name.removeprefix("denoiser.") for name in trainer.frozen_names}
-        for k, averaging in enumerate(recipe.ema):
-            denoiser = trainer.snapshot(k).denoiser
-            facts["ema"] = expression(averaging)
-            processes.on_main(
-                partial(write_network, run.ema(k), denoiser, **({"left_out": left_out} if left_out else {}), **facts)
-            )
+        facts |= {"left_out": left_out} if left_out else {}
 
-    def at_milestone() -> Measuring:
-        student, iteration = trainer.snapshot(), trainer.iteration
-        if measured.observe is not None:
-            measured.observe(trainer)
+        def keep() -> None:
+            if processes.is_main:
+                run.evaluation.unlink(missing_ok=True)  # it is of the weights that are replaced now
+            for k, averaging in enumerate(recipe.ema):
+                denoiser, ema = trainer.snapshot(k).denoiser, expression(averaging)
+                processes.on_main(partial(write_network, run.ema(k), denoiser, **facts, ema=ema))
 
-        def measuring() -> tuple[dict[str, Any], str]:
-            if not measured.seeds:
-                return {}, ""
-            assert reference is not None  # only the main process measures
-            sampler = student_sampler(student, judged)
-            found = milestone(run, iteration, sampler, judged, reference, device, measured.seeds)
+        def at_milestone() -> Measurement:
+            if measured.observe is not None:
+                measured.observe(trainer)
+            return of(trainer.snapshot(), trainer.iteration)
+
+        def of(student: Generator, iteration: int) -> Measurement:
+            store = partial(write_network, denoiser=student.denoiser, **facts)
+            return Measurement(partial(measuring.milestone, student, iteration), store)
+
+        def stored(iteration: int, path: Path) -> Measurement:
+            denoiser = read_into(copy.deepcopy(start), path)[0].to(device)
+            return of(Generator(denoiser, trainer.student.levels), iteration)
+
+        loop = Loop(
+            trainer,
+            run,
+            at_milestone,
+            keep,
+            processes,
+            recipe.checkpoint_minutes,
+            measured.grid,
+            logs,
+            stored,
+            patient=measured.milestones is not None,
+        )
+        try:
+            loop.train()
+        except (Interrupted, Diverged):
+            if processes.is_main:
+                write_report(run)
+            raise
+        finally:
             for service in logs:
-                if run.picture(f"{iteration:08d}").exists():
-                    service.picture("student", iteration, run.picture(f"{iteration:08d}"))
-            return found
-
-        return measuring
-
-    try:
-        minutes, milestones = recipe.checkpoint_minutes, measured.milestones
-        Loop(trainer, run, at_milestone, keep, processes, minutes, milestones, logs).train()
-    except (Interrupted, Diverged):
+                service.close()
+        student = trainer.snapshot(for_all=True)
         if processes.is_main:
-            write_report(run)
-        raise
-    finally:
-        for service in logs:
-            service.close()
-    student = trainer.snapshot(for_all=True)
-    if processes.is_main:
-        if measured.samples:
-            evaluate_run(run.path, teacher, measured.samples, device=device, metrics=recipe.metrics)
-        else:
-            write_report(run)
-    return student
-
-
-def _reference(teacher: Teacher, recipe: Recipe, device: torch.device) -> Reference:
-    """The reference of the metrics; a teacher that is on the CPU, to be sharded, is moved to the device and back."""
-    module = teacher.trainable
-    waiting = module is not None and next(module.parameters()).device.type != device.type
-    if module is not None and waiting:
-        module.to(device)
-    reference = reference_for(teacher, device=device, stored=recipe.reference, features=recipe.features)
-    if module is not None and waiting:
-        module.to("cpu")
-    return reference
+            fineness = measuring.budget.fineness(lambda: loop.seconds)
+            if fineness.samples:
+                evaluate_run(
+                    run.path,
+                    teacher,
+                    fineness.samples,
+                    fineness.seeds,
+                    device,
+                    batch=measuring.budget.batch,
+                    metrics=recipe.metrics,
+                    stop=stop,
+                )
+            else:
+                write_report(run)
+        return student
 
 
 def resolved(name: str) -> str:
@@ -222,21 +200,3 @@ def _allow_tensor_cores() -> None:
         torch.set_float32_matmul_precision("high")
         torch.backends.cudnn.allow_tf32 = True
         torch.backends.cudnn.benchmark = True
-
-
-def proxy_settings(shape: tuple[int, ...]) -> Pretraining:
-    """How the proxy network for a teacher of samples of this `shape` is built and fitted."""
-    return replace(PROXY, octaves=PROXY_OCTAVES) if math.prod(shape) <= FEW else PROXY
-
-
-def fit_proxy(teacher: Teacher, path: Path, device: Device) -> None:
-    """Fit a proxy network to samples of `teacher`, drawn with its denoiser, and store it in `path`."""
-    seeds = range(PROXY_SEED, PROXY_SEED + PROXY_SAMPLES)
-    labels = balanced_labels(len(seeds), teacher.conditions)
-    samples = draw(teacher_sampler(teacher), seeds, teacher.shape, labels, device)
-    settings = proxy_settings(teacher.shape)
-    trainer = PretrainingTrainer(array_set("the teacher's samples", samples, labels), settings, device)
-    what = "fitting a proxy network to the teacher"
-    for _ in track(range(trainer.iterations), what, console=Console(stderr=True), transient=True):
-        trainer.step()
-    write_network(path, trainer.average)

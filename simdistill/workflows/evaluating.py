@@ -1,13 +1,15 @@
 """A run's figures and pictures beside those of its teacher."""
 
 import json
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from simdistill.evaluation.figures import described, in_short, total_samples
-from simdistill.evaluation.quality import evaluate, machine, reference_for
+from simdistill.evaluation.partial import Partial
+from simdistill.evaluation.quality import SAMPLES, SEEDS, evaluate, machine, reference_for
 from simdistill.evaluation.reference import Reference
 from simdistill.evaluation.sampling import Sampler, balanced_labels, draw, student_sampler, teacher_sampler
 from simdistill.evaluation.table import quick_metrics
@@ -17,21 +19,19 @@ from simdistill.method.shapes import Data
 from simdistill.reports.pictures import picture, side_by_side
 from simdistill.reports.report import write_report
 from simdistill.runs.folder import RunFolder
-from simdistill.support.files import write_atomically
+from simdistill.support.files import digest, write_atomically
+from simdistill.support.stopping import Interrupted
 from simdistill.teachers.teacher import Teacher
 from simdistill.training.processes import ALONE, Processes
+from simdistill.workflows.budget import FULL, PICTURED, Fineness
 from simdistill.workflows.models import Device, load_generator, open_run, recipe_of, starting_network, teacher_of
-
-MILESTONE_SAMPLES = 2000
-MILESTONE_SEEDS = 3
-PICTURE_SEEDS = range(80)  # of the pictures over time and of the report
 
 
 def evaluate_run(
     out: str | Path,
     teacher: Teacher | None = None,
-    samples: int = 2000,
-    seeds: int = 5,
+    samples: int = SAMPLES,
+    seeds: int = SEEDS,
     device: Device = "cpu",
     reference: str = "",
     features: str = "",
@@ -40,6 +40,7 @@ def evaluate_run(
     student_only: bool = False,
     prompts: str = "",
     metrics: Sequence[OwnMetric] = (),
+    stop: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Measure a run's teacher, student and undistilled generator side by side, and renew its pictures and report.
 
@@ -48,6 +49,8 @@ def evaluate_run(
     names are code, so that they have to be given again. Of several `processes` each draws its part of the samples, and
     all return the figures. With `student_only` neither teacher nor undistilled generator draw any, and nothing is
     written.
+
+    Once a signal is in the list `stop`, `Interrupted` is raised; the same call then goes on where it was.
 
     Returns what it writes to `evaluation.json`: the figures that `simdistill.evaluation.quality.evaluate` describes,
     `reference` and `features`, what they were measured against and in, `real`, those of held-out real samples where
@@ -75,9 +78,30 @@ def evaluate_run(
     if student_only:
         samplers = {name: sampler for name, sampler in samplers.items() if name not in ("teacher", "undistilled")}
     stored, features = reference or recipe.reference, features or recipe.features
-    against = reference_for(teacher, device=device, stored=stored, features=features)
+
+    def between() -> None:
+        if stop:
+            repeat = f"simdistill evaluate {shlex.quote(str(out))}"
+            raise Interrupted(f"stopped by {stop[0]} in the evaluation; what is measured is kept for {repeat}", stop[0])
+
+    kept = None if prompts else run.reference
+    against = reference_for(teacher, samples, device, stored, features, kept, processes, between)
+    weights = digest(*(run.ema(k) for k in range(len(emas))))
+    about = f"{weights} {teacher.name} {against.extractor.name} {samples} {recipe.prompts} {described(metrics)}"
+    partial = Partial(run.partial, about)
+    processes.on_main(partial.prepare)
     found = evaluate(
-        samplers, teacher, against, samples, seeds, device=device, batch=batch, together=processes, own=metrics
+        samplers,
+        teacher,
+        against,
+        samples,
+        seeds,
+        device=device,
+        batch=batch,
+        together=processes,
+        own=metrics,
+        partial=partial,
+        between=between,
     )
     figures: dict[str, Any] = {
         **found,
@@ -88,6 +112,7 @@ def evaluate_run(
         "own_metrics": described(metrics),
         "machine": machine(),
     }
+    processes.on_main(partial.finish)
     if student_only:
         return figures
     ratio = found["student"]["images_per_second"] / found["teacher"]["images_per_second"]
@@ -103,7 +128,7 @@ def _keep(
     if _samples(run) > total_samples(figures["student"]):
         return
     for name, sampler in samplers.items():
-        show(run, name, sampler, teacher, device)
+        show(run, name, sampler, teacher, device, figures["student"]["samples"])
     both = side_by_side(run.picture("teacher").read_bytes(), run.picture("student").read_bytes())
     write_atomically(run.picture("side-by-side"), both)
     write_atomically(run.evaluation, json.dumps(figures, indent=2).encode())
@@ -117,27 +142,33 @@ def milestone(
     teacher: Teacher,
     reference: Reference,
     device: Device,
-    seeds: int = MILESTONE_SEEDS,
+    fineness: Fineness = FULL,
+    batch: int | None = None,
+    between: Callable[[], None] = lambda: None,
 ) -> tuple[dict[str, Any], str]:
     """Measure and picture a sampler in the middle of a training: values for the metrics, and text for the progress."""
-    drawn = _first_samples(sampler, teacher, device)
+    samples, seeds = fineness.milestone_samples, fineness.milestone_seeds
+    drawn = _first_samples(sampler, teacher, device, samples)
     if not bool(drawn.isfinite().all()):
         return {}, "samples are not finite"  # the training will see for itself that it has diverged
     write_atomically(run.picture(f"{iteration:08d}"), picture(teacher.decoded(drawn, device)))
-    figures = evaluate({"it": sampler}, teacher, reference, MILESTONE_SAMPLES, seeds, full=False, device=device)
+    figures = evaluate(
+        {"it": sampler}, teacher, reference, samples, seeds, full=False, device=device, batch=batch, between=between
+    )
     quality = {metric.name: figures["it"][metric.name] for metric in quick_metrics() if metric.name in figures["it"]}
     said = in_short(quality, reference.extractor.name)
-    return {"quality": quality | {"features": reference.extractor.name, "reference": reference.name}}, said
+    about = {"features": reference.extractor.name, "reference": reference.name, "samples": samples}
+    return {"quality": quality | about}, said
 
 
-def show(run: RunFolder, name: str, sampler: Sampler, teacher: Teacher, device: Device) -> None:
-    """Store a picture of the sampler's first samples; of vectors, of more of them."""
-    drawn = _first_samples(sampler, teacher, device)
+def show(run: RunFolder, name: str, sampler: Sampler, teacher: Teacher, device: Device, samples: int = SAMPLES) -> None:
+    """Store a picture of the first of the sampler's `samples`: of 80, or of vectors, of up to 2000."""
+    drawn = _first_samples(sampler, teacher, device, samples)
     write_atomically(run.picture(name), picture(teacher.decoded(drawn, device)))
 
 
-def _first_samples(sampler: Sampler, teacher: Teacher, device: Device) -> Data:
-    seeds = PICTURE_SEEDS if len(teacher.shape) == 3 else range(2000)
+def _first_samples(sampler: Sampler, teacher: Teacher, device: Device, samples: int) -> Data:
+    seeds = range(min(samples, PICTURED if len(teacher.shape) == 3 else SAMPLES))
     return draw(sampler, seeds, teacher.shape, balanced_labels(len(seeds), teacher.conditions), device)
 
 

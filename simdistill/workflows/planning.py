@@ -15,7 +15,7 @@ from simdistill.teachers.loading import load_teacher
 from simdistill.teachers.published import ARCHITECTURES
 from simdistill.teachers.teacher import Teacher
 from simdistill.training.footprint import Footprint, footprints, forward
-from simdistill.workflows.distilling import proxy_settings
+from simdistill.workflows.proxy import proxy_settings
 
 
 @dataclass(frozen=True)

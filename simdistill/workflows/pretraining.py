@@ -1,8 +1,10 @@
 """Training a teacher on images, and a classifier for the features of the metrics."""
 
+import copy
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +23,17 @@ from simdistill.runs.folder import RunFolder
 from simdistill.runs.logs import check_logs, open_logs
 from simdistill.support.bar import progress_bar
 from simdistill.support.checks import require
+from simdistill.support.stopping import Interrupted, stop_requests
 from simdistill.teachers.autoencoders import Autoencoder
 from simdistill.teachers.teacher import Asked, Judged, Teacher
-from simdistill.teachers.weights import write_network
-from simdistill.training.loop import Loop, Measuring
+from simdistill.teachers.weights import read_into, write_network
+from simdistill.training.loop import Loop
+from simdistill.training.milestones import Measured, Measurement, Underway
 from simdistill.training.pretrainer import PretrainingTrainer
 from simdistill.training.pretraining import Pretraining
+from simdistill.workflows.budget import Costs, cost_of, costs_of
 from simdistill.workflows.evaluating import milestone
+from simdistill.workflows.measuring import WITHIN_BUDGET, Budget
 from simdistill.workflows.models import Device
 
 FILES = ("data", "prompts", "autoencoder", "start", "features")  # settings that may name files
@@ -101,7 +107,7 @@ def _prepared(settings: Pretraining, device: Device) -> tuple[PretrainingTrainer
 def _latents(images: ImageSet, autoencoder: Autoencoder, device: Device) -> ImageSet:
     """The set with its images encoded to latents."""
     found: list[Tensor] = []
-    with progress_bar("encoding images to latents", len(images), shown=True) as advance:
+    with progress_bar("encoding images to latents", len(images)) as advance:
         for start in range(0, len(images), ENCODED):
             rows = range(start, min(start + ENCODED, len(images)))
             found.append(autoencoder.latents(images.batch(rows).to(device)).cpu())
@@ -131,18 +137,60 @@ def _pretrain(
         settings = _named(to_mapping(trainer.settings))
         write_network(run.network, trainer.average, data=known, settings=settings, **told)
 
-    def at_milestone() -> Measuring:
-        snapshot, iteration = teacher(), trainer.iteration
-        return lambda: milestone(run, iteration, teacher_sampler(snapshot), snapshot, reference, device, seeds=1)
+    def costs() -> Costs:
+        now = teacher()
+        short, whole = teacher_sampler(now, 2), teacher_sampler(now)
+        once = cost_of(short, now, device, whole.nfe)
+        return costs_of(once, [once], None, now, reference.extractor, device)
+
+    budget = Budget(run, WITHIN_BUDGET, costs)
+
+    def at_milestone() -> Measurement:
+        return of(teacher(), trainer.iteration)
+
+    def of(snapshot: Teacher, iteration: int) -> Measurement:
+        network: Any = snapshot.denoiser
+
+        def measure(training: Underway) -> Measured:
+            if not budget.measures(iteration, trainer.iterations, training.seconds):
+                return None
+            fineness, sampler = budget.fineness(training.seconds), teacher_sampler(snapshot)
+            return milestone(
+                run, iteration, sampler, snapshot, reference, device, fineness, budget.batch, training.between
+            )
+
+        return Measurement(measure, partial(write_network, denoiser=network))
+
+    def stored(iteration: int, path: Path) -> Measurement:
+        now = teacher()
+        network = read_into(copy.deepcopy(trainer.average), path)[0].to(device)
+        return of(replace(now, denoiser=network), iteration)
 
     logs = open_logs(log, run)
-    try:
-        Loop(trainer, run, at_milestone, keep, milestones=4, logs=logs).train()  # each costs 35 evaluations a sample
-    finally:
-        for service in logs:
-            service.close()
-    trained = teacher()
-    return evaluate({"teacher": teacher_sampler(trained)}, trained, reference, device=device)["teacher"]
+    with stop_requests() as stop:
+        loop = Loop(trainer, run, at_milestone, keep, logs=logs, stored=stored, patient=False)
+        try:
+            loop.train()
+        finally:
+            for service in logs:
+                service.close()
+        trained, fineness = teacher(), budget.fineness(lambda: loop.seconds)
+
+        def between() -> None:
+            if stop:
+                raise Interrupted(f"stopped by {stop[0]} in the evaluation; what is measured is kept", stop[0])
+
+        found = evaluate(
+            {"teacher": teacher_sampler(trained)},
+            trained,
+            reference,
+            fineness.samples,
+            fineness.seeds,
+            device=device,
+            batch=budget.batch,
+            between=between,
+        )
+        return found["teacher"]
 
 
 def _named(settings: dict[str, Any]) -> dict[str, Any]:

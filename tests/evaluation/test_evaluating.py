@@ -28,7 +28,7 @@ from simdistill.runs.folder import RunFolder
 from simdistill.teachers.loading import load_teacher
 from simdistill.teachers.weights import write_network
 from simdistill.workflows import distilling, evaluating, sampling, statistics
-from simdistill.workflows.distilling import Measurements
+from simdistill.workflows.measuring import Measurements
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit")
 HERE = Path(__file__).parents[1] / "helpers"
@@ -199,14 +199,13 @@ def test_bad_requests(tmp_path, images, run, capsys):
 
 
 def test_milestones_and_resumption_know_the_recipes_reference(tmp_path, monkeypatch):
-    monkeypatch.setattr(evaluating, "MILESTONE_SAMPLES", 50)
     monkeypatch.setattr(evaluating, "write_report", lambda run: None)
     monkeypatch.chdir(tmp_path)
     Path("pixels").write_text("a file that happens to have this name")
     statistics.store_statistics("digits", "ref.npz", "pixels")
     recipe = replace(RECIPES["digits"], batch=8, iterations=2, reference="ref.npz", features="pixels")
     calls = []
-    evaluate_run, few = evaluating.evaluate_run, Measurements(samples=50)
+    evaluate_run, few = evaluating.evaluate_run, Measurements(seeds=3, samples=50, milestone_samples=50)
     noted = lambda *a, **k: calls.append(evaluate_run(*a, **k))  # noqa: E731
     monkeypatch.setattr(distilling, "evaluate_run", noted)
     teacher = load_teacher("digits")

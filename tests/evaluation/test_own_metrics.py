@@ -24,8 +24,7 @@ from simdistill.evaluation.statistics import Statistics
 from simdistill.evaluation.table import check_metrics
 from simdistill.runs.folder import RunFolder
 from simdistill.teachers.loading import load_teacher
-from simdistill.workflows import evaluating
-from simdistill.workflows.distilling import Measurements
+from simdistill.workflows.measuring import Measurements
 from simdistill.workflows.models import recipe_of
 
 MODULE = """
@@ -140,8 +139,7 @@ def test_a_class_that_no_text_names_is_refused():
         check_metrics([Here()])
 
 
-def test_from_the_command_line_to_the_report_and_again_only_if_named(tmp_path, mine, monkeypatch, capsys):
-    monkeypatch.setattr(evaluating, "MILESTONE_SAMPLES", 50)
+def test_from_the_command_line_to_the_report_and_again_only_if_named(tmp_path, mine, coarse, capsys):
     out, few = tmp_path / "run", ["--evaluation-samples", "20"]
     words = ["distill", "digits", "--iterations", "2", "--batch", "8", "--out", str(out), *few]
     assert main([*words, "--metrics", "mine:Named(name='recall')"]) == 2

@@ -17,8 +17,8 @@ from simdistill.method.noise import diffuse
 from simdistill.runs.folder import RunFolder
 from simdistill.teachers.loading import load_teacher
 from simdistill.training.trainer import DistillationTrainer
-from simdistill.workflows import evaluating
-from simdistill.workflows.distilling import Measurements, distill, resume
+from simdistill.workflows.distilling import distill, resume
+from simdistill.workflows.measuring import Measurements
 
 METHOD = "examples.adversarial:Adversarial(weight=0.1)"
 RECIPE = replace(RECIPES["digits"], batch=16, iterations=12, warmup=0, method=Adversarial(weight=0.1))
@@ -103,8 +103,7 @@ def test_a_run_that_was_stopped_resumes_exactly(tmp_path):
     assert torch.equal(weights(again), weights(straight))
 
 
-def test_on_the_command_line(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(evaluating, "MILESTONE_SAMPLES", 20)
+def test_on_the_command_line(tmp_path, capsys, coarse):
     out = ["--out", str(tmp_path / "run"), "--evaluation-samples", "20", "--json"]
     assert main(["distill", "digits", "--method", METHOD, "--iterations", "3", "--batch", "8", *out]) == 0
     assert json.loads(capsys.readouterr().out)["student"]["nfe"] == 1

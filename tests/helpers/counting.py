@@ -4,6 +4,7 @@ import torch
 
 from simdistill.training import checkpoints
 from simdistill.training.loop import Loop
+from simdistill.training.milestones import Measurement
 
 
 class Counting:
@@ -44,14 +45,27 @@ class Fragile(Counting):
         return {"loss": float("nan") if wild else 1.0}
 
 
+def counted(iteration, wait=lambda training: None):
+    """The measurement of that iteration, which first does `wait`; it is kept as a file with the iteration."""
+
+    def measure(training):
+        wait(training)
+        return {"quality": {"count": iteration}}, "text"
+
+    def keep(path):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(str(iteration))
+
+    return Measurement(measure, keep)
+
+
 def go(trainer, run, milestones=4, kept=None, minutes=60.0, **options):
     def keep():
         if kept is not None:
             kept.append(trainer.iteration)
 
     def at_milestone():
-        iteration = trainer.iteration
-        return lambda: ({"quality": {"count": iteration}}, "text")
+        return counted(trainer.iteration)
 
     Loop(trainer, run, at_milestone, keep, checkpoint_minutes=minutes, milestones=milestones, **options).train()
 

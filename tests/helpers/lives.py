@@ -17,7 +17,7 @@ from simdistill.evaluation.statistics import Statistics
 from simdistill.method.ema import EMA, PowerEMA
 from simdistill.teachers.loading import load_teacher
 from simdistill.training import checkpoints, loop
-from simdistill.workflows import distilling, evaluating
+from simdistill.workflows import distilling, measuring
 
 RECIPE = replace(
     RECIPES["digits"],
@@ -26,15 +26,14 @@ RECIPE = replace(
     ema=(EMA(2000), PowerEMA(0.1)),
     checkpoint_minutes=0,  # at every line of the metrics
 )
-UNJUDGED = distilling.Measurements(samples=0)
+UNJUDGED = measuring.Measurements(milestones=16, seeds=3, samples=0, milestone_samples=20)
 
 
 def live(path: Path, lines_in_saves: int | None = None) -> None:
     """Begin the run in `path`, or go on with it, to its end, or to that many lines of Python in saves of its state."""
     torch.set_num_threads(1)
     loop.LOG_EVERY = 10
-    evaluating.MILESTONE_SAMPLES = 20
-    distilling.reference_for = lambda *_, **__: Reference("any", PIXELS, Statistics.of(torch.ones(20, 64).tril()))
+    measuring.reference_for = lambda *_, **__: Reference("any", PIXELS, Statistics.of(torch.ones(20, 64).tril()))
     if lines_in_saves is not None:
         loop.write_checkpoint = dying(checkpoints.write_checkpoint, lines_in_saves)
     if (path / "config.toml").exists():

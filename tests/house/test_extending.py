@@ -13,12 +13,12 @@ import pytest
 import torch
 
 from simdistill.cli import main
+from simdistill.comparison import cell as compare_cell
 from simdistill.comparison import page as compare_page
 from simdistill.config.expressions import expression, parse_expression
 from simdistill.config.recipes import RECIPES
 from simdistill.runs.folder import RunFolder
 from simdistill.teachers import families
-from simdistill.workflows import evaluating
 
 PAGE = (Path(__file__).parents[2] / "docs" / "extending.md").read_text(encoding="utf-8")
 BLOCKS = {code.split("\n")[0].removeprefix("# "): code for code in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)}
@@ -38,9 +38,8 @@ def mine(tmp_path, monkeypatch):
     for name in [name for name in sys.modules if name.partition(".")[0] == "mine"]:
         monkeypatch.delitem(sys.modules, name)
     importlib.invalidate_caches()
-    for module in (evaluating, compare_page):
-        monkeypatch.setattr(module, "MILESTONE_SAMPLES", 20)
-    monkeypatch.setattr(evaluating, "PICTURE_SEEDS", range(4))
+    monkeypatch.setattr(compare_cell, "SAMPLES", 20)
+    monkeypatch.setattr(compare_page, "SAMPLES", 20)
     return tmp_path
 
 

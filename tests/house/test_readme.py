@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from simdistill.runs.folder import RunFolder
-from simdistill.workflows import evaluating
 
 
 @pytest.mark.slow
@@ -15,7 +14,6 @@ def test_the_python_example(tmp_path, monkeypatch):
     (example,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
     assert len([line for line in example.splitlines() if line.strip()]) <= 10
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(evaluating, "MILESTONE_SAMPLES", 50)  # the example's figures are not the point
     names: dict[str, object] = {}
     exec(compile(example, "README.md", "exec"), names)
     assert RunFolder.open(tmp_path / "runs" / "mine").report.exists()

@@ -121,7 +121,8 @@ def test_its_generator_is_read(run):
 def test_its_checkpoints_do_not_fit_and_that_is_said(run):
     """The state's names are others: such a training ends with the version that began it."""
     from simdistill.training.checkpoints import write_checkpoint
-    from simdistill.workflows.distilling import Measurements, resume
+    from simdistill.workflows.distilling import resume
+    from simdistill.workflows.measuring import Measurements
 
     state = {f"online.{name}": tensor for name, tensor in load_teacher("digits").denoiser.state_dict().items()}
     write_checkpoint(run.checkpoints, 10, {**state, "position": torch.tensor([10, 0])}, {"seconds": 1.0})

@@ -1,7 +1,5 @@
 """Latents: an autoencoder's calls are diffusers', features see pictures, and a teacher trained on them decodes."""
 
-from functools import partial
-
 import numpy as np
 import pytest
 import torch
@@ -13,7 +11,6 @@ from simdistill.evaluation.extractors import PIXELS, Extractor
 from simdistill.teachers import autoencoders
 from simdistill.teachers.autoencoders import Autoencoder
 from simdistill.teachers.loading import load_teacher
-from simdistill.workflows import distilling, evaluating, pretraining
 
 diffusers = pytest.importorskip("diffusers")
 
@@ -46,11 +43,8 @@ def test_features_see_the_pictures_of_latents():
     assert PIXELS.after(lambda z: z + 1) is PIXELS
 
 
-def test_a_teacher_of_latents(folder, tmp_path, monkeypatch, capsys):
+def test_a_teacher_of_latents(folder, tmp_path, coarse, capsys):
     """Judged by its pictures, as its student is; a .npy has the latents, a .png the pictures."""
-    monkeypatch.setattr(evaluating, "MILESTONE_SAMPLES", 50)  # the figures are not the point
-    monkeypatch.setattr(evaluating, "PICTURE_SEEDS", range(4))
-    monkeypatch.setattr(pretraining, "evaluate", partial(pretraining.evaluate, samples=50, seeds=1))
     images, rng = tmp_path / "images", np.random.default_rng(0)
     for kind in ("a", "b"):
         (images / kind).mkdir(parents=True)
@@ -65,8 +59,6 @@ def test_a_teacher_of_latents(folder, tmp_path, monkeypatch, capsys):
     found = load_teacher(str(teacher / "generator.safetensors"))
     assert (found.shape, found.classes) == ((4, 4, 4), 2)
 
-    monkeypatch.setattr(distilling, "reference_for", partial(distilling.reference_for, samples=50))
-    monkeypatch.setattr(evaluating, "reference_for", partial(evaluating.reference_for, samples=50))
     named = ["--teacher", str(teacher / "generator.safetensors"), "--out", str(run)]
     assert main(["distill", "digits", *named, *judged, "--evaluation-samples", "10"]) == 0
     for generator in (run, run / "generator.safetensors"):

@@ -5,7 +5,6 @@ import json
 import re
 import shutil
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,7 @@ from simdistill.method.noise import DiscreteVP
 from simdistill.method.samplers import noise_from_seeds
 from simdistill.teachers.loading import load_teacher
 from simdistill.training.trainer import DistillationTrainer
-from simdistill.workflows import distilling, evaluating, models
+from simdistill.workflows import evaluating, models
 
 diffusers = pytest.importorskip("diffusers")
 
@@ -190,13 +189,9 @@ def test_copies_in_training_drop_no_labels(latents):
 
 
 @pytest.fixture
-def quick(monkeypatch):
-    monkeypatch.setattr(evaluating, "MILESTONE_SAMPLES", 10)
-    monkeypatch.setattr(evaluating, "PICTURE_SEEDS", range(10))
+def quick(coarse, monkeypatch):
     monkeypatch.setattr(evaluating, "write_report", lambda _: None)
-    small = partial(reference_for, samples=20)
-    monkeypatch.setattr(evaluating, "reference_for", small)
-    monkeypatch.setattr(distilling, "reference_for", small)
+    monkeypatch.setattr(evaluating, "reference_for", lambda teacher, _, *a, **k: reference_for(teacher, 20, *a, **k))
     monkeypatch.setattr(evaluating, "evaluate", lambda *a, **k: evaluate(*a[:3], 20, 2, **k))
 
 

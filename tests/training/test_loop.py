@@ -5,15 +5,15 @@ import signal
 import subprocess
 import threading
 import time
-from types import SimpleNamespace
 
 import pytest
-from counting import Counting, Fragile, at, fail, go, qualities, saved
+from counting import Counting, Fragile, at, counted, fail, go, qualities, saved
 
 from simdistill.runs.folder import RunFolder
+from simdistill.support.stopping import Interrupted
 from simdistill.training import checkpoints, loop
 from simdistill.training.checkpoints import newest_checkpoint, read_checkpoint
-from simdistill.training.loop import Interrupted, Loop
+from simdistill.training.loop import Loop
 
 
 @pytest.fixture
@@ -46,47 +46,71 @@ def test_measuring_does_not_hold_up_the_training(run):
     reached = threading.Event()
     trainer = Counting(at(90, reached.set))
 
+    def wait(iteration):
+        assert iteration != 50 or reached.wait(20), "iteration 90 waits for the measuring of iteration 50"
+
     def at_milestone():
         iteration = trainer.iteration
-
-        def measuring():
-            assert iteration != 50 or reached.wait(20), "iteration 90 waits for the measuring of iteration 50"
-            return {"quality": {"count": iteration}}, ""
-
-        return measuring
+        return counted(iteration, lambda training: wait(iteration))
 
     Loop(trainer, run, at_milestone, lambda: None, milestones=4).train()
     assert sorted(qualities(run)) == [0, 50, 100, 150, 200]
 
 
-@pytest.mark.parametrize(("until", "first"), [(84, 90), (None, 110)], ids=["an hour", "for ever"])
-def test_a_checkpoint_waits_for_a_measurement_but_not_for_ever(run, monkeypatch, until, first):
-    """A step takes six minutes, and a checkpoint is due every hour: at every line of the metrics."""
-    trainer, reached, kept = Counting(), threading.Event(), []
-    monkeypatch.setattr(loop, "LOG_EVERY", 10)
-    monkeypatch.setattr(loop, "LOG_SECONDS", 1e9)
-    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: 360.0 * trainer.iteration))
+def test_a_checkpoint_does_not_wait_for_a_measurement_and_a_resumed_run_takes_it_up(run):
+    """A request to stop while iteration 50 is measured: its network is kept, and measured by the resumed run."""
 
-    def step(trainer):
-        if trainer.iteration == until:
-            reached.set()
-            time.sleep(0.2)
+    def blocked(training):
+        while True:  # as long as the training wants it
+            training.between()
+            time.sleep(0.01)
 
-    def measuring():
-        reached.wait(1)
-        return {"quality": {}}, ""
+    trainer = Counting(at(73, lambda: os.kill(os.getpid(), signal.SIGTERM)))
 
-    trainer.at_step = step
+    def at_milestone():
+        return counted(trainer.iteration, blocked if trainer.iteration == 50 else lambda training: None)
+
+    with pytest.raises(Interrupted, match="SIGTERM at iteration 73"):
+        Loop(trainer, run, at_milestone, lambda: None, milestones=4).train()
+    assert saved(run) == [73, 0]
+    assert qualities(run) == [0]
+    assert [path.read_text() for path in run.unmeasured.iterdir()] == ["50"]
+    go(Counting(), run, stored=lambda iteration, path: counted(int(path.read_text())))
+    counts = {record["quality"]["count"]: record["iteration"] for record in run.read_metrics() if "quality" in record}
+    assert counts == {n: n for n in (0, 50, 100, 150, 200)}
+    assert list(run.unmeasured.iterdir()) == []
+
+
+def test_a_milestone_is_left_out_while_nobody_is_patient(run):
+    """Of iterations 0, 50, 100 and so on, the second is measured until 110: iteration 100 is left out."""
+    reached, trainer = threading.Event(), Counting(at(110, lambda: (reached.set(), time.sleep(0.3))))
+
+    def at_milestone():
+        iteration = trainer.iteration
+        return counted(iteration, lambda training: reached.wait(20) if iteration == 50 else None)
+
+    Loop(trainer, run, at_milestone, lambda: None, milestones=4, patient=False).train()
+    assert 100 not in qualities(run)
+    assert {0, 50} < set(qualities(run))
+
+
+def test_measurements_learn_how_long_the_training_takes(run):
+    """Iterations 3 to 10 take 20 ms each: 200 of them take four seconds."""
+    told, trainer = [], Counting(lambda trainer: time.sleep(0.02) if trainer.iteration <= 10 else None)
     Loop(
-        trainer, run, lambda: measuring, lambda: kept.append(trainer.iteration), checkpoint_minutes=60, milestones=1
+        trainer,
+        run,
+        lambda: counted(trainer.iteration, lambda training: told.append(training.seconds())),
+        lambda: None,
+        milestones=1,
     ).train()
-    assert kept[:2] == [0, first]
-    assert kept[2:4] == [first + 20, first + 40]  # at the first line more than an hour later
+    assert told == [told[0]] * 2
+    assert 4 <= told[0] < 40  # more on a busy machine
 
 
 def test_a_failing_measurement_is_not_hidden(run):
     with pytest.raises(ZeroDivisionError):
-        Loop(Counting(), run, lambda: lambda: 1 // 0, lambda: None).train()
+        Loop(Counting(), run, lambda: counted(0, lambda training: 1 // 0), lambda: None).train()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
@@ -111,7 +135,7 @@ def test_a_signal_during_the_last_save_is_heard(run):
 
     trainer = Counting()
     with pytest.raises(Interrupted, match="SIGTERM at iteration 200"):
-        Loop(trainer, run, lambda: lambda: ({}, ""), keep).train()
+        Loop(trainer, run, lambda: counted(0), keep).train()
     assert saved(run)[0] == 200
     go(Counting(), run)  # nothing is left to do
 

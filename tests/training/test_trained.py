@@ -16,7 +16,8 @@ from simdistill.teachers.teacher import Teacher
 from simdistill.teachers.weights import is_partial
 from simdistill.training.trained import open_for_training, parameter_names, trained_parameters, trained_tensors
 from simdistill.training.trainer import DistillationTrainer
-from simdistill.workflows.distilling import Measurements, distill
+from simdistill.workflows.distilling import distill
+from simdistill.workflows.measuring import Measurements
 from simdistill.workflows.models import load_generator
 from simdistill.workflows.sampling import sample
 

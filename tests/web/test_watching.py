@@ -17,7 +17,8 @@ import pytest
 
 from simdistill.cli import main
 from simdistill.runs.folder import RunFolder
-from simdistill.runs.progress import Progress, duration, log_lines, short
+from simdistill.runs.progress import Progress, log_lines, short
+from simdistill.support.bar import duration
 from simdistill.workflows import watching
 from simdistill.workflows.watching import LivePage, serve
 

@@ -14,7 +14,6 @@ from text_encoders import encoded, pipeline
 from simdistill.cli import main
 from simdistill.commands.common import own_teacher
 from simdistill.config.settings import read_toml
-from simdistill.evaluation.quality import reference_for
 from simdistill.method.samplers import noise_from_seeds
 from simdistill.runs.folder import RunFolder
 from simdistill.support.tensors import read_tensors
@@ -107,8 +106,7 @@ def test_exported_it_is_a_pipeline_that_samples_as_the_original_network(teacher,
 
 
 def test_it_is_evaluated_on_prompts_that_are_named_and_not_trained_on(teacher, run, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(evaluating, "PICTURE_SEEDS", range(4))
-    monkeypatch.setattr(evaluating, "reference_for", partial(reference_for, samples=10))
+    monkeypatch.setattr(evaluating, "PICTURED", 4)
     shutil.copytree(run, tmp_path / "run")
     words = ["evaluate", str(tmp_path / "run"), "--samples", "10", "--seeds", "2", "--json"]
     assert main(words) == 2

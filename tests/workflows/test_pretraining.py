@@ -80,8 +80,9 @@ def test_the_classifier_halves_down_to_four_pixels():
         pytest.param(["--width", "16", "--depth", "1"], "picture", 2, id="an MLP, around the mean picture"),
     ],
 )
-def test_a_teacher_of_ones_own_images(stripes, classifier, tmp_path, capsys, monkeypatch, flags, centre, classes):
-    monkeypatch.setattr("simdistill.workflows.evaluating.MILESTONE_SAMPLES", 50)
+def test_a_teacher_of_ones_own_images(
+    stripes, classifier, tmp_path, capsys, monkeypatch, coarse, flags, centre, classes
+):
     short = ["--batch", "16", "--iterations", "8", "--ema-half-life", "50", "--out", str(tmp_path / "run"), "--json"]
     monkeypatch.setattr(
         pretraining, "evaluate", lambda samplers, *_, **__: {name: {"frechet": 1.0} for name in samplers}

@@ -3,7 +3,6 @@
 import io
 import json
 import zipfile
-from functools import partial
 
 import numpy as np
 import pytest
@@ -21,7 +20,6 @@ from simdistill.teachers.language_models import LanguageModel
 from simdistill.teachers.loading import load_teacher
 from simdistill.training.pretrainer import PretrainingTrainer
 from simdistill.training.pretraining import Pretraining
-from simdistill.workflows import evaluating, pretraining
 
 transformers = pytest.importorskip("transformers")
 
@@ -208,10 +206,8 @@ def test_a_transformer_needs_text_and_others_take_none(squares, encoded, classif
 
 
 @pytest.mark.slow
-def test_from_captioned_images_to_a_student(squares, encoded, encoder, classifier, tmp_path, monkeypatch, capsys):
+def test_from_captioned_images_to_a_student(squares, encoded, encoder, classifier, tmp_path, coarse, capsys):
     """The guided teacher's student paints what it is told, in one step."""
-    monkeypatch.setattr(evaluating, "MILESTONE_SAMPLES", 50)  # the figures are not the point
-    monkeypatch.setattr(pretraining, "evaluate", partial(pretraining.evaluate, samples=50, seeds=1))
     teacher, student = tmp_path / "teacher", tmp_path / "student"
     command = ["pretrain", "digits", "--data", str(squares), "--network", "pixart", "--prompts", str(encoded)]
     sizes = ["--width", "64", "--depth", "2", "--patch", "4", "--batch", "32", "--iterations", "150"]

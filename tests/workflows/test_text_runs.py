@@ -3,7 +3,6 @@
 import io
 import json
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +24,7 @@ from simdistill.runs.folder import RunFolder
 from simdistill.teachers.loading import load_teacher
 from simdistill.teachers.pipeline_encoders import PipelineEncoder
 from simdistill.teachers.weights import write_network
-from simdistill.workflows import distilling, evaluating, models, sampling
+from simdistill.workflows import evaluating, models, sampling
 
 diffusers = pytest.importorskip("diffusers")
 transformers = pytest.importorskip("transformers")
@@ -35,12 +34,8 @@ transformers = pytest.importorskip("transformers")
 
 
 @pytest.fixture
-def quick(monkeypatch):
-    monkeypatch.setattr(evaluating, "MILESTONE_SAMPLES", 10)
-    monkeypatch.setattr(evaluating, "PICTURE_SEEDS", range(10))
-    small = partial(reference_for, samples=20)
-    monkeypatch.setattr(evaluating, "reference_for", small)
-    monkeypatch.setattr(distilling, "reference_for", small)
+def quick(coarse, monkeypatch):
+    monkeypatch.setattr(evaluating, "reference_for", lambda teacher, _, *a, **k: reference_for(teacher, 20, *a, **k))
     monkeypatch.setattr(evaluating, "evaluate", lambda *a, **k: evaluate(*a[:3], 20, 2, **k))
 
 

@@ -5,7 +5,6 @@ import math
 import os
 import signal
 from dataclasses import replace
-from functools import partial
 
 import pytest
 import torch
@@ -24,24 +23,23 @@ from simdistill.training.loop import Diverged, Interrupted
 from simdistill.training.pretrainer import PretrainingTrainer
 from simdistill.training.pretraining import Pretraining
 from simdistill.training.trainer import DistillationTrainer
-from simdistill.workflows import distilling, evaluating, models, pretraining, sampling
-from simdistill.workflows.distilling import Measurements
+from simdistill.workflows import budget, distilling, evaluating, measuring, models, sampling
+from simdistill.workflows.measuring import Measurements
 from simdistill.workflows.pretraining import pretrain, resume_pretraining
 
 SHORT = replace(RECIPES["digits"], teacher="", batch=16, iterations=40)
 
-UNJUDGED = Measurements(samples=0)
+UNJUDGED = Measurements(milestones=16, samples=0)
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """Few samples: the figures are looked at for what they compare, not for their precision."""
-    monkeypatch.setattr(evaluating, "MILESTONE_SAMPLES", 50)
+    monkeypatch.setattr(budget, "LADDER", (budget.Fineness(100, 2, 16, 50, 3),))
     monkeypatch.setattr(evaluating, "evaluate", lambda *a, **k: evaluate(*a[:3], 100, 2, **k))
-    monkeypatch.setattr(pretraining, "evaluate", partial(evaluate, samples=100, seeds=2))
-    small = partial(reference_for, samples=200)
+    small = lambda teacher, _, *a, **k: reference_for(teacher, 200, *a, **k)  # noqa: E731
     monkeypatch.setattr(evaluating, "reference_for", small)
-    monkeypatch.setattr(distilling, "reference_for", small)
+    monkeypatch.setattr(measuring, "reference_for", small)
 
 
 class Affine(torch.nn.Module):
