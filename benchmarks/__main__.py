@@ -8,11 +8,12 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks import iteration, phases, scaling, time_to_quality, variance
+from benchmarks import first_minutes, iteration, phases, scaling, time_to_quality, variance
 from benchmarks.machine import ROOT, describe
 from benchmarks.tables import Table, publish
 
 PARTS: dict[str, ModuleType] = {
+    "first-minutes": first_minutes,
     "iteration": iteration,
     "phases": phases,
     "scaling": scaling,

@@ -89,7 +89,7 @@ class Loop:
         self._at_milestone, self._keep, self._stored = at_milestone, keep, stored
         self._checkpoint_seconds = 60 * checkpoint_minutes
         self._due = {round(k * trainer.iterations / milestones) for k in range(milestones + 1)} if milestones else set()
-        self._milestones = Milestones(run, self._measured, patient)
+        self._milestones, self._patient = Milestones(run, self._measured), patient
         self._said = ""  # of the last milestone
 
     def train(self) -> None:
@@ -167,8 +167,11 @@ class Loop:
         """Start to measure the current network."""
         measurement = self._at_milestone()
         if self.processes.is_main:
-            last = self.trainer.iteration == self.trainer.iterations
-            self._milestones.add(self.trainer.iteration, self._watch.seconds, measurement, last)
+            iteration, seconds = self.trainer.iteration, self._watch.seconds
+            waits = self._patient or iteration == self.trainer.iterations
+            if waits and iteration:  # the measurement before may still wait for the pace
+                self._expect(seconds / iteration)
+            self._milestones.add(iteration, seconds, measurement, waits)
 
     def _take_up(self) -> None:
         """Measure the networks of milestones whose measurement the run was stopped in."""

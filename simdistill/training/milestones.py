@@ -74,19 +74,18 @@ class Milestones:
     """The measurements of a training, one at a time, in the main process.
 
     Networks that wait to be measured while a checkpoint is written are stored in the run's folder; a resumed run
-    measures them first. `record` gets the iteration, the seconds and what was measured. If `patient`, the training
-    waits for the milestone before; if not, a milestone that comes too early is left out.
+    measures them first. `record` gets the iteration, the seconds and what was measured.
     """
 
-    def __init__(self, run: RunFolder, record: Record, patient: bool) -> None:
-        self._folder, self._record, self._patient = run.unmeasured, record, patient
+    def __init__(self, run: RunFolder, record: Record) -> None:
+        self._folder, self._record = run.unmeasured, record
         self._thread = ThreadPoolExecutor(1)
         self._waiting: list[_Milestone] = []
         self.underway = Underway()
 
-    def add(self, iteration: int, seconds: float, measurement: Measurement, last: bool) -> None:
-        """Measure the network of this moment; if nobody is patient, not before the `last` if another is not done."""
-        self.collect(wait=self._patient or last)
+    def add(self, iteration: int, seconds: float, measurement: Measurement, waits: bool) -> None:
+        """Measure the network of this moment; while another is being measured, only if the training `waits` for it."""
+        self.collect(wait=waits)
         if not self._waiting:
             self._submit(iteration, seconds, measurement)
 

@@ -67,7 +67,11 @@ def go(trainer, run, milestones=4, kept=None, minutes=60.0, **options):
     def at_milestone():
         return counted(trainer.iteration)
 
-    Loop(trainer, run, at_milestone, keep, checkpoint_minutes=minutes, milestones=milestones, **options).train()
+    def stored(iteration, path):
+        return counted(int(path.read_text()))
+
+    options = {"checkpoint_minutes": minutes, "milestones": milestones, "stored": stored, **options}
+    Loop(trainer, run, at_milestone, keep, **options).train()
 
 
 def at(number, do):

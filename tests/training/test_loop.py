@@ -75,7 +75,7 @@ def test_a_checkpoint_does_not_wait_for_a_measurement_and_a_resumed_run_takes_it
     assert saved(run) == [73, 0]
     assert qualities(run) == [0]
     assert [path.read_text() for path in run.unmeasured.iterdir()] == ["50"]
-    go(Counting(), run, stored=lambda iteration, path: counted(int(path.read_text())))
+    go(Counting(), run)
     counts = {record["quality"]["count"]: record["iteration"] for record in run.read_metrics() if "quality" in record}
     assert counts == {n: n for n in (0, 50, 100, 150, 200)}
     assert list(run.unmeasured.iterdir()) == []
@@ -106,6 +106,20 @@ def test_measurements_learn_how_long_the_training_takes(run):
     ).train()
     assert told == [told[0]] * 2
     assert 4 <= told[0] < 40  # more on a busy machine
+
+
+@pytest.mark.parametrize("patient", [True, False])
+def test_a_training_shorter_than_its_pace_takes_to_be_known(run, patient):
+    """Measurements that wait for it, and a training that waits for them, do not wait for each other."""
+    trainer, told = Counting(), []
+    trainer.iterations = 5
+
+    def at_milestone():
+        return counted(trainer.iteration, lambda training: told.append(training.seconds()))
+
+    Loop(trainer, run, at_milestone, lambda: None, milestones=2, patient=patient).train()
+    assert {0, 5} <= set(qualities(run))
+    assert len(told) >= 2
 
 
 def test_a_failing_measurement_is_not_hidden(run):
