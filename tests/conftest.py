@@ -52,7 +52,7 @@ def coarse(monkeypatch):
     from simdistill.workflows import budget, evaluating
 
     monkeypatch.setattr(budget, "LADDER", (budget.Fineness(20, 2, 16, 20, 1),))
-    monkeypatch.setattr(evaluating, "PICTURED", 4)
+    monkeypatch.setattr(evaluating, "PICTURED", 10)
 
 
 # ---- runs that are logged

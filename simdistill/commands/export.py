@@ -10,6 +10,7 @@ from tyro.conf import Positional
 
 from simdistill.commands.common import ABOUT_RUN, EmaPlace, Json, TeacherOfRun, own_teacher
 from simdistill.config.options import first_word, parse_options
+from simdistill.support.bar import progress_bar
 from simdistill.workflows import exporting
 from simdistill.workflows.pipelines import export_pipeline
 
@@ -49,10 +50,11 @@ def run(words: Sequence[str]) -> None:
     run, rest = first_word(words, "export", "RUN")
     options = parse_options(_Export(), [run, *rest], "export RUN", ABOUT)
     teacher = own_teacher(options.teacher, options.run)
-    if options.to == "diffusers":
-        found = export_pipeline(options.run, options.out, teacher, options.ema)
-    else:
-        found = exporting.export(options.run, options.to, options.out, teacher, options.ema)
+    with progress_bar(f"exporting to {options.to}, and comparing"):
+        if options.to == "diffusers":
+            found = export_pipeline(options.run, options.out, teacher, options.ema)
+        else:
+            found = exporting.export(options.run, options.to, options.out, teacher, options.ema)
     files = found.path.rglob("*") if found.path.is_dir() else [found.path]
     result = {"out": str(found.path), "to": options.to, "bytes": sum(file.stat().st_size for file in files)}
     result |= {"difference": found.difference, **found.about}

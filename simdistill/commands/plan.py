@@ -10,6 +10,7 @@ from rich.table import Table
 from simdistill.commands.settings import Distill, distill_options
 from simdistill.config.recipes import Recipe
 from simdistill.config.settings import to_toml
+from simdistill.support.bar import progress_bar
 from simdistill.workflows.planning import CONVOLUTIONS_SHARE, PRODUCTS_SHARE, Outlook, Plan, plan
 
 ABOUT = """Print what `simdistill distill` with the same options would need; start nothing.
@@ -29,7 +30,7 @@ def run(words: Sequence[str]) -> None:
 def print_plan(name: str, options: Distill) -> None:
     """Print the plan of the recipe `name` with the settings of `options`, as tables or as JSON."""
     recipe = options.settings
-    with Console(stderr=True).status("tracing an iteration on meta tensors"):
+    with progress_bar("simulating an iteration on tensors without data"):
         made = plan(name, recipe, options.out_of(name), options.gpu, options.gpus)
     if options.json:
         return print(json.dumps(made.as_mapping()))

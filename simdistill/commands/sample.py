@@ -17,6 +17,7 @@ from simdistill.data.listings import CAPTIONS, caption_lines
 from simdistill.data.prompts import read_prompts
 from simdistill.method.shapes import Pictures
 from simdistill.reports.pictures import captioned, picture
+from simdistill.support.bar import progress_bar
 from simdistill.support.checks import require
 from simdistill.support.files import write_atomically
 from simdistill.workflows.sampling import load_student
@@ -71,8 +72,10 @@ def run(words: Sequence[str]) -> None:
     if idle:
         print(f"warning: too few seeds: {len(idle)} of {len(prompts)} prompts are not drawn", file=sys.stderr)
     out = options.out or (options.run if options.run.is_dir() else Path()) / "samples.png"
-    student = load_student(options.run, own_teacher(options.teacher, options.run), options.device, options.ema)
-    drawn = student.sample(seeds, labels, prompts, latents=out.suffix == ".npy")
+    with progress_bar("loading the student"):
+        student = load_student(options.run, own_teacher(options.teacher, options.run), options.device, options.ema)
+    with progress_bar("sampling", len(seeds)) as bar:
+        drawn = student.sample(seeds, labels, prompts, latents=out.suffix == ".npy", advance=bar)
     if out.suffix == ".npy":
         buffer = io.BytesIO()
         np.save(buffer, drawn.numpy())

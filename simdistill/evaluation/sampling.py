@@ -59,10 +59,17 @@ def draw(
     shape: Sequence[int],
     condition: Rows = None,
     device: torch.device | str = "cpu",
+    advance: Callable[[int], None] = lambda _: None,
 ) -> Data:
-    """`[len(seeds), *shape]` on the CPU: one sample per seed, with the rows of `condition` if given."""
-    parts = in_batches(noise_from_seeds(seeds, shape), condition, batch_for(shape))
-    return torch.cat([sampler(z.to(device), None if c is None else c.to(device)).cpu() for z, c in parts])
+    """`[len(seeds), *shape]` on the CPU: one sample per seed, with the rows of `condition` if given.
+
+    `advance` is called after each batch with its size.
+    """
+    drawn: list[Data] = []
+    for z, c in in_batches(noise_from_seeds(seeds, shape), condition, batch_for(shape)):
+        drawn.append(sampler(z.to(device), None if c is None else c.to(device)).cpu())
+        advance(len(z))
+    return torch.cat(drawn)
 
 
 def in_batches(z: Tensor, condition: Tensor | None, batch: int) -> list[tuple[Tensor, Tensor | None]]:

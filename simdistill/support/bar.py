@@ -131,7 +131,8 @@ class _Display:
         console = Console(stderr=True)
         if console.is_terminal:
             columns = (TextColumn("{task.description}", markup=False), BarColumn(), _Told())
-            self.progress = Progress(*columns, console=console, transient=True)
+            # stdout has results, which must not go where the bars are
+            self.progress = Progress(*columns, console=console, transient=True, redirect_stdout=False)
             self.progress.start()
             return
         self._ended = threading.Event()

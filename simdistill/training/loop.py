@@ -21,7 +21,6 @@ from simdistill.training.processes import ALONE, Processes, Vote
 LOG_EVERY = 50  # iterations between two lines of the metrics, and between two checks for divergence
 LOG_SECONDS = 30.0  # … or after this time, if iterations take long
 WARM, PACED = 2, 10  # iterations before, and until, the pace of the training is measured
-POLL_SECONDS = 0.05  # between two looks at the last measurement
 ROLLBACKS = 3  # rollbacks before a training is given up
 
 
@@ -89,8 +88,7 @@ class Loop:
         self._at_milestone, self._keep, self._stored = at_milestone, keep, stored
         self._checkpoint_seconds = 60 * checkpoint_minutes
         self._due = {round(k * trainer.iterations / milestones) for k in range(milestones + 1)} if milestones else set()
-        self._milestones, self._patient = Milestones(run, self._measured), patient
-        self._said = ""  # of the last milestone
+        self._patient, self._said = patient, ""  # what the last milestone said
 
     def train(self) -> None:
         """Train to the last iteration, from the newest intact checkpoint if there is one.
@@ -100,6 +98,7 @@ class Loop:
         """
         trainer, vote, main = self.trainer, Vote(self.processes), self.processes.is_main
         with stop_requests() as stop:
+            self._milestones = Milestones(self.run, self._measured, stop)
             seconds = self._resume()
             if main:
                 self.run.stopped.unlink(missing_ok=True)
@@ -194,9 +193,7 @@ class Loop:
         """Wait for the last measurement; a request to stop leaves it to a resumed run."""
 
         def waited() -> bool:
-            while self._milestones.waiting and not stop:
-                self._milestones.collect()
-                time.sleep(POLL_SECONDS)
+            self._milestones.wait()
             self._milestones.keep()
             return self._milestones.waiting
 

@@ -1,7 +1,8 @@
 """Milestones: the networks of some moments of a training, measured in a thread beside it."""
 
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from simdistill.runs.folder import RunFolder
 from simdistill.support.checks import require
 
 MILESTONES = 16  # evenly spaced, plus one at the start
+POLL_SECONDS = 0.02  # between two looks at a measurement
 SUFFIX = ".safetensors"
 
 Record: TypeAlias = Callable[[int, float, dict[str, Any], str], None]
@@ -74,19 +76,23 @@ class Milestones:
     """The measurements of a training, one at a time, in the main process.
 
     Networks that wait to be measured while a checkpoint is written are stored in the run's folder; a resumed run
-    measures them first. `record` gets the iteration, the seconds and what was measured.
+    measures them first. `record` gets the iteration, the seconds and what was measured; nobody waits once there is a
+    request to `stop`.
     """
 
-    def __init__(self, run: RunFolder, record: Record) -> None:
-        self._folder, self._record = run.unmeasured, record
+    def __init__(self, run: RunFolder, record: Record, stop: Sequence[str]) -> None:
+        self._folder, self._record, self._stop = run.unmeasured, record, stop
         self._thread = ThreadPoolExecutor(1)
         self._waiting: list[_Milestone] = []
         self.underway = Underway()
 
     def add(self, iteration: int, seconds: float, measurement: Measurement, waits: bool) -> None:
         """Measure the network of this moment; while another is being measured, only if the training `waits` for it."""
-        self.collect(wait=waits)
-        if not self._waiting:
+        if waits:
+            self.wait()
+        else:
+            self.collect()
+        if waits or not self._waiting:
             self._submit(iteration, seconds, measurement)
 
     def take_up(self, stored: Callable[[int, Path], Measurement], upto: int, known: set[int]) -> None:
@@ -108,9 +114,16 @@ class Milestones:
         """Whether the network of that iteration is being measured."""
         return any(milestone.iteration == iteration for milestone in self._waiting)
 
-    def collect(self, wait: bool = False) -> None:
+    def wait(self) -> None:
+        """Wait until everything is measured, or there is a request to stop."""
+        self.collect()
+        while self._waiting and not self._stop:
+            time.sleep(POLL_SECONDS)
+            self.collect()
+
+    def collect(self) -> None:
         """Record what has been measured."""
-        while self._waiting and (wait or self._waiting[0].result.done()):
+        while self._waiting and self._waiting[0].result.done():
             done = self._waiting[0]
             measured = done.result.result()
             self._waiting.pop(0)

@@ -19,6 +19,7 @@ from simdistill.method.generator import Generator
 from simdistill.reports.report import write_report
 from simdistill.runs.folder import RunFolder
 from simdistill.runs.logs import check_logs, open_logs
+from simdistill.support.bar import progress_bar
 from simdistill.support.checks import require
 from simdistill.support.stopping import Interrupted, stop_requests
 from simdistill.teachers.autoencoders import Autoencoder
@@ -59,7 +60,8 @@ def distill(
     teacher = teacher.prepared(recipe)
     teacher.held_out(recipe)  # raises errors in its prompts before anything is written
     with joined(device) as (processes, device):
-        teacher.check("cpu" if processes.shards(recipe.shard) else device)
+        with progress_bar("checking the teacher", shown=processes.is_main):
+            teacher.check("cpu" if processes.shards(recipe.shard) else device)
         check_reference(recipe.reference, recipe.features, teacher.shape, teacher.judged.decode)
         named = ("prompts", "held_out_prompts", "reference", "features")
         files = {name: resolved(getattr(recipe, name)) for name in named}
@@ -96,7 +98,8 @@ def resume(
     recipe = recipe_of(run, trusted=True)
     teacher = (teacher or teacher_of(run)).prepared(recipe)
     with joined(device) as (processes, device):
-        teacher.check("cpu" if processes.shards(recipe.shard) else device)
+        with progress_bar("checking the teacher", shown=processes.is_main):
+            teacher.check("cpu" if processes.shards(recipe.shard) else device)
         return _distill(run, teacher, recipe, device, processes, log, measured)
 
 
@@ -114,7 +117,8 @@ def _distill(
             processes.on_main(lambda: None if run.start.exists() else fit_proxy(teacher, run.start, device, stop))
         _allow_tensor_cores()
         start = starting_network(run, teacher)
-        trainer = DistillationTrainer(teacher, recipe, start, device, processes)
+        with progress_bar("preparing the networks", shown=processes.is_main):
+            trainer = DistillationTrainer(teacher, recipe, start, device, processes)
         logs = open_logs(log, run) if processes.is_main else []
         measuring = Measuring(run, teacher.held_out(recipe), recipe, start, device, measured, logs)
         if processes.is_main and processes.shards(recipe.shard) and measured.seeds != 0:

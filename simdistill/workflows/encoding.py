@@ -58,7 +58,8 @@ def encode(
     if is_code(encoder):  # a pipeline of the user's own family
         encoder = load_teacher(encoder).asked.encoder
     dtype = torch.bfloat16 if torch.device(device).type == "cuda" else torch.float32
-    loaded = load_encoder(encoder, device, dtype, tokens)
+    with progress_bar("loading the text encoder", shown=processes.is_main):
+        loaded = load_encoder(encoder, device, dtype, tokens)
     require(
         tokens in (0, loaded.limit, loaded.text.tokens), "--tokens", tokens, f"left out: {encoder} keeps {loaded.limit}"
     )

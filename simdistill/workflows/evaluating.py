@@ -19,6 +19,7 @@ from simdistill.method.shapes import Data
 from simdistill.reports.pictures import picture, side_by_side
 from simdistill.reports.report import write_report
 from simdistill.runs.folder import RunFolder
+from simdistill.support.bar import progress_bar
 from simdistill.support.files import digest, write_atomically
 from simdistill.support.stopping import Interrupted
 from simdistill.teachers.teacher import Teacher
@@ -127,8 +128,10 @@ def _keep(
     """Write figures, pictures and report of an evaluation, unless those there rest on more samples."""
     if _samples(run) > total_samples(figures["student"]):
         return
-    for name, sampler in samplers.items():
-        show(run, name, sampler, teacher, device, figures["student"]["samples"])
+    with progress_bar("drawing the pictures", len(samplers)) as bar:
+        for name, sampler in samplers.items():
+            show(run, name, sampler, teacher, device, figures["student"]["samples"])
+            bar()
     both = side_by_side(run.picture("teacher").read_bytes(), run.picture("student").read_bytes())
     write_atomically(run.picture("side-by-side"), both)
     write_atomically(run.evaluation, json.dumps(figures, indent=2).encode())

@@ -5,11 +5,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 from simdistill.data.images import array_set
-from simdistill.evaluation.sampling import balanced_labels, batch_for, draw, teacher_sampler
-from simdistill.method.shapes import Data
+from simdistill.evaluation.sampling import balanced_labels, draw, teacher_sampler
 from simdistill.support.bar import progress_bar
 from simdistill.support.stopping import Interrupted
 from simdistill.teachers.teacher import Teacher
@@ -44,15 +41,15 @@ def fit_proxy(teacher: Teacher, path: Path, device: Device, stop: Sequence[str] 
 
     seeds = range(PROXY_SEED, PROXY_SEED + PROXY_SAMPLES)
     labels = balanced_labels(len(seeds), teacher.conditions)
-    parts: list[Data] = []
     with progress_bar("drawing the teacher's samples for a proxy network", len(seeds)) as bar:
-        for part in torch.arange(len(seeds)).split(batch_for(teacher.shape)):
-            rows = None if labels is None else labels[part]
-            parts.append(draw(teacher_sampler(teacher), seeds[part[0] : part[-1] + 1], teacher.shape, rows, device))
-            bar(len(part))
+
+        def advance(count: int) -> None:
+            bar(count)
             between()
+
+        samples = draw(teacher_sampler(teacher), seeds, teacher.shape, labels, device, advance)
     settings = proxy_settings(teacher.shape)
-    trainer = PretrainingTrainer(array_set("the teacher's samples", torch.cat(parts), labels), settings, device)
+    trainer = PretrainingTrainer(array_set("the teacher's samples", samples, labels), settings, device)
     with progress_bar("fitting a proxy network to the teacher", trainer.iterations) as bar:
         for _ in range(trainer.iterations):
             trainer.step()

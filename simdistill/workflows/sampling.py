@@ -1,6 +1,6 @@
 """Drawing samples from a student: of a run, from a file, or shipped with the package."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,13 +42,14 @@ class Student:
         labels: int | Sequence[int] | None = None,
         prompts: Sequence[str] = (),
         latents: bool = False,
+        advance: Callable[[int], None] = lambda _: None,
     ) -> Pictures:
         """One sample per seed, `[len(seeds), *shape]` on the CPU, images in [-1, 1]; decoded, unless `latents`.
 
         Seed s gets the label `labels[s % len(labels)]`, or s % classes for None. With text, it gets
         `prompts[s % len(prompts)]`, encoded by the teacher's encoder, or the run's own prompts in turn. The same seed
-        and condition give the same sample regardless of batch. Raises `ValueError` for an invalid seed, label or
-        prompt.
+        and condition give the same sample regardless of batch. `advance` is called with the number drawn, batch by
+        batch. Raises `ValueError` for an invalid seed, label or prompt.
         """
         known, labels = self.teacher, [labels] if isinstance(labels, int) else labels
         require(labels is None or known.classes > 0, "labels", labels, "left out: the generator has no classes")
@@ -59,7 +60,8 @@ class Student:
         known = self._asked(prompts)
         chosen = range(known.conditions) if labels is None else labels
         rows = torch.tensor([chosen[seed % len(chosen)] for seed in seeds]) if chosen else None
-        drawn = draw(student_sampler(self.generator.to(self.device), known), seeds, known.shape, rows, self.device)
+        sampler = student_sampler(self.generator.to(self.device), known)
+        drawn = draw(sampler, seeds, known.shape, rows, self.device, advance)
         return drawn if latents else known.decoded(drawn, self.device)
 
     def _asked(self, prompts: Sequence[str]) -> Teacher:

@@ -28,7 +28,7 @@ from simdistill.teachers.loading import load_teacher
 from simdistill.training.loop import Interrupted
 from simdistill.training.pretraining import Pretraining
 from simdistill.training.trainer import DistillationTrainer
-from simdistill.workflows import distilling
+from simdistill.workflows import proxy
 
 
 def frames(count, rng):
@@ -41,8 +41,8 @@ def frames(count, rng):
 @pytest.fixture
 def small(monkeypatch):
     """Small networks, short trainings, few samples: what is looked at is that everything is there."""
-    monkeypatch.setattr(distilling, "PROXY", Pretraining(width=16, depth=1, iterations=20, batch=64))
-    monkeypatch.setattr(distilling, "PROXY_SAMPLES", 500)
+    monkeypatch.setattr(proxy, "PROXY", Pretraining(width=16, depth=1, iterations=20, batch=64))
+    monkeypatch.setattr(proxy, "PROXY_SAMPLES", 500)
     monkeypatch.setattr(making, "FRAMES", 3)
     monkeypatch.setattr(measured, "SAMPLES", 500)
     monkeypatch.setattr(measured, "PAIRED", 200)

@@ -81,6 +81,29 @@ def test_a_checkpoint_does_not_wait_for_a_measurement_and_a_resumed_run_takes_it
     assert list(run.unmeasured.iterdir()) == []
 
 
+def test_a_request_to_stop_is_heard_while_the_training_waits_for_a_measurement(run):
+    """Patiently, at iteration 100, for that of iteration 50: both are left to the resumed run."""
+
+    def blocked(training):
+        while True:
+            training.between()
+            time.sleep(0.01)
+
+    def request():
+        threading.Timer(0.2, os.kill, [os.getpid(), signal.SIGTERM]).start()
+
+    trainer = Counting(at(99, request))
+
+    def at_milestone():
+        return counted(trainer.iteration, blocked if trainer.iteration == 50 else lambda training: None)
+
+    with pytest.raises(Interrupted, match=r"SIGTERM at iteration 10[01]"):
+        Loop(trainer, run, at_milestone, lambda: None, milestones=4).train()
+    assert sorted(path.read_text() for path in run.unmeasured.iterdir()) == ["100", "50"]
+    go(Counting(), run)
+    assert sorted(qualities(run)) == [0, 50, 100, 150, 200]
+
+
 def test_a_milestone_is_left_out_while_nobody_is_patient(run):
     """Of iterations 0, 50, 100 and so on, the second is measured until 110: iteration 100 is left out."""
     reached, trainer = threading.Event(), Counting(at(110, lambda: (reached.set(), time.sleep(0.3))))

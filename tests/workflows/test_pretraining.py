@@ -103,7 +103,7 @@ def test_a_teacher_of_ones_own_images(
         torch.as_tensor(teacher.denoiser.mean).double(), torch.as_tensor(mean).double(), atol=1e-3, rtol=0
     )
     milestones = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    assert sum("quality" in record for record in milestones) == 5
+    assert {0, 8} <= {record["iteration"] for record in milestones if "quality" in record}
 
 
 def test_training_goes_on_from_a_teachers_weights(tmp_path):

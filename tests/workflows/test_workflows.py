@@ -23,7 +23,7 @@ from simdistill.training.loop import Diverged, Interrupted
 from simdistill.training.pretrainer import PretrainingTrainer
 from simdistill.training.pretraining import Pretraining
 from simdistill.training.trainer import DistillationTrainer
-from simdistill.workflows import budget, distilling, evaluating, measuring, models, sampling
+from simdistill.workflows import budget, distilling, evaluating, measuring, models, proxy, sampling
 from simdistill.workflows.measuring import Measurements
 from simdistill.workflows.pretraining import pretrain, resume_pretraining
 
@@ -70,8 +70,8 @@ def test_a_module_of_ones_own(tmp_path):
 
 
 def test_an_exact_density_has_a_proxy_first(tmp_path, monkeypatch):
-    monkeypatch.setattr(distilling, "PROXY", Pretraining(width=32, depth=1, iterations=300, batch=128))
-    monkeypatch.setattr(distilling, "PROXY_SAMPLES", 2000)
+    monkeypatch.setattr(proxy, "PROXY", Pretraining(width=32, depth=1, iterations=300, batch=128))
+    monkeypatch.setattr(proxy, "PROXY_SAMPLES", 2000)
     teacher = Teacher(GaussianMixture(torch.tensor([[1.0, 0.0]]), 0.25 * torch.eye(2)[None]), (2,), name="gaussian")
     distilling.distill(teacher, replace(SHORT, iterations=60), tmp_path / "run")
     start = models.starting_network(RunFolder.open(tmp_path / "run"), teacher)
