@@ -152,17 +152,17 @@ def test_edms_statistics_give_the_distance_alone(tmp_path, run, weights, capsys)
 
 
 def test_statistics_are_computed_again_only_for_other_inputs(tmp_path, images, weights, monkeypatch, capsys):
-    opened = []
-    monkeypatch.setattr(statistics, "open_images", lambda data: opened.append(data) or open_images(data))
+    computed, compute = [], statistics.statistics_of
+    monkeypatch.setattr(statistics, "statistics_of", lambda *given: computed.append(0) or compute(*given))
     data, out = tmp_path / "data.zip", tmp_path / "ref.npz"
     data.write_bytes(images.read_bytes())
-    for features, computed in (("pixels", True), ("pixels", False), (str(weights), True), ("pixels", True)):
-        assert statistics.store_statistics(str(data), out, features)[1] is computed
+    for features, anew in (("pixels", True), ("pixels", False), (str(weights), True), ("pixels", True)):
+        assert (statistics.store_statistics(str(data), out, features)[1] is not None) is anew
     os.utime(data, ns=(0, 0))
-    assert statistics.store_statistics(str(data), out, "pixels")[1] is True
+    assert statistics.store_statistics(str(data), out, "pixels")[1] is not None
     monkeypatch.setattr(statistics, "KEPT", 5)
-    assert statistics.store_statistics(str(data), out, "pixels")[1] is True
-    assert len(opened) == 5
+    assert statistics.store_statistics(str(data), out, "pixels")[1] is not None
+    assert len(computed) == 5
     np.savez(out, mu=np.zeros(3), sigma=np.eye(3))  # somebody else's
     before = out.read_bytes()
     line = error(capsys, "stats", data, "--out", out, "--features", "pixels")
