@@ -36,23 +36,32 @@ def names_in(folder: Path) -> Iterator[str]:
         yield from ((inner / name).as_posix() for name in [*files, *closed])
 
 
-def with_suffix(
-    names: Iterable[str], suffixes: tuple[str, ...], notes: Notes, known: Collection[str] = ()
-) -> list[str]:
-    """The names that end in one of `suffixes`, sorted, without what is left behind.
+class Selection:
+    """Whether a name ends in one of `suffixes` and is not left behind, name by name.
 
     All others are counted in `notes`, but for files named as one of `known`.
     """
-    found, closed = list[str](), set[str]()
-    for name in names:
+
+    def __init__(self, suffixes: tuple[str, ...], notes: Notes, known: Collection[str] = ()) -> None:
+        self._suffixes, self._notes, self._known = suffixes, notes, known
+        self._closed = set[str]()
+
+    def __call__(self, name: str) -> bool:
+        """Whether the file is to be read."""
         hidden, last = left_behind(name), PurePosixPath(name).name
-        if hidden is not None:
-            if hidden not in closed:  # a folder counts once, whatever is in it
-                closed.add(hidden)
-                own = PurePosixPath(hidden).name
-                notes.pass_over("._*" if own.startswith("._") else own)
-        elif name.lower().endswith(suffixes):
-            found.append(name)
-        elif not name.endswith("/") and last not in known:
-            notes.pass_over(PurePosixPath(name).suffix.lower() or last)
-    return sorted(found)
+        if hidden is None and name.lower().endswith(self._suffixes):
+            return True
+        if hidden is not None and hidden not in self._closed:  # a folder counts once, whatever is in it
+            self._closed.add(hidden)
+            own = PurePosixPath(hidden).name
+            self._notes.pass_over("._*" if own.startswith("._") else own)
+        elif hidden is None and not name.endswith("/") and last not in self._known:
+            self._notes.pass_over(PurePosixPath(name).suffix.lower() or last)
+        return False
+
+
+def with_suffix(
+    names: Iterable[str], suffixes: tuple[str, ...], notes: Notes, known: Collection[str] = ()
+) -> list[str]:
+    """The names that a `Selection` takes, sorted."""
+    return sorted(filter(Selection(suffixes, notes, known), names))

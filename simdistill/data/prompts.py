@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from simdistill.data.file_names import left_behind, names_in, with_suffix
+from simdistill.data.file_names import Selection, names_in, with_suffix
 from simdistill.data.listings import FILE_NAME
 from simdistill.data.notes import Notes
 from simdistill.data.rows import COLUMNS, Rows, column_of, json_object, rows_of, text_of
@@ -118,17 +118,15 @@ def _texts(rows: Rows, column: str, notes: Notes) -> Iterator[str]:
 
 def _tar(path: Path, column: str, notes: Notes) -> Iterator[str]:
     """Stream the archive once, since it may be compressed and gigabytes large; members of a key stand side by side."""
-    key, members = "", dict[str, bytes]()
+    key, members, chosen = "", dict[str, bytes](), Selection((".txt", ".json"), notes)
     with tarfile.open(path, "r|*") as archive:
         for member in archive:
-            suffix = Path(member.name).suffix.lower()
-            hidden = left_behind(member.name)
-            if not member.isfile():
+            if not member.isfile() or not chosen(member.name):
                 continue
-            if hidden is not None or suffix not in (".txt", ".json") or member.size > LONGEST:
-                over = "longer than 100 kB" if member.size > LONGEST else suffix or posixpath.basename(member.name)
-                notes.pass_over(posixpath.basename(hidden) if hidden else over)
+            if member.size > LONGEST:
+                notes.pass_over("longer than 100 kB")
                 continue
+            suffix = posixpath.splitext(member.name)[1].lower()
             folder, name = posixpath.split(member.name)
             own = posixpath.join(folder, name.partition(".")[0])
             if own != key or suffix in members:

@@ -16,6 +16,7 @@ from PIL import Image
 from simdistill.data import images as data_images
 from simdistill.data.images import array_set, open_images
 from simdistill.data.pictures import LARGEST_FILE
+from simdistill.workflows import pretraining
 
 
 @pytest.fixture
@@ -195,6 +196,18 @@ def test_idx_files_get_a_margin_if_asked(tmp_path, fashion):
         torch.testing.assert_close(drawn[:, 2:30, 2:30], inner, rtol=0, atol=1e-6)
         drawn[:, 2:30, 2:30] = -1
         assert bool((drawn == -1).all())
+
+
+@pytest.mark.parametrize(("words", "shape"), [([], "(1, 32, 32)"), (["--pad", "0"], "(1, 28, 28)")])
+def test_the_settings_for_fashion_mnist_ask_for_the_margin(tmp_path, fashion, monkeypatch, refused, words, shape):
+    """The shipped teacher is of 32×32; without the margin the images stay as they are."""
+
+    def trainer(data, *rest):
+        raise ValueError(f"trains on {data.shape}, held out {data.held_out.shape}")
+
+    monkeypatch.setattr(pretraining, "PretrainingTrainer", trainer)
+    asked = ["pretrain", "fashion-mnist", "--data", tmp_path, "--features", "pixels", "--out", tmp_path / "run", *words]
+    assert f"trains on {shape}, held out {shape}" in refused(*asked)
 
 
 @pytest.mark.parametrize("cut", [3, 9, 500])

@@ -180,7 +180,7 @@ def test_other_members_of_a_tar(tmp_path):
     members += [("1.3.txt", "4"), ("long.txt", "x" * 100_001), ("c.json", json.dumps({"caption": ["first", "second"]}))]
     notes = Notes()
     assert read_prompts(tar_of(tmp_path / "x.tar", members), notes=notes) == ["one", "two", "3", "4", "first"]
-    assert notes.counts()["files passed over (._1.txt 1, __MACOSX 1, longer than 100 kB 1)"] == 3
+    assert notes.counts()["files passed over (._* 1, __MACOSX 1, longer than 100 kB 1)"] == 3
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "parquet", "csv"])
