@@ -35,7 +35,7 @@ class Framing:
         """The picture `name` as framed; what was done is counted in `notes`."""
         mode = {0: image.mode, 1: "L", 3: "RGB"}[self.channels]
         if mode != image.mode:
-            notes.add("images made grey" if mode == "L" else "grey images made RGB", name)
+            notes.add("images made grey" if mode == "L" else "images made RGB from grey", name)
             image = image.convert(mode)
         square = image.width == image.height
         if self.crop != "none" and not square:

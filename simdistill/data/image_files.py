@@ -104,7 +104,7 @@ def _described(
     top = training[0].partition("/")[0]
     like_training = [f"{top}/{name.partition('/')[2]}" for name in held_out]
     if found.labels is not None and not {posixpath.dirname(name) for name in like_training} <= {*classes}:
-        notes.count(f"held-out images left out: their folders are not those of {top}", len(held_out))
+        notes.count(f"images of the held-out part left out: its folders are not those of {top}", len(held_out))
         return found
     notes.count(f"images of {held_out[0].partition('/')[0]}, as the held-out part of {top}", len(held_out))
     labels = None if found.labels is None else _numbers(like_training, classes)

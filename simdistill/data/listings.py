@@ -63,7 +63,7 @@ def listed_captions(
         keys = {key for _, row in rows for key in row}
         column = next((name for name in COLUMNS if name in keys), None)
         if column is None:
-            notes.count(f"listing without captions: {listing} has {', '.join(sorted(keys)) or 'no rows'}")
+            notes.count(f"listings without captions: {listing} has {', '.join(sorted(keys)) or 'no rows'}")
             continue
         with_texts = True
         own = _own(rows, posixpath.dirname(listing), column, notes)

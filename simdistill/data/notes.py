@@ -13,7 +13,7 @@ class Notes:
         self._passed_over: Counter[str] = Counter()
 
     def add(self, what: str, name: str) -> None:
-        """Count the file `name` among those that are `what`, such as "images of 16 bits, scaled to 8"; once only."""
+        """Count the file `name` among `what`, a noun in the plural and more: "images of 16 bits, scaled to 8"; once."""
         self._named.setdefault(what, set()).add(name)
 
     def count(self, what: str, number: int = 1) -> None:
@@ -39,7 +39,9 @@ class Notes:
     def tell(self, source: str) -> None:
         """Print them on stderr, a line each."""
         for what, number in self.counts().items():
-            print(f"{source}: {number:,} {what}", file=sys.stderr)
+            noun, space, rest = what.partition(" ")
+            one = f"{noun.removesuffix('s')}{space}{rest}"
+            print(f"{source}: {number:,} {one if number == 1 else what}", file=sys.stderr)
 
 
 def in_short(counts: dict[str, int], most: int = 8) -> str:

@@ -73,7 +73,7 @@ def picture_of(pixels: UInt8[Tensor, "channels height width"]) -> Image.Image:
 
 def _shown(name: str, image: Image.Image, notes: Notes, background: str) -> Image.Image:
     if image.getexif().get(ExifTags.Base.Orientation) in range(2, 9):  # asked first: a TIFF turns as it is loaded
-        notes.add("images turned as their EXIF says", name)
+        notes.add("images turned upright by EXIF", name)
     if getattr(image, "is_animated", False):
         notes.add("images of several frames, of which the first is read", name)
     upright = ImageOps.exif_transpose(image)
@@ -85,7 +85,7 @@ def _shown(name: str, image: Image.Image, notes: Notes, background: str) -> Imag
         upright = _from_floats(upright)
     srgb = _in_srgb(upright)
     if srgb is not upright:
-        notes.add("images converted to sRGB from their colour profile", name)
+        notes.add("images converted to sRGB from another colour profile", name)
     elif upright.mode == "CMYK":
         notes.add("images converted from CMYK", name)
     if not srgb.has_transparency_data:

@@ -20,7 +20,7 @@ BUNDLED = ("figure-3", "fashion-mnist", "faces")
 """Lists shipped with the package: the three prompts of the paper's Figure 3, the class names of Fashion-MNIST, and
 captions of faces with held-out combinations (docs/faces.md)."""
 LONGEST = 100_000  # bytes: a longer file is not a caption
-REPEATED = "repeated texts, each of which counts once"
+REPEATED = "texts repeated, each of which counts once"
 
 
 def read_prompts(path: Path, column: str = "", repeated: bool = False, notes: Notes | None = None) -> list[str]:

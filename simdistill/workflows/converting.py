@@ -123,7 +123,7 @@ def convert_images(
     _check_new(out, overwrite)
     images = open_images(source, framing, background).padded(pad)
     if images.held_out is not None:
-        images.notes.count("held-out images left out", len(images.held_out))
+        images.notes.count("images of the held-out part left out", len(images.held_out))
     with progress_bar(f"writing {out.name}", len(images), shown=True) as advance:
         write_zip(out, images, advance)
     images.notes.tell(images.name)

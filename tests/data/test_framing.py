@@ -58,7 +58,7 @@ def test_channels():
     assert np.array_equal(np.asarray(Framing(channels=3)("g", grey, notes)), np.asarray(grey)[..., None].repeat(3, 2))
     luma = np.asarray(colour, float) @ [0.299, 0.587, 0.114]  # ITU-R 601-2
     np.testing.assert_allclose(np.asarray(Framing(channels=1)("c", colour, notes)), luma, atol=0.51)
-    assert notes.counts() == {"grey images made RGB": 1, "images made grey": 1}
+    assert notes.counts() == {"images made RGB from grey": 1, "images made grey": 1}
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_convert_makes_a_set_of_a_folder_of_mixed_images(mixed, tmp_path, capsys
         "files passed over (.DS_Store 1, .txt 1)": 2,
         "images cropped to a centred square": 4,
         "images shrunk to 32×32": 4,
-        "grey images made RGB": 2,
+        "images made RGB from grey": 2,
         "images with transparency, on black": 1,
         "images enlarged to 32×32": 1,
     }
@@ -95,7 +95,7 @@ def test_convert_makes_a_set_of_a_folder_of_mixed_images(mixed, tmp_path, capsys
 
 def test_a_set_in_memory_is_framed_too(tmp_path, capsys):
     assert main(["convert", "digits", str(tmp_path / "d.zip"), "--size", "16", "--channels", "3"]) == 0
-    assert "449 held-out images left out" in capsys.readouterr().err
+    assert "449 images of the held-out part left out" in capsys.readouterr().err
     found, plain = open_images(tmp_path / "d.zip"), open_images("digits")
     assert (found.shape, found.labels.tolist()) == ((3, 16, 16), plain.labels.tolist())
     grey = Image.fromarray(((plain.batch([5])[0, 0] + 1) * 127.5).round().byte().numpy()).convert("RGB")

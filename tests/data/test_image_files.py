@@ -91,7 +91,7 @@ def test_train_and_test_are_parts_and_no_classes(tmp_path):
     other = {**files, "test/cow/5.png": png(5)}
     images = open_images(in_folder(tmp_path / "b", other))
     assert images.held_out is None
-    assert images.notes.counts()["held-out images left out: their folders are not those of train"] == 2
+    assert images.notes.counts()["images of the held-out part left out: its folders are not those of train"] == 2
     plain = {"train/0.png": png(0), "valid/1.png": png(1), "plane/2.png": png(2)}
     images = open_images(in_folder(tmp_path / "c", plain))  # a train and a plane
     assert (images.labels.tolist(), images.held_out) == ([0, 1, 2], None)

@@ -129,7 +129,7 @@ def test_listings_that_hold_no_captions_are_said(tmp_path):
     labels = csv([{"file_name": name, "label": 1} for name in NAMES])
     images = open_images(in_folder(tmp_path / "a", {**PICTURES, "metadata.csv": labels}))
     assert images.captions is None
-    assert images.notes.counts() == {"listing without captions: metadata.csv has file_name, label": 1}
+    assert images.notes.counts() == {"listings without captions: metadata.csv has file_name, label": 1}
     more = jsonl([*rows(), {"file_name": "9.png", "text": "gone"}])
     images = open_images(in_folder(tmp_path / "b", {**PICTURES, "metadata.jsonl": more, "metadata.csv": labels}))
     assert images.captions == TEXTS

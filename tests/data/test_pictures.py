@@ -190,7 +190,7 @@ def test_colours_are_those_that_their_profile_names(mode):
     image, notes = Image.new("RGB", (2, 2), (255, 0, 0)).convert(mode), Notes()
     red = decoded("red.png", saved(image, icc_profile=swapped_profile()), notes)
     assert red.getpixel((0, 0)) == pytest.approx((0, 255, 0), abs=2)
-    assert notes.counts() == {"images converted to sRGB from their colour profile": 1}
+    assert notes.counts() == {"images converted to sRGB from another colour profile": 1}
     assert decoded("broken.png", saved(image, icc_profile=b"no profile"), Notes()).getpixel((0, 0)) == (255, 0, 0)
 
 

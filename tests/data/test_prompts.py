@@ -166,7 +166,7 @@ def test_a_key_of_a_tar_has_one_prompt(tmp_path):
     assert notes.counts() == {"files passed over (.jpg 4)": 4, "rows without a text": 1}
     assert read_prompts(path, "caption", repeated=True) == [TEXTS[0], TEXTS[1], TEXTS[0]]
     assert read_prompts(path, notes=notes) == TEXTS[:2]
-    assert notes.counts()["repeated texts, each of which counts once"] == 1
+    assert notes.counts()["texts repeated, each of which counts once"] == 1
 
 
 def test_other_members_of_a_tar(tmp_path):

@@ -253,7 +253,7 @@ def test_two_processes_compute_what_one_does(tmp_path, run):
     assert torch.equal(two.statistics.features, one.statistics.features)
     assert two.inputs == one.inputs
     notes = [json.loads((tmp_path / name).read_text()) for name in ("one/notes-0.json", "two/notes-0.json")]
-    assert notes == [{"images turned as their EXIF says": 60}] * 2
+    assert notes == [{"images turned upright by EXIF": 60}] * 2
     figures = [json.loads((tmp_path / name).read_text()) for name in ("one/figures-0.json", "two/figures-0.json")]
     both = [json.loads((tmp_path / "two" / f"figures-{rank}.json").read_text()) for rank in range(2)]
     assert both[0] == both[1]

@@ -171,7 +171,7 @@ def test_pictures_of_all_sizes_and_kinds_are_scored_as_they_are(weights, tmp_pat
     small.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turbo" / "3.png", exif=exif)
     write(tmp_path / "p.txt", PROMPTS)
     assert main(["score", "turbo", "--prompts", "p.txt", *named, "--json"]) == 0
-    told = {"images of 16 bits, scaled to 8": 1, "images turned as their EXIF says": 1}
+    told = {"images of 16 bits, scaled to 8": 1, "images turned upright by EXIF": 1}
     assert json.loads(capsys.readouterr().out)["notes"] == told
     (clip, _), table = load_scores(**weights), pl.read_csv("scores.csv")
     shown = [large, small.convert("L").convert("RGB"), small]
