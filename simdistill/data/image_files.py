@@ -22,6 +22,8 @@ from simdistill.support.checks import require
 TRAINING, HELD_OUT = ("train", "training"), ("test", "val", "valid", "validation")
 """Folders that hold the parts of a data set, as in Hugging Face's image folders and in ImageNet's."""
 
+LARGEST_LISTING = 2**30  # bytes of a file of labels or captions
+
 
 @dataclass(frozen=True)
 class ImageFiles:
@@ -47,21 +49,24 @@ def files_in_zip(path: Path, notes: Notes) -> ImageFiles:
     sizes = {entry.filename: entry.file_size for entry in entries}
 
     def load(name: str) -> bytes:
+        most, shown = (LARGEST_FILE, "64 MiB") if name.lower().endswith(SUFFIXES) else (LARGEST_LISTING, "1 GiB")
+        require(sizes[name] <= most, f"{path}: size of {name}", sizes[name], f"at most {shown}")
         try:
             return archive.read(name)
         # RuntimeError: an encrypted entry, or an unsupported compression method
         except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError) as error:
             raise ValueError(f"{path}: {name} cannot be read ({error})") from error
 
-    found = _described(str(path), sizes, load, notes, by_folder=False)
-    for name in found.names:
-        require(sizes[name] <= LARGEST_FILE, f"{path}: size of {name}", sizes[name], "at most 64 MiB")
-    return found
+    return _described(str(path), sizes, load, notes, by_folder=False)
 
 
 def files_in_folder(path: Path, notes: Notes) -> ImageFiles:
     """The images at any depth of a folder, labelled by `dataset.json` or else by the folders that they lie in."""
-    return _described(str(path), set(names_in(path)), lambda name: content_of(path / name), notes, by_folder=True)
+
+    def load(name: str) -> bytes:
+        return content_of(path / name) if name.lower().endswith(SUFFIXES) else _listing(path / name)
+
+    return _described(str(path), set(names_in(path)), load, notes, by_folder=True)
 
 
 def numbered_pictures(folder: Path, notes: Notes) -> list[Path]:
@@ -78,8 +83,14 @@ def numbered_pictures(folder: Path, notes: Notes) -> list[Path]:
 def folder_captions(folder: Path, names: Sequence[str], notes: Notes) -> list[str] | None:
     """The captions of these images directly in a folder, from its `metadata`; None if it has none."""
     listings = [name for name in CAPTIONS if (folder / name).is_file()]
-    listed = listed_captions(str(folder), names, listings, lambda name: content_of(folder / name), notes)
+    listed = listed_captions(str(folder), names, listings, lambda name: _listing(folder / name), notes)
     return captions_for(str(folder), names, listed)
+
+
+def _listing(path: Path) -> bytes:
+    size = path.stat().st_size
+    require(size <= LARGEST_LISTING, f"size of {path}", size, "at most 1 GiB")
+    return path.read_bytes()
 
 
 def _described(

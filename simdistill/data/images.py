@@ -62,12 +62,18 @@ class ImageSet:
         """The images in these rows, as from `batch`."""
         return self.batch(rows.tolist())
 
-    def moments(self) -> tuple[Float[Tensor, "*shape"], Float[Tensor, "*shape"]]:
-        """The mean image and the mean of the squared images, float64; decodes every image once."""
+    def moments(
+        self, advance: Callable[[int], None] = lambda _: None
+    ) -> tuple[Float[Tensor, "*shape"], Float[Tensor, "*shape"]]:
+        """The mean image and the mean of the squared images, float64; decodes every image once.
+
+        `advance` is called with the number of images done.
+        """
         total, squares = torch.zeros(2, *self.shape, dtype=torch.float64)
         for part in _parts(range(self.count)):
             values = self.batch(part).double()
             total, squares = total + values.sum(0), squares + values.square().sum(0)
+            advance(len(part))
         return total / self.count, squares / self.count
 
     def without_labels(self) -> "ImageSet":

@@ -81,7 +81,8 @@ def train_features(
     `pad`.
     """
     images = open_images(data).padded(pad)
-    images.moments()  # reads every image: what is wrong with one is said before the training
+    with progress_bar(f"reading {images.name}", len(images)) as advance:
+        images.moments(advance)  # what is wrong with an image is said before the training
     classifier = train_classifier(images, features, iterations)
     shares = {"training": accuracy(classifier, images)}
     if images.held_out is not None and images.held_out.labels is not None:
@@ -208,4 +209,5 @@ def _reference(data: ImageSet, settings: Pretraining, device: Device) -> Referen
     """The reference of the metrics: the training images, in the feature space that the settings name."""
     require(settings.features != "", "--features", "", "a classifier from `simdistill features`, or imagenet")
     extractor = load_extractor(settings.features, device)
-    return data_reference(f"{data.name} in the features {extractor.name}", data, extractor)
+    with progress_bar(f"features of {data.name}", len(data) + len(data.held_out or ())) as advance:
+        return data_reference(f"{data.name} in the features {extractor.name}", data, extractor, advance)

@@ -104,3 +104,16 @@ def test_images_without_classes_have_parts_too(tmp_path):
     unlike = open_images(in_zip(tmp_path / "b.zip", {"train/0.png": png(0), "val/1.png": png(1, (5, 4))}))
     with pytest.raises(ValueError, match=r"val/1\.png has 3×4×5"):
         first_values(unlike.held_out)
+
+
+@pytest.mark.parametrize("write", [in_folder, in_zip], ids=["folder", "zip"])
+def test_listings_may_be_larger_than_images_but_not_endless(tmp_path, monkeypatch, write):
+    monkeypatch.setattr("simdistill.data.image_files.LARGEST_FILE", 100)
+    monkeypatch.setattr("simdistill.data.pictures.LARGEST_FILE", 100)
+    monkeypatch.setattr("simdistill.data.image_files.LARGEST_LISTING", 300)
+    row = '{"file_name": "1.png", "text": "a cat"}\n'
+    path = write(tmp_path / "a.zip", {"1.png": png(1), "metadata.jsonl": row + " " * 200})
+    assert open_images(path).captions == ["a cat"]
+    path = write(tmp_path / "b.zip", {"1.png": png(1), "metadata.jsonl": row + " " * 300})
+    with pytest.raises(ValueError, match=r"metadata\.jsonl = 340: must be at most 1 GiB"):
+        open_images(path)
