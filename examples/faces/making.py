@@ -16,6 +16,7 @@ from rich.progress import track
 from examples.faces.attributes import PARTED_BY, Face, draw_attributes, draw_face, held_out
 from examples.faces.captions import Caption, write_caption
 from examples.faces.rendering import install, render
+from simdistill.data.rows import json_lines
 from simdistill.support.checks import require
 from simdistill.support.files import replacing, write_atomically
 
@@ -94,7 +95,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     """The lines of the metadata.jsonl in a zip; `ValueError` if it is not from `make`."""
     try:
         with zipfile.ZipFile(path) as archive:
-            return [json.loads(text) for text in archive.read(METADATA).decode().splitlines()]
+            return [row for _, row in json_lines(METADATA, io.BytesIO(archive.read(METADATA)))]
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path}: not a zip of faces ({error}); `python -m examples.faces make` writes one") from error
 

@@ -32,7 +32,7 @@ def sheet(data: Path, path: Path, count: int, seed: int) -> None:
     with zipfile.ZipFile(data) as archive:
         for place, index in enumerate(chosen):
             x, y = GAP + place % COLUMNS * (WIDTH + GAP), GAP + place // COLUMNS * height
-            with Image.open(io.BytesIO(archive.read(lines[index]["file_name"]))) as face:
+            with Image.open(io.BytesIO(archive.read(lines[index]["file_name"])), formats=["PNG"]) as face:
                 picture.paste(face.resize((edge, edge), Image.Resampling.NEAREST), (x, y))
             for k, words in enumerate(textwrap.wrap(lines[index]["text"], WIDE, max_lines=LINES)):
                 pen.text((x, y + edge + 2 + k * LINE), words, fill="black", font=font)

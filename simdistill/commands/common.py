@@ -65,6 +65,9 @@ MilestoneSamples: TypeAlias = Annotated[
     int | None, arg(help="Samples per evaluation seed at a milestone; if not given, as above.")
 ]
 Overwrite: TypeAlias = Annotated[bool, arg(help="Replace the output if it exists.")]
+Pad: TypeAlias = Annotated[
+    int, arg(help="Add black margins to the images, up to this many pixels a side: 32 for MNIST's 28×28; 0 adds none.")
+]
 Prompts: TypeAlias = Annotated[
     Path | None,
     arg(

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from simdistill.commands.common import Json
+from simdistill.commands.common import Json, Pad
 from simdistill.config.options import first_word, parse_options
 from simdistill.workflows import pretraining
 
@@ -19,6 +19,7 @@ class _Features:
     """Number of hidden features: the dimension of the feature space."""
     iterations: int = 3000
     """Training iterations, each on a batch of 128 images."""
+    pad: Pad = 0
 
 
 def run(words: Sequence[str]) -> None:
@@ -34,6 +35,7 @@ def run(words: Sequence[str]) -> None:
     options = parse_options(_Features(), rest, "features DATA", about)
     name = Path(data).name.partition(".")[0]
     out = options.out or Path("runs") / f"{name}-classifier.safetensors"
-    shares = pretraining.train_features(data, out, options.features, options.iterations)
+    shares, notes = pretraining.train_features(data, out, options.features, options.iterations, options.pad)
+    notes.tell(name)
     accuracy = ", ".join(f"{part} {share:.4f}" for part, share in shares.items())
-    print(json.dumps(shares) if options.json else f"{out}: accuracy {accuracy}")
+    print(json.dumps({**shares, "notes": notes.counts()}) if options.json else f"{out}: accuracy {accuracy}")

@@ -55,7 +55,7 @@ def run(words: Sequence[str]) -> None:
 
 
 def _limit_threads_for(settings: Pretraining) -> None:
-    data = open_images(settings.data)
+    data = open_images(settings.data).padded(settings.pad)
     text = read_encoding(Path(settings.prompts)).text if settings.prompts else None
     with torch.device("meta"):
         limit_threads(sum(p.numel() for p in settings.build(data.shape, data.classes, 1.0, text=text).parameters()))

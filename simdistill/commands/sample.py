@@ -14,6 +14,7 @@ from tyro.conf import Positional, UseAppendAction
 from simdistill.commands.common import ABOUT_RUN, Common, EmaPlace, Prompts, TeacherOfRun, own_teacher
 from simdistill.config.options import first_word, parse_numbers, parse_options
 from simdistill.data.listings import CAPTIONS, caption_lines
+from simdistill.data.notes import Notes
 from simdistill.data.prompts import read_prompts
 from simdistill.method.shapes import Pictures
 from simdistill.reports.pictures import captioned, picture
@@ -65,7 +66,9 @@ def run(words: Sequence[str]) -> None:
     run, rest = first_word(words, "sample", "RUN")
     options = parse_options(_Sample(), [run, *rest], "sample RUN", ABOUT)
     labels = None if options.labels is None else parse_numbers("--labels", options.labels)
-    prompts = [*options.prompt, *([] if options.prompts is None else read_prompts(options.prompts))]
+    notes = Notes()
+    prompts = [*options.prompt, *([] if options.prompts is None else read_prompts(options.prompts, notes=notes))]
+    notes.tell("prompts")
     many = EACH * len(prompts) or SAMPLES
     seeds = range(many) if options.seeds is None else parse_numbers("--seeds", options.seeds)
     idle = set(range(len(prompts))) - {seed % len(prompts) for seed in seeds if prompts}
@@ -89,7 +92,7 @@ def run(words: Sequence[str]) -> None:
             write_atomically(out / name, picture(one[None], columns=1, edge=1))
         if prompts:
             captions = caption_lines(zip(names, (prompts[seed % len(prompts)] for seed in seeds), strict=True))
-            write_atomically(out / CAPTIONS, captions.encode())
+            write_atomically(out / CAPTIONS[0], captions.encode())
     result = {"out": str(out), "samples": len(drawn)}
     print(json.dumps(result) if options.json else f"{len(drawn)} sample{'s' if len(drawn) > 1 else ''} in {out}")
 

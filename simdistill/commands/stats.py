@@ -7,8 +7,9 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from simdistill.commands.common import Common, Inception, chosen_features
+from simdistill.commands.common import Common, Inception, Pad, chosen_features
 from simdistill.config.options import first_word, parse_options
+from simdistill.data.images import open_images
 from simdistill.support.checks import require
 from simdistill.training.processes import joined
 from simdistill.workflows import statistics
@@ -23,6 +24,7 @@ class _Stats(Common):
     inception: Inception = None
     features: str = ""
     """Other feature space: pixels, digits, fashion-mnist, faces, imagenet, or a classifier's .safetensors."""
+    pad: Pad = 0
 
 
 ABOUT = """Compute reference statistics of images, in EDM's format, for `evaluate`.
@@ -45,13 +47,15 @@ def run(words: Sequence[str]) -> None:
     data, rest = first_word(words, "stats", "DATA")
     options = parse_options(_Stats(), [data, *rest], "stats DATA", ABOUT)
     features = chosen_features(options.inception, options.features)
+    if not features:
+        open_images(data)  # what is wrong with it comes first
     remedy = "given, or --features pixels, digits, fashion-mnist, faces or imagenet"
     require(features != "", "--inception", None, remedy)
     out = options.out
     if out is None or out.suffix != ".npz":
         raise ValueError(f"--out = {str(out)!r}: must be a .npz")
     with joined(options.device) as (processes, device):
-        stored, computed = statistics.store_statistics(data, out, features, device, processes)
+        stored, notes = statistics.store_statistics(data, out, features, device, processes, options.pad)
         if not processes.is_main:
             return
     found = {
@@ -59,7 +63,10 @@ def run(words: Sequence[str]) -> None:
         "images": stored.statistics.images,
         "dimensions": len(stored.statistics.moments.mean),
         "features": stored.extractor,
-        "computed": computed,
+        "computed": notes is not None,
+        "notes": {} if notes is None else notes.counts(),
     }
+    if notes is not None:
+        notes.tell(stored.data or data)
     text = f"{out}: {found['images']:,} images of {stored.data}, {found['dimensions']:,} features ({stored.extractor})"
-    print(json.dumps(found) if options.json else text + ("" if computed else " (already computed)"))
+    print(json.dumps(found) if options.json else text + ("" if found["computed"] else " (already computed)"))

@@ -89,7 +89,9 @@ def run(words: Sequence[str]) -> None:
     teacher = own_teacher(options.teacher, Path((a if a.draws else b).place))
     wanted = Wanted(options.prompts, options.column, options.each, options.seed, teacher, options.device)
     study = StudyFolder.create(options.study, settings, draft_pairs(a, b, wanted), options.checks)
-    made = {"study": str(study.path), "pairs": len(study.pairs), "a": settings.a, "b": settings.b}
+    wanted.notes.tell(options.study.name)
+    notes = wanted.notes.counts()
+    made = {"study": str(study.path), "pairs": len(study.pairs), "a": settings.a, "b": settings.b, "notes": notes}
     if options.json:
         return print(json.dumps(made))
     print(f"{len(study.pairs)} pairs ({settings.a} against {settings.b}) in {study.path}")

@@ -22,10 +22,7 @@ _LARGEST = 2**28  # bytes of one file, unpacked
 
 
 def idx_folder(path: Path) -> tuple[Labelled, Labelled] | None:
-    """Training and test images of a folder of IDX files like MNIST's (LeCun et al. 1998), plain or .gz; else None.
-
-    28×28 images are padded by 2 black pixels, so that they can be halved five times.
-    """
+    """Training and test images of a folder of IDX files like MNIST's (LeCun et al. 1998), plain or .gz; else None."""
     if not list(path.glob("train-images*idx3-ubyte*")):
         return None
     training, test = (_idx_pair(path, part) for part in ("train", "t10k"))
@@ -35,10 +32,7 @@ def idx_folder(path: Path) -> tuple[Labelled, Labelled] | None:
 def _idx_pair(path: Path, part: str) -> Labelled:
     images, labels = (_idx(path, f"{part}-{what}", axes) for what, axes in (("images", 3), ("labels", 1)))
     require(len(images) == len(labels), f"{path}: labels of {part}", len(labels), f"{len(images)}, one per image")
-    pixels = torch.from_numpy(images)[:, None]
-    if pixels.shape[2:] == (28, 28):
-        pixels = torch.nn.functional.pad(pixels, (2, 2, 2, 2))
-    return pixels, torch.from_numpy(labels.astype(np.int64))
+    return torch.from_numpy(images)[:, None], torch.from_numpy(labels.astype(np.int64))
 
 
 def _idx(path: Path, name: str, axes: int) -> NDArray[np.uint8]:

@@ -3,30 +3,27 @@
 A set is opened by the name of its file or folder. Nothing in it is executed, and its sizes are limited.
 """
 
+import math
 import os
-import re
-import zipfile
-import zlib
+import shlex
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from io import BytesIO
-from pathlib import Path, PurePosixPath
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from simdistill.data.archives import cifar10, idx_folder
 from simdistill.data.digits import digits
-from simdistill.data.listings import CAPTIONS, LABELS, listed_captions, listed_labels
+from simdistill.data.framing import Framing
+from simdistill.data.image_files import ImageFiles, files_in_folder, files_in_zip
+from simdistill.data.notes import Notes
+from simdistill.data.pictures import decoded, picture_of, tensor_of
 from simdistill.method.shapes import Data
 from simdistill.support.checks import require
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
-LARGEST_FILE = 2**26  # bytes of one image
 PART = 1000  # images decoded at a time, if all are needed
 IN_MEMORY = 2**32  # largest set, in bytes of pixels, that is decoded once and kept in memory
 
@@ -35,7 +32,8 @@ IN_MEMORY = 2**32  # largest set, in bytes of pixels, that is decoded once and k
 class ImageSet:
     """Images of one `shape` in [-1, 1], with class `labels` `[count]`, `captions` and a `held_out` part, if they exist.
 
-    `read` returns the images at some indices, as uint8 in [0, 255] or float in [-1, 1].
+    `read` returns the images at some indices, as uint8 in [0, 255] or float in [-1, 1]. A caption of "" is none. The
+    `notes` count what was passed over and, of the images read so far, what was converted.
     """
 
     name: str
@@ -45,6 +43,7 @@ class ImageSet:
     labels: Int[Tensor, " count"] | None = None
     held_out: "ImageSet | None" = None
     captions: Sequence[str] | None = None
+    notes: Notes = field(default_factory=Notes, compare=False)
 
     def __len__(self) -> int:
         return self.count
@@ -63,12 +62,18 @@ class ImageSet:
         """The images in these rows, as from `batch`."""
         return self.batch(rows.tolist())
 
-    def moments(self) -> tuple[Float[Tensor, "*shape"], Float[Tensor, "*shape"]]:
-        """The mean image and the mean of the squared images, float64; decodes every image once."""
+    def moments(
+        self, advance: Callable[[int], None] = lambda _: None
+    ) -> tuple[Float[Tensor, "*shape"], Float[Tensor, "*shape"]]:
+        """The mean image and the mean of the squared images, float64; decodes every image once.
+
+        `advance` is called with the number of images done.
+        """
         total, squares = torch.zeros(2, *self.shape, dtype=torch.float64)
         for part in _parts(range(self.count)):
             values = self.batch(part).double()
             total, squares = total + values.sum(0), squares + values.square().sum(0)
+            advance(len(part))
         return total / self.count, squares / self.count
 
     def without_labels(self) -> "ImageSet":
@@ -76,34 +81,58 @@ class ImageSet:
         held_out = None if self.held_out is None else self.held_out.without_labels()
         return replace(self, labels=None, held_out=held_out)
 
+    def padded(self, edge: int) -> "ImageSet":
+        """The same images, centred on black of `edge`×`edge` pixels; unchanged for 0; `ValueError` if they are larger.
 
-def open_images(data: str | Path) -> ImageSet:
-    """Open a set of images.
+        28×28 pixels, such as MNIST's, can thus be halved five times.
+        """
+        if edge == 0 or self.shape[1:] == (edge, edge):
+            return self
+        fits = len(self.shape) == 3 and max(self.shape[1:]) <= edge <= 2**14
+        shown = "×".join(map(str, self.shape))
+        require(fits, "--pad", edge, f"0, or at least the height and width of the images, which are {shown}")
+        (top, bottom), (left, right) = (((edge - own) // 2, (edge - own + 1) // 2) for own in self.shape[1:])
+
+        def read(indices: Sequence[int]) -> Tensor:
+            values = self.read(indices)
+            black = 0 if values.dtype == torch.uint8 else -1
+            return torch.nn.functional.pad(values, (left, right, top, bottom), value=black)
+
+        held_out = None if self.held_out is None else self.held_out.padded(edge)
+        return replace(self, shape=(self.shape[0], edge, edge), read=read, held_out=held_out)
+
+
+def open_images(data: str | Path, framing: Framing | None = None, background: str = "white") -> ImageSet:
+    """Open a set of images, each made alike by `framing`, transparent ones on the colour `background`.
 
     `data` is one of:
     - "digits";
     - a .zip in EDM's format: images, with labels in `dataset.json`;
     - a folder of images, with labels in `dataset.json` or else one subfolder per class;
     - `cifar-10-python.tar.gz` or `cifar-10-binary.tar.gz`;
-    - a folder with `train-images-idx3-ubyte` and its companions (MNIST, Fashion-MNIST; 28×28 images are padded with
-      black to 32×32).
+    - a folder with `train-images-idx3-ubyte` and its companions (MNIST, Fashion-MNIST).
 
-    A .zip or folder of images may have captions in `metadata.jsonl`. The other sets have a held-out part.
+    A .zip or folder of images may have captions in `metadata.jsonl`, .csv or .parquet, in Hugging Face's form; if all
+    its images lie in train/ and test/ (or val/), the latter are the held-out part. So have the other sets one.
 
     Raises `ValueError` if there is no such set, or if it is damaged.
     """
-    path = Path(data)
+    path, framing = Path(data), framing or Framing()
     if str(data) == "digits":
         (images, labels), held_out = digits()
-        return _array("the digits' 1,348 training images", images, labels, _array("held out", *held_out))
+        rest = _array("held out", *held_out)
+        return _framed(_array("the digits' 1,348 training images", images, labels, rest), framing)
     require(path.exists(), "data", str(data), "digits, or an existing .zip, .tar.gz or folder of images")
+    notes = Notes()
     if path.is_dir():
         parts = idx_folder(path)
-        return _folder(path) if parts is None else _in_parts(path, parts)
-    if path.suffix == ".zip":
-        return _zip(path)
+        if parts is not None:
+            return _framed(_in_parts(path, parts), framing)
+        return _files(path, files_in_folder(path, notes), notes, framing, background)
+    if path.suffix.lower() == ".zip":
+        return _files(path, files_in_zip(path, notes), notes, framing, background)
     if path.name.endswith((".tar.gz", ".tgz")):
-        return _in_parts(path, cifar10(path))
+        return _framed(_in_parts(path, cifar10(path)), framing)
     raise ValueError(f"data = {str(data)!r}: must be a .zip, CIFAR-10's .tar.gz, or a folder")
 
 
@@ -124,81 +153,73 @@ def _in_parts(path: Path, parts: Sequence[tuple[Tensor, Tensor]]) -> ImageSet:
     return _array(path.name, images, labels, _array(f"{path.name}, test images", *test))
 
 
-def _zip(path: Path) -> ImageSet:
-    try:
-        archive = zipfile.ZipFile(path)  # stays open: reading the list of a large one takes long; threads may share it
-        entries = archive.infolist()
-    except (zipfile.BadZipFile, OSError) as error:
-        raise ValueError(f"{path}: not a valid zip file ({error})") from error
-    sizes = {entry.filename: entry.file_size for entry in entries}
-    large = [name for name, size in sizes.items() if size > LARGEST_FILE]
-    require(not large, f"{path}: size of {(large or [''])[0]}", max(sizes.values(), default=0), "at most 64 MiB")
+def _framed(images: ImageSet, framing: Framing) -> ImageSet:
+    """The same set, each image made alike by `framing`."""
+    if framing == Framing():
+        return images
 
-    def load(name: str) -> bytes:
-        try:
-            return archive.read(name)
-        # RuntimeError: an encrypted entry, or an unsupported compression method
-        except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError) as error:
-            raise ValueError(f"{path}: {name} cannot be read ({error})") from error
+    def one(index: int) -> Tensor:
+        return tensor_of(framing(f"image {index}", picture_of(pixels_of(images.batch([index]))[0]), images.notes))
 
-    labels, captions = (load(listing) if listing in sizes else None for listing in (LABELS, CAPTIONS))
-    names = sorted(name for name in sizes if name.lower().endswith(SUFFIXES))
-    return _files(path, names, load, listed_labels(path, names, labels), listed_captions(path, names, captions))
+    def read(indices: Sequence[int]) -> Tensor:
+        return torch.stack([one(index) for index in indices])
 
-
-def _folder(path: Path) -> ImageSet:
-    found = (file.relative_to(path) for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
-    names = sorted(str(PurePosixPath(name)) for name in found if not name.name.startswith("."))
-    listing, captions = path / LABELS, path / CAPTIONS
-    if listing.is_file():
-        labels = listed_labels(path, names, listing.read_bytes())
-    else:
-        folders = [name.rpartition("/")[0] for name in names]
-        classes = sorted(set(folders))
-        labels = torch.tensor([classes.index(folder) for folder in folders]) if len(classes) > 1 else None
-
-    def load(name: str) -> bytes:
-        file = path / name
-        require(file.stat().st_size <= LARGEST_FILE, f"size of {file}", file.stat().st_size, "at most 64 MiB")
-        return file.read_bytes()
-
-    said = listed_captions(path, names, captions.read_bytes() if captions.is_file() else None)
-    return _files(path, names, load, labels, said)
+    held_out = None if images.held_out is None else _framed(images.held_out, framing)
+    return _kept(replace(images, shape=tuple(one(0).shape), read=read, held_out=held_out))
 
 
 def _files(
     path: Path,
-    names: Sequence[str],
-    load: Callable[[str], bytes],
-    labels: Tensor | None,
-    captions: Sequence[str] | None,
+    files: ImageFiles,
+    notes: Notes,
+    framing: Framing,
+    background: str,
+    shape: tuple[int, ...] = (),
 ) -> ImageSet:
-    require(len(names) > 0, f"{path}: images", 0, f"at least one of {', '.join(SUFFIXES)}")
-    first = decoded(f"{path}/{names[0]}", load(names[0]))
-    shape = tuple(first.shape)
+    """The set of these files; their `shape` is that of the first one if it is not given."""
+
+    def framed(index: int) -> Tensor:
+        name = f"{path}/{files.names[index]}"
+        return tensor_of(framing(name, decoded(name, files.load(files.names[index]), notes, background), notes))
 
     def one(index: int) -> Tensor:
-        pixels = decoded(f"{path}/{names[index]}", load(names[index]))
-        like_first = f"{list(shape)}, as of {names[0]}: all images need the same size and number of channels"
-        require(tuple(pixels.shape) == shape, f"{path}: shape of {names[index]}", list(pixels.shape), like_first)
+        pixels = framed(index)
+        if pixels.shape != shape:
+            raise ValueError(_unlike(path, files.names[0], shape, files.names[index], tuple(pixels.shape)))
         return pixels
 
     def read(indices: Sequence[int]) -> Tensor:
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
             return torch.stack(list(threads.map(one, indices)))
 
-    found = ImageSet(path.name, shape, len(names), read, labels, captions=captions)
-    return found if first.numel() * len(names) > IN_MEMORY else _kept(found)
+    shape, held_out = shape or tuple(framed(0).shape), None
+    if files.held_out is not None:
+        held_out = _files(path, files.held_out, notes, framing, background, shape)
+    found = ImageSet(path.name, shape, len(files.names), read, files.labels, held_out, files.captions, notes)
+    return found if math.prod(shape) * len(found) > IN_MEMORY else _kept(found)
+
+
+def _unlike(path: Path, first: str, a: tuple[int, ...], second: str, b: tuple[int, ...]) -> str:
+    """The message that two images of a set differ in size or channels, with the command that makes them alike."""
+    shown = [f"{name} has {'×'.join(map(str, shape))}" for name, shape in ((first, a), (second, b))]
+    options = ["--size", str(min(a[1:] + b[1:])), "--crop", "centre"] if a[1:] != b[1:] else []
+    options += ["--channels", "3"] if a[0] != b[0] else []
+    command = shlex.join(["simdistill", "convert", str(path), f"{path.stem}-alike.zip", *options])
+    what = "images of one set have one size and number of channels"
+    return f"{path}: {what}, but {' and '.join(shown)}; `{command}` makes them alike"
 
 
 def _kept(images: ImageSet) -> ImageSet:
-    """The same set, decoded as a whole at the first batch."""
-    kept: list[Tensor] = []
+    """The same set, each image decoded once and kept in memory."""
+    kept = torch.empty(len(images), *images.shape, dtype=torch.uint8)  # memory is taken only as it is filled
+    there = torch.zeros(len(images), dtype=torch.bool)
 
     def read(indices: Sequence[int]) -> Tensor:
-        if not kept:
-            kept.append(torch.cat([images.read(part) for part in _parts(range(len(images)))]))
-        return kept[0][torch.as_tensor(list(indices))]
+        rows = torch.as_tensor(list(indices), dtype=torch.int64)
+        missing = rows[~there[rows]].unique()
+        if len(missing):
+            kept[missing], there[missing] = images.read(missing.tolist()), True
+        return kept[rows]
 
     return replace(images, read=read)
 
@@ -210,27 +231,3 @@ def _parts(indices: range) -> Iterable[range]:
 def pixels_of(images: Tensor) -> Tensor:
     """The 8-bit pixels, 0 … 255, of images in [-1, 1]; values outside are clipped."""
     return ((images.clamp(-1, 1) + 1) * 127.5).round().byte()
-
-
-def numbered_pictures(folder: Path) -> list[Path]:
-    """The images in a folder, in natural order: 2.png before 10.png."""
-
-    def place(file: Path) -> list[tuple[int, str]]:
-        parts = (part for part in re.split(r"(\d+)", file.stem) if part)
-        return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
-
-    return sorted((file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES), key=place)
-
-
-def decoded(name: str, content: bytes) -> Tensor:
-    """Decode an image file to uint8 `[channels, height, width]`: one channel for grey images, three for all others.
-
-    Raises `ValueError` if it is damaged.
-    """
-    try:
-        with Image.open(BytesIO(content)) as image:
-            pixels = np.asarray(image if image.mode == "L" else image.convert("RGB"))
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
-        raise ValueError(f"{name}: cannot be decoded as an image ({error})") from error
-    tensor = torch.from_numpy(pixels.copy())
-    return tensor[None] if tensor.ndim == 2 else tensor.permute(2, 0, 1)

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 
-from PIL import Image
 from torch import Tensor
 
 from simdistill.data.images import ImageSet, pixels_of
 from simdistill.data.listings import CAPTIONS, LABELS, caption_lines
+from simdistill.data.pictures import picture_of
 from simdistill.support.checks import require
 from simdistill.support.files import replacing
 
@@ -37,10 +37,10 @@ def write_zip(path: Path, images: ImageSet, advance: Callable[[int], None] = lam
             advance(len(rows))
         archive.writestr(LABELS, json.dumps({"labels": labels}))
         if images.captions is not None:
-            archive.writestr(CAPTIONS, caption_lines(zip(names, images.captions, strict=True)))
+            archive.writestr(CAPTIONS[0], caption_lines(zip(names, images.captions, strict=True)))
 
 
 def _png(image: Tensor) -> bytes:
     buffer = BytesIO()
-    Image.fromarray(image.permute(1, 2, 0).squeeze(2).numpy()).save(buffer, "PNG")
+    picture_of(image).save(buffer, "PNG")
     return buffer.getvalue()

@@ -91,7 +91,11 @@ def _classifier(name: str, path: Path, device: torch.device | str) -> Extractor:
     shape = classifier.arguments["shape"]
 
     def features(images: Data) -> Features:
-        require(list(images.shape[1:]) == shape, "images of shape", list(images.shape[1:]), f"{shape}, as {path} takes")
+        own = list(images.shape[1:])
+        fits = own[:1] == shape[:1] and all(edge <= most for edge, most in zip(own[1:], shape[1:], strict=False))
+        remedy = f"{shape}, as the classifier {path.name} takes; --features pixels or imagenet takes any size"
+        remedy += f", and stats, features and pretrain have --pad {shape[1]}" if fits else ""
+        require(own == shape, "images of shape", own, remedy)
         with torch.no_grad():
             return torch.cat([classifier.features(part.to(device)) for part in images.split(CLASSIFIED)])
 

@@ -61,10 +61,16 @@ class Reference:
         return None if y is None or len(y) <= NEIGHBOURS else ball_radii(y, NEIGHBOURS)
 
 
-def data_reference(name: str, images: ImageSet, extractor: Extractor) -> Reference:
-    """A set of images as the reference, with its held-out part if it has one."""
-    held_out = None if images.held_out is None else statistics_of(images.held_out, extractor)
-    return Reference(name, extractor, statistics_of(images, extractor), held_out)
+def data_reference(
+    name: str, images: ImageSet, extractor: Extractor, advance: Callable[[int], None] = lambda _: None
+) -> Reference:
+    """A set of images as the reference, with its held-out part if it has one.
+
+    `advance` is called with the number of images done, of both parts.
+    """
+    own = statistics_of(images, extractor, advance=advance)
+    held_out = None if images.held_out is None else statistics_of(images.held_out, extractor, advance=advance)
+    return Reference(name, extractor, own, held_out)
 
 
 def stored_reference(

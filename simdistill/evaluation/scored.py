@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import polars as pl
@@ -14,13 +14,14 @@ from simdistill.method.shapes import PerSample
 class Scored:
     """By model the names of its `pictures`, one per prompt, and its `values`, by score one per picture.
 
-    `weights` identifies the weights of each score.
+    `weights` identifies the weights of each score; `notes` count what was converted or passed over.
     """
 
     prompts: Sequence[str]
     weights: dict[str, str]
     pictures: dict[str, Sequence[str]]
     values: dict[str, dict[str, PerSample]]
+    notes: dict[str, int] = field(default_factory=dict)
 
     @property
     def first(self) -> str:
@@ -46,6 +47,7 @@ class Scored:
                 model: {name: _difference(v, first[name]) for name, v in values.items()}
                 for model, values in others.items()
             },
+            "notes": self.notes,
         }
 
     def table(self) -> bytes:

@@ -62,7 +62,7 @@ def caption_font() -> ImageFont.FreeTypeFont:
 
 def side_by_side(left: bytes, right: bytes, gap: int = 24) -> bytes:
     """Two PNGs as one, the tops aligned, on white."""
-    images = [Image.open(io.BytesIO(png)).convert("RGB") for png in (left, right)]
+    images = [Image.open(io.BytesIO(png), formats=["PNG"]).convert("RGB") for png in (left, right)]
     width, height = sum(image.width for image in images) + gap, max(image.height for image in images)
     sheet = Image.new("RGB", (width, height), "white")
     sheet.paste(images[0], (0, 0))

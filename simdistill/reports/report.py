@@ -201,7 +201,7 @@ def _setting(value: Any) -> str:
 def embedded(path: Path) -> dict[str, Any]:
     """A picture as a data URI, its size, and whether it is a grid of images: a scatter plot has an alpha channel."""
     content = path.read_bytes()
-    with Image.open(io.BytesIO(content)) as image:
+    with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
         (width, height), grid = image.size, image.mode != "RGBA"
     uri = f"data:image/png;base64,{base64.b64encode(content).decode()}"
     return {"uri": uri, "width": width, "height": height, "grid": grid}

@@ -87,7 +87,7 @@ class TensorBoardLog:
 
     def picture(self, name: str, iteration: int, path: Path) -> None:
         """Write the picture's pixels."""
-        pixels = np.asarray(Image.open(path).convert("RGB"))
+        pixels = np.asarray(Image.open(path, formats=["PNG"]).convert("RGB"))
         self._at(iteration).add_image(name, pixels, iteration, dataformats="HWC")
 
     def close(self) -> None:

@@ -129,7 +129,7 @@ class StudyFolder:
         for name in (pair.a, pair.b):
             file = self.path / "pictures" / name
             try:
-                with Image.open(file) as image:
+                with Image.open(file, formats=["PNG"]) as image:
                     found.append(image.size)
             except OSError as error:
                 raise ValueError(f"{file}: image of pair {pair.number} cannot be read ({short(error)})") from error

@@ -2,7 +2,7 @@
 
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -12,12 +12,14 @@ import torch
 from PIL import Image
 
 from simdistill.config.recipes import RECIPES
-from simdistill.data.images import SUFFIXES, numbered_pictures, pixels_of
-from simdistill.data.listings import CAPTIONS, listed_captions
-from simdistill.data.prompts import BUNDLED, FILE_NAME, read_named_prompts, read_prompts
+from simdistill.data.image_files import folder_captions, numbered_pictures
+from simdistill.data.images import pixels_of
+from simdistill.data.listings import CAPTIONS, FILE_NAME
+from simdistill.data.notes import Notes
+from simdistill.data.pictures import SUFFIXES, read_picture
+from simdistill.data.prompts import BUNDLED, read_named_prompts, read_prompts
 from simdistill.evaluation.sampling import draw, student_sampler, teacher_sampler
 from simdistill.study.folder import Draft
-from simdistill.study.pictures import read_picture
 from simdistill.support.checks import require
 from simdistill.teachers.encoders import encoded, load_encoder
 from simdistill.teachers.teacher import Teacher
@@ -57,7 +59,7 @@ class Wanted:
     """What pairs to make: each of the `prompts` (read by `read_prompts`), `each` times, from `seed` on.
 
     Class-conditional models take one prompt per class, in the order of the labels; by default "class 0", ….
-    `teacher` is the runs' teacher, if it is the user's own code.
+    `teacher` is the runs' teacher, if it is the user's own code. `notes` count what was converted or passed over.
     """
 
     prompts: Path | None = None
@@ -66,6 +68,7 @@ class Wanted:
     seed: int = 0
     teacher: Teacher | None = None
     device: Device = "cpu"
+    notes: Notes = field(default_factory=Notes, compare=False)
 
     def __post_init__(self) -> None:
         require(self.each >= 1, "--each", self.each, "at least 1")
@@ -73,7 +76,7 @@ class Wanted:
     @cached_property
     def named(self) -> dict[str, str] | None:
         """The prompts by image name (without suffix), if the file of prompts names the images."""
-        found = None if self.prompts is None else read_named_prompts(self.prompts, self.column)
+        found = None if self.prompts is None else read_named_prompts(self.prompts, self.column, self.notes)
         if found is None:
             return None
         stems = {_stem(name): text for name, text in found.items()}
@@ -91,7 +94,7 @@ class Wanted:
         named = self.named
         if named is not None:
             return list(named.values())
-        return None if self.prompts is None else read_prompts(self.prompts, self.column)
+        return None if self.prompts is None else read_prompts(self.prompts, self.column, notes=self.notes)
 
 
 def draft_pairs(a: Source, b: Source, wanted: Wanted) -> list[Draft]:
@@ -117,34 +120,42 @@ def draft_pairs(a: Source, b: Source, wanted: Wanted) -> list[Draft]:
     texts = texts * wanted.each
     for source in (a, b):
         if not source.draws:
-            files, named = _files(Path(source.place)), wanted.named
+            files, named = _files(Path(source.place), wanted.notes), wanted.named
             order = list(files) if named is None else _known(wanted, named, files)
-            pictures[source] = [read_picture(files[name]) for name in order]
+            pictures[source] = [_read(files[name], wanted.notes) for name in order]
         count = len(pictures[source])
         require(count == len(texts), f"{source.place}: images", count, f"{len(texts)}, one per prompt")
     return [Draft(*row) for row in zip(texts, pictures[a], pictures[b], strict=True)]
 
 
 def _matched(a: Path, b: Path, wanted: Wanted) -> list[Draft]:
-    left, right = _files(a), _files(b)
+    left, right = _files(a, wanted.notes), _files(b, wanted.notes)
     alone = sorted(left.keys() ^ right.keys())
     require(not alone, "names in only one of the folders", alone[:5], "none: images are matched by name")
     require(wanted.each == 1, "--each", wanted.each, "1 for folders of images")
-    named, listing = wanted.named, a / CAPTIONS
+    named = wanted.named
     if named is not None:
         _known(wanted, named, left)
         texts = [named[name] for name in left]
-    elif wanted.prompts is None and listing.is_file():
-        texts = listed_captions(a, [file.name for file in left.values()], listing.read_bytes())
+    elif wanted.prompts is None:
+        texts = folder_captions(a, [file.name for file in left.values()], wanted.notes)
     else:
-        texts = None if wanted.prompts is None else read_prompts(wanted.prompts, wanted.column, repeated=True)
+        texts = read_prompts(wanted.prompts, wanted.column, repeated=True, notes=wanted.notes)
     if texts is None:
-        raise ValueError(f"--prompts = '': must be given: {a} has no {CAPTIONS} with captions")
+        raise ValueError(f"--prompts = '': must be given: {a} has no {' or '.join(CAPTIONS)} with captions")
     remedy = f"{len(left)}, one per image in {a}"
-    require(len(texts) == len(left), f"--prompts {wanted.prompts or listing}: prompts", len(texts), remedy)
+    require(len(texts) == len(left), f"--prompts {wanted.prompts}: prompts", len(texts), remedy)
+    empty = [name for name, text in zip(left, texts, strict=True) if not text]
+    require(not empty, f"{a}: images without a caption", empty[:5], "none: people are asked about each; give --prompts")
     return [
-        Draft(text, read_picture(left[name]), read_picture(right[name])) for text, name in zip(texts, left, strict=True)
+        Draft(text, _read(left[name], wanted.notes), _read(right[name], wanted.notes))
+        for text, name in zip(texts, left, strict=True)
     ]
+
+
+def _read(file: Path, notes: Notes) -> Image.Image:
+    """A picture in RGB, as a browser shows it."""
+    return read_picture(file, notes).convert("RGB")
 
 
 def _known(wanted: Wanted, named: Mapping[str, str], files: Mapping[str, Path]) -> list[str]:
@@ -156,9 +167,9 @@ def _known(wanted: Wanted, named: Mapping[str, str], files: Mapping[str, Path]) 
     return list(named)
 
 
-def _files(folder: Path) -> dict[str, Path]:
+def _files(folder: Path, notes: Notes) -> dict[str, Path]:
     """The images in a folder by name without suffix (Unicode NFC); 2.png before 10.png."""
-    files = numbered_pictures(folder)
+    files = numbered_pictures(folder, notes)
     require(len(files) > 0, f"{folder}: images", 0, f"at least one of {', '.join(SUFFIXES)}")
     clashing = _clashing([file.name for file in files])
     require(

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from simdistill.data.embeddings import Embeddings
 from simdistill.data.images import ImageSet
+from simdistill.data.listings import CAPTIONS
 from simdistill.method.algorithm import denoising_loss
 from simdistill.method.denoisers import Preconditioned
 from simdistill.method.ema import EMA
@@ -99,7 +100,9 @@ class PretrainingTrainer:
         """The labels of images `k`, or their captions with caption dropout."""
         if self.prompts is not None and self._captions is not None:
             left_out = torch.rand(len(k), generator=rng) < self.settings.caption_dropout
-            return self.prompts[self._captions[k]].replaced(left_out, self.prompts.empty).to(self.device)
+            rows = self._captions[k]
+            left_out |= rows < 0
+            return self.prompts[rows.clamp(min=0)].replaced(left_out, self.prompts.empty).to(self.device)
         labels = self.data.labels
         return None if labels is None else labels[k].to(self.device)
 
@@ -144,6 +147,10 @@ class PretrainingTrainer:
 
 
 def _captions(data: ImageSet, prompts: Embeddings) -> Tensor:
-    """The prompt of each image."""
-    require(data.captions is not None, f"captions of {data.name}", None, "in its metadata.jsonl, one per image")
-    return prompts.rows(data.captions or ())
+    """The prompt of each image; -1 for no caption."""
+    require(data.captions is not None, f"captions of {data.name}", None, f"in its {' or '.join(CAPTIONS)}")
+    given = torch.tensor([bool(caption) for caption in data.captions or ()])
+    rows = torch.full((len(given),), -1)
+    if given.any():
+        rows[given] = prompts.rows([caption for caption in data.captions or () if caption])
+    return rows

@@ -25,6 +25,8 @@ class Pretraining:
 
     data: str = ""
     """Images to train on: digits, a .zip or folder of images, CIFAR-10's archive, a folder of IDX files."""
+    pad: int = 0
+    """Add black margins to the images, up to this many pixels a side: 32 for MNIST's 28×28; 0 adds none."""
     prompts: str = ""
     """Folder of the images' captions that `simdistill encode` made, for a text-to-image teacher."""
     caption_dropout: float = 0.10
@@ -145,9 +147,10 @@ class Pretraining:
 PRETRAININGS: dict[str, Pretraining] = {
     "digits":         Pretraining(data="digits", features="digits"),
     # the folder of Debian's package dataset-fashion-mnist; docs/fashion-mnist.md
-    "fashion-mnist":  Pretraining(data="/usr/share/datasets/fashion-mnist", features="fashion-mnist", network="unet",
-                                  width=32, depth=1, patch=2, attention=(8,), dropout=0.0, centre="mean",
-                                  noise=LogNormal(-0.7, 1.4), batch=64, iterations=5000, ema_half_life=50_000),
+    "fashion-mnist":  Pretraining(data="/usr/share/datasets/fashion-mnist", pad=32, features="fashion-mnist",
+                                  network="unet", width=32, depth=1, patch=2, attention=(8,), dropout=0.0,
+                                  centre="mean", noise=LogNormal(-0.7, 1.4), batch=64, iterations=5000,
+                                  ema_half_life=50_000),
     # the faces of `python -m examples.faces make`, with --prompts
     "faces":          Pretraining(features="faces", network="pixart", width=128, depth=6, patch=4, centre="picture",
                                   noise=LogNormal(-0.2, 1.3), lr=1.8e-3, batch=64, iterations=8000,

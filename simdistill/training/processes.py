@@ -59,6 +59,13 @@ class Processes:
             raise message[1]
         return message[0]
 
+    def gathered(self, value: Result) -> list[Result]:
+        """The values of all processes, in order of rank."""
+        found: list[Any] = [value] * self.world_size
+        if self.world_size > 1:
+            dist.all_gather_object(found, value, group=self.talk())
+        return found
+
 
 ALONE = Processes()
 

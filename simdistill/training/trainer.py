@@ -75,6 +75,9 @@ class DistillationTrainer:
             for update in self.updates
         }
         self._images = {update.images: images(update.images) for update in self.updates if update.images}
+        for name, found in self._images.items():
+            remedy = f"{teacher.shape}, as the teacher's samples; simdistill convert has --size, --channels and --pad"
+            require(found.shape == teacher.shape, f"images of {name}: shape", found.shape, remedy)
         self.ema = [AveragedWeights(self.student, averaging) for averaging in recipe.ema]
         self.profile = NoiseProfile(teacher.sigma_min, teacher.sigma_max, self.device, processes)
         self.iteration, self.rollbacks = 0, 0

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from simdistill.data.framing import Framing
 from simdistill.data.images import open_images
 from simdistill.data.packing import write_zip
 from simdistill.runs.folder import RunFolder
@@ -103,17 +104,37 @@ def _round_to_half(module: nn.Module) -> None:
         require(finite, f"largest weight of {name}", "above 65,504", "within half precision; leave out --half")
 
 
-def convert_images(source: str, out: Path, overwrite: bool = False) -> dict[str, Any]:
+def convert_images(
+    source: str,
+    out: Path,
+    overwrite: bool = False,
+    framing: Framing | None = None,
+    background: str = "white",
+    pad: int = 0,
+) -> dict[str, Any]:
     """Convert the images `source`, without a held-out part, to `out`, a .zip in EDM's format; returns its facts.
+
+    `framing` makes images of all sizes alike; `pad` adds black margins up to that edge; `background` is the colour
+    under transparent pixels. "notes" among the facts count what was converted, passed over or left out.
 
     Raises `ValueError` if the images cannot be opened, or if `out` exists and `overwrite` is not set.
     """
     require(out.suffix == ".zip", "out", str(out), "a .zip file")
     _check_new(out, overwrite)
-    images = open_images(source)
+    images = open_images(source, framing, background).padded(pad)
+    if images.held_out is not None:
+        images.notes.count("images of the held-out part left out", len(images.held_out))
     with progress_bar(f"writing {out.name}", len(images), shown=True) as advance:
         write_zip(out, images, advance)
-    return {"out": str(out), "images": len(images), "shape": list(images.shape), "classes": images.classes}
+    images.notes.tell(images.name)
+    return {
+        "out": str(out),
+        "images": len(images),
+        "shape": list(images.shape),
+        "classes": images.classes,
+        "captions": sum(map(bool, images.captions or ())),
+        "notes": images.notes.counts(),
+    }
 
 
 def _check_new(out: Path, overwrite: bool) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from simdistill.data.embeddings import EMPTY, Embeddings, Encoding, begin, part_of, write_part
+from simdistill.data.notes import Notes
 from simdistill.data.prompts import read_prompts
 from simdistill.method.text import Text
 from simdistill.support.bar import progress_bar
@@ -26,12 +27,16 @@ LOOKED_AT = 1000  # prompts from whose tokens the required disk space is estimat
 
 @dataclass(frozen=True)
 class Encoded:
-    """The result of `encode`: the numbers of prompts and of those truncated to `limit` tokens, the size in bytes."""
+    """The result of `encode`: the numbers of prompts and of those truncated to `limit` tokens, the size in bytes.
+
+    `notes` count what was left out of the prompts.
+    """
 
     prompts: int
     cut: int
     limit: int
     size: int
+    notes: dict[str, int]
 
 
 def encode(
@@ -54,7 +59,10 @@ def encode(
     Raises `ValueError` if prompts or encoder cannot be read, if `out` holds other prompts, or if the disk is too full.
     """
     require(batch >= 1, "batch", batch, "at least 1")
-    texts = read_prompts(prompts, column)
+    notes = Notes()
+    texts = read_prompts(prompts, column, notes=notes)
+    if processes.is_main:
+        notes.tell(prompts.name)
     if is_code(encoder):  # a pipeline of the user's own family
         encoder = load_teacher(encoder).asked.encoder
     dtype = torch.bfloat16 if torch.device(device).type == "cuda" else torch.float32
@@ -80,7 +88,7 @@ def encode(
     processes.on_main(lambda: write_part(out / EMPTY, loaded.empty().half(), [0], encoding))
     processes.all_reduce(torch.zeros(1))  # wait until all have written theirs
     done = Embeddings(out)
-    return Encoded(len(texts), done.longer_than(loaded.limit), loaded.limit, done.size)
+    return Encoded(len(texts), done.longer_than(loaded.limit), loaded.limit, done.size, notes.counts())
 
 
 def _encode(

@@ -14,6 +14,7 @@ from torch import Tensor
 from simdistill.config.settings import settings_from_mapping, to_mapping
 from simdistill.data.embeddings import Embeddings
 from simdistill.data.images import ImageSet, array_set, open_images
+from simdistill.data.notes import Notes
 from simdistill.evaluation.extractors import load_extractor
 from simdistill.evaluation.features import accuracy, train_classifier, write_classifier
 from simdistill.evaluation.quality import evaluate
@@ -71,18 +72,23 @@ def settings_of(run: RunFolder) -> Pretraining:
     return settings_from_mapping(Pretraining(), values)
 
 
-def train_features(data: str, out: str | Path, features: int = 32, iterations: int = 3000) -> dict[str, float]:
-    """Train a classifier on the images `data`, store it in the file `out`, and return its accuracies.
+def train_features(
+    data: str, out: str | Path, features: int = 32, iterations: int = 3000, pad: int = 0
+) -> tuple[dict[str, float], Notes]:
+    """Train a classifier on the images `data`, store it in the file `out`; returns its accuracies, and notes on `data`.
 
-    These are for the training images and, if there are any, the held-out ones.
+    These are for the training images and, if there are any, the held-out ones. Images get black margins up to the edge
+    `pad`.
     """
-    images = open_images(data)
+    images = open_images(data).padded(pad)
+    with progress_bar(f"reading {images.name}", len(images)) as advance:
+        images.moments(advance)  # what is wrong with an image is said before the training
     classifier = train_classifier(images, features, iterations)
     shares = {"training": accuracy(classifier, images)}
-    if images.held_out is not None:
+    if images.held_out is not None and images.held_out.labels is not None:
         shares["held_out"] = accuracy(classifier, images.held_out)
     write_classifier(Path(out), classifier, data=images.name, accuracy=shares)
-    return shares
+    return shares, images.notes
 
 
 def _alone() -> None:
@@ -91,9 +97,10 @@ def _alone() -> None:
 
 
 def _prepared(settings: Pretraining, device: Device) -> tuple[PretrainingTrainer, Reference]:
-    data = open_images(settings.data)
+    data = open_images(settings.data).padded(settings.pad)
     data = data if settings.conditional and not settings.prompts else data.without_labels()
-    reference = _reference(data, settings, device)
+    reference = _reference(data, settings, device)  # reads every image
+    data.notes.tell(data.name)
     if settings.autoencoder:
         there = (Path(settings.autoencoder) / "config.json").is_file()
         require(there, "autoencoder", settings.autoencoder, "the folder of a saved diffusers AutoencoderKL")
@@ -202,4 +209,5 @@ def _reference(data: ImageSet, settings: Pretraining, device: Device) -> Referen
     """The reference of the metrics: the training images, in the feature space that the settings name."""
     require(settings.features != "", "--features", "", "a classifier from `simdistill features`, or imagenet")
     extractor = load_extractor(settings.features, device)
-    return data_reference(f"{data.name} in the features {extractor.name}", data, extractor)
+    with progress_bar(f"features of {data.name}", len(data) + len(data.held_out or ())) as advance:
+        return data_reference(f"{data.name} in the features {extractor.name}", data, extractor, advance)

@@ -1,18 +1,19 @@
 """Scoring text-to-image models: one image per prompt by each model, from the same seeds."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain
+from itertools import chain, groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
-from torch import Tensor
 
 from simdistill.data.embeddings import ABOUT
-from simdistill.data.images import LARGEST_FILE, decoded, numbered_pictures
+from simdistill.data.image_files import numbered_pictures
+from simdistill.data.notes import Notes
+from simdistill.data.pictures import read_picture, tensor_of
 from simdistill.data.prompts import read_prompts
 from simdistill.evaluation.preferences import Score, load_scores
 from simdistill.evaluation.sampling import Sampler, batch_for, draw, student_sampler, teacher_sampler
@@ -45,11 +46,14 @@ class Protocol:
 
 @dataclass(frozen=True)
 class _Model:
-    """One image per prompt: the names of all, and `draw` for at most `batch` at a time, in [-1, 1]."""
+    """One image per prompt: the names of all, and `draw` for at most `batch` at a time, in [-1, 1], in order.
+
+    What is drawn comes in parts of one size each.
+    """
 
     name: str
     pictures: Sequence[str]
-    draw: Callable[[range], Pictures]
+    draw: Callable[[range], Iterable[Pictures]]
     batch: int
 
 
@@ -63,7 +67,8 @@ def score(models: Sequence[Path], weights: Mapping[str, Path | None], protocol: 
     Raises `ValueError` if weights cannot be read, a folder does not have one image per prompt, a run's teacher takes no
     prompts, or two models have the same name.
     """
-    texts = read_prompts(protocol.prompts, protocol.column)
+    notes, encoded = Notes(), (protocol.prompts / ABOUT).is_file()
+    texts = read_prompts(protocol.prompts, protocol.column, notes=Notes() if encoded else notes)
     for path in models:
         known = path.is_dir() or is_run(path)
         require(known, "MODEL", str(path), "a run's folder, a shipped student, or a folder of images")
@@ -71,7 +76,7 @@ def score(models: Sequence[Path], weights: Mapping[str, Path | None], protocol: 
     names = {path: _names(path, several, protocol.student_only) for path in models}
     alike = [name for name, times in Counter(chain(*(names[path] for path in models))).items() if times > 1]
     require(not alike, "models of the same name", alike, "none; rename a folder")
-    folders = {path: _of_folder(path, len(texts)) for path in models if not is_run(path)}
+    folders = {path: _of_folder(path, len(texts), notes) for path in models if not is_run(path)}
     scores = load_scores(**weights, device=protocol.device)
     values: dict[str, dict[str, PerSample]] = {}
     pictures: dict[str, Sequence[str]] = {}
@@ -80,7 +85,8 @@ def score(models: Sequence[Path], weights: Mapping[str, Path | None], protocol: 
             found = [folders[path]] if path in folders else _of_run(path, names[path], len(texts), protocol, Path(room))
             for model in found:
                 values[model.name], pictures[model.name] = _scores(model, texts, scores), model.pictures
-    return Scored(texts, {one.name: one.weights for one in scores}, pictures, values)
+    notes.tell("score")
+    return Scored(texts, {one.name: one.weights for one in scores}, pictures, values, notes.counts())
 
 
 def is_run(path: Path) -> bool:
@@ -98,12 +104,13 @@ def _names(path: Path, several: bool, student_only: bool) -> list[str]:
 def _scores(model: _Model, texts: Sequence[str], scores: Sequence[Score]) -> dict[str, PerSample]:
     found: dict[str, list[PerSample]] = {one.name: [] for one in scores}
     with progress_bar(model.name, len(texts), True) as advance:
-        for start in range(0, len(texts), model.batch):
-            rows = range(len(texts))[start : start + model.batch]
-            pictures = model.draw(rows)
+        parts = (model.draw(range(len(texts))[k : k + model.batch]) for k in range(0, len(texts), model.batch))
+        done = 0
+        for pictures in chain.from_iterable(parts):
             for one in scores:
-                found[one.name].append(one(pictures, texts[rows.start : rows.stop]))
-            advance(len(rows))
+                found[one.name].append(one(pictures, texts[done : done + len(pictures)]))
+            done += len(pictures)
+            advance(len(pictures))
     return {name: torch.cat(parts) for name, parts in found.items()}
 
 
@@ -128,24 +135,19 @@ def _of_run(path: Path, names: Sequence[str], count: int, protocol: Protocol, ro
     ]
 
 
-def _drawn(sampler: Sampler, teacher: Teacher, seeds: range, device: Device, rows: range) -> Pictures:
+def _drawn(sampler: Sampler, teacher: Teacher, seeds: range, device: Device, rows: range) -> list[Pictures]:
     """The images for these prompts, each from its own seed."""
     samples = draw(sampler, seeds[rows.start : rows.stop], teacher.shape, torch.tensor(rows), device)
-    return teacher.decoded(samples, device)
+    return [teacher.decoded(samples, device)]
 
 
-def _of_folder(path: Path, count: int) -> _Model:
-    files = numbered_pictures(path)
+def _of_folder(path: Path, count: int, notes: Notes) -> _Model:
+    files = numbered_pictures(path, notes)
     require(len(files) == count, f"{path}: images", len(files), f"{count}, one per distinct prompt")
-    return _Model(path.resolve().name, [file.name for file in files], partial(_read, files), READ)
+    return _Model(path.resolve().name, [file.name for file in files], partial(_read, files, notes), READ)
 
 
-def _read(files: Sequence[Path], rows: range) -> Pictures:
-    found: list[Tensor] = []
-    for file in files[rows.start : rows.stop]:
-        require(file.stat().st_size <= LARGEST_FILE, f"{file}: bytes", file.stat().st_size, f"at most {LARGEST_FILE}")
-        pixels = decoded(str(file), file.read_bytes()).expand(3, -1, -1)
-        found.append(pixels)
-        size, first = tuple(pixels.shape[1:]), tuple(found[0].shape[1:])
-        require(size == first, f"{file}: height and width", size, f"{first}, like the others'")
-    return torch.stack(found) / 127.5 - 1
+def _read(files: Sequence[Path], notes: Notes, rows: range) -> Iterator[Pictures]:
+    pixels = (tensor_of(read_picture(file, notes).convert("RGB")) for file in files[rows.start : rows.stop])
+    for _, alike in groupby(pixels, key=lambda image: image.shape):
+        yield torch.stack(list(alike)) / 127.5 - 1

@@ -14,7 +14,9 @@ import torch
 from PIL import Image
 
 from simdistill.data import images as data_images
-from simdistill.data.images import LARGEST_FILE, array_set, open_images
+from simdistill.data.images import array_set, open_images
+from simdistill.data.pictures import LARGEST_FILE
+from simdistill.workflows import pretraining
 
 
 @pytest.fixture
@@ -105,7 +107,7 @@ def test_a_set_larger_than_memory_is_read_as_it_is_asked_for(tmp_path, pixels, m
     monkeypatch.setattr("simdistill.data.images.IN_MEMORY", 100)
     images = open_images(zipped(tmp_path / "set.zip", named(pixels)))
     decode, decoded = data_images.decoded, []
-    monkeypatch.setattr(data_images, "decoded", lambda name, content: decoded.append(name) or decode(name, content))
+    monkeypatch.setattr(data_images, "decoded", lambda name, *rest: decoded.append(name) or decode(name, *rest))
     for _ in range(2):  # nothing is kept
         torch.testing.assert_close(images.batch([4, 1]).double(), values(pixels)[[4, 1]], rtol=0, atol=1e-6)
     assert sorted(name[-5:] for name in decoded) == ["1.png", "1.png", "4.png", "4.png"]
@@ -136,7 +138,7 @@ def test_bad_zips(tmp_path, pixels, said):
 def test_one_image_of_another_size_or_damaged_is_named(tmp_path, pixels):
     files = {"0.png": png(pixels[0]), "1.png": png(pixels[1, :5]), "2.png": png(pixels[2])[:60]}
     images = open_images(zipped(tmp_path / "set.zip", files))
-    with pytest.raises(ValueError, match=r"shape of 1\.png = \[3, 5, 4\]: must be \[3, 6, 4\]"):
+    with pytest.raises(ValueError, match=r"but 0\.png has 3×6×4 and 1\.png has 3×5×4; `simdistill convert .*--size 4"):
         images.batch([0, 1])
     alone = open_images(zipped(tmp_path / "two.zip", {name: files[name] for name in ("0.png", "2.png")}))
     with pytest.raises(ValueError, match=r"2\.png: cannot be decoded"):
@@ -179,8 +181,13 @@ def fashion(tmp_path):
     return images
 
 
-def test_idx_files_get_a_margin(tmp_path, fashion):
-    images = open_images(tmp_path)
+def test_idx_files_get_a_margin_if_asked(tmp_path, fashion):
+    plain = open_images(tmp_path)
+    assert (plain.shape, plain.held_out.shape, plain.padded(28) is plain) == ((1, 28, 28), (1, 28, 28), True)
+    assert torch.equal(plain.read(range(4))[:, 0], torch.from_numpy(fashion["train"].astype(np.uint8)))
+    with pytest.raises(ValueError, match=r"--pad = 27: must be 0, or at least .*, which are 1×28×28"):
+        plain.padded(27)
+    images = plain.padded(32)
     assert (len(images), images.shape, images.labels.tolist()) == (4, (1, 32, 32), [3, 4, 5, 6])
     assert (len(images.held_out), images.held_out.labels.tolist()) == (2, [3, 4])
     for found, part in ((images, "train"), (images.held_out, "t10k")):
@@ -189,6 +196,18 @@ def test_idx_files_get_a_margin(tmp_path, fashion):
         torch.testing.assert_close(drawn[:, 2:30, 2:30], inner, rtol=0, atol=1e-6)
         drawn[:, 2:30, 2:30] = -1
         assert bool((drawn == -1).all())
+
+
+@pytest.mark.parametrize(("words", "shape"), [([], "(1, 32, 32)"), (["--pad", "0"], "(1, 28, 28)")])
+def test_the_settings_for_fashion_mnist_ask_for_the_margin(tmp_path, fashion, monkeypatch, refused, words, shape):
+    """The shipped teacher is of 32×32; without the margin the images stay as they are."""
+
+    def trainer(data, *rest):
+        raise ValueError(f"trains on {data.shape}, held out {data.held_out.shape}")
+
+    monkeypatch.setattr(pretraining, "PretrainingTrainer", trainer)
+    asked = ["pretrain", "fashion-mnist", "--data", tmp_path, "--features", "pixels", "--out", tmp_path / "run", *words]
+    assert f"trains on {shape}, held out {shape}" in refused(*asked)
 
 
 @pytest.mark.parametrize("cut", [3, 9, 500])

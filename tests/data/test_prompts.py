@@ -11,7 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simdistill.data.prompts import COLUMNS, read_prompts
+from simdistill.data.notes import Notes
+from simdistill.data.prompts import read_prompts
+from simdistill.data.rows import COLUMNS
 
 TEXTS = ["a red hat", "Ünïcode, “quoted” and, commas", "two words"]
 
@@ -105,7 +107,7 @@ def test_a_column_by_its_name(tmp_path):
         ("p.txt", b"\xff\xfe\x00", "must be UTF-8 text"),
         ("p.csv", b"id,name\n1,2\n", "none of prompt, caption, text, txt among id, name"),
         ("p.jsonl", b"{\n", "cannot be read (JSONDecodeError"),
-        ("p.jsonl", b"[1]\n", "line 1 = '[1]\\n': must be a JSON object"),
+        ("p.jsonl", b"[1]\n", "line 1 = '[1]': must be a JSON object"),
         ("p.jsonl", b'{"text": 3}\n', "line 1 = 3: must be text"),
         ("p.parquet", b"PAR1", "cannot be read ("),
         ("p.tar", b"no archive", "cannot be read (ReadError"),
@@ -146,3 +148,50 @@ def test_the_papers_own_prompts(tmp_path, monkeypatch):
     (tmp_path / "figure-3").mkdir()  # what is there goes first
     txt(tmp_path / "figure-3" / "own.txt")
     assert read_prompts(Path("figure-3")) == TEXTS
+
+
+def img2dataset(path, captions):
+    """As img2dataset writes shards: of each key a picture, its caption, and a .json with the caption again."""
+    members = []
+    for k, text in enumerate(captions):
+        facts = json.dumps({"caption": text, "url": "x", "key": f"{k:09d}"})
+        members += [(f"{k:09d}.jpg", "pixels"), (f"{k:09d}.txt", text or ""), (f"{k:09d}.json", facts)]
+    return tar_of(path, members)
+
+
+def test_a_key_of_a_tar_has_one_prompt(tmp_path):
+    notes = Notes()
+    path = img2dataset(tmp_path / "0.tar", [TEXTS[0], None, TEXTS[1], TEXTS[0]])
+    assert read_prompts(path, repeated=True, notes=notes) == [TEXTS[0], TEXTS[1], TEXTS[0]]
+    assert notes.counts() == {"files passed over (.jpg 4)": 4, "rows without a text": 1}
+    assert read_prompts(path, "caption", repeated=True) == [TEXTS[0], TEXTS[1], TEXTS[0]]
+    assert read_prompts(path, notes=notes) == TEXTS[:2]
+    assert notes.counts()["texts repeated, each of which counts once"] == 1
+
+
+def test_other_members_of_a_tar(tmp_path):
+    members = [
+        ("a/._1.txt", "\x00"),
+        ("__MACOSX/a/1.txt", "no"),
+        ("a/1.x.txt", "one"),
+        ("b/1.txt", "two"),
+        ("1.2.txt", "3"),
+    ]
+    members += [("1.3.txt", "4"), ("long.txt", "x" * 100_001), ("c.json", json.dumps({"caption": ["first", "second"]}))]
+    notes = Notes()
+    assert read_prompts(tar_of(tmp_path / "x.tar", members), notes=notes) == ["one", "two", "3", "4", "first"]
+    assert notes.counts()["files passed over (._* 1, __MACOSX 1, longer than 100 kB 1)"] == 3
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet", "csv"])
+def test_nulls_are_passed_over_and_counted(tmp_path, kind):
+    table, path, notes = pl.DataFrame({"id": [1, 2, 3], "text": ["a", None, " "]}), tmp_path / f"p.{kind}", Notes()
+    {"jsonl": table.write_ndjson, "parquet": table.write_parquet, "csv": table.write_csv}[kind](path)
+    assert read_prompts(path, notes=notes) == ["a"]
+    assert notes.counts() == {"rows without a text": 2}
+
+
+def test_half_of_a_surrogate_pair_is_refused_by_its_line(tmp_path):
+    (tmp_path / "p.jsonl").write_text('{"text": "a"}\n\n{"text": "b \\udc80"}\n')
+    with pytest.raises(ValueError, match=r"p\.jsonl, line 3: its text has half of a surrogate pair"):
+        read_prompts(tmp_path / "p.jsonl")

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from picture_files import in_folder, png
 from PIL import Image
 from statistics_by_two import compute
 from test_inception import save_script
@@ -58,13 +59,13 @@ def images(tmp_path_factory):
     return zip_of_digits(tmp_path_factory.mktemp("data") / "digits-8x8.zip", "RGB")
 
 
-def zip_of_digits(path, mode):
+def zip_of_digits(path, mode, **how):
     pixels = ((open_images("digits").batch(range(60))[:, 0] * 127.5 + 128).clip(0, 255)).byte().numpy()
     names = [f"00000/img{i:08d}.png" for i in range(60)]
     with zipfile.ZipFile(path, "w") as archive:
         for name, one in zip(names, pixels, strict=True):
             buffer = BytesIO()
-            Image.fromarray(one).convert(mode).save(buffer, "PNG")
+            Image.fromarray(one).convert(mode).save(buffer, "PNG", **how)
             archive.writestr(name, buffer.getvalue())
         archive.writestr("dataset.json", json.dumps({"labels": [[name, i % 10] for i, name in enumerate(names)]}))
     return path
@@ -152,17 +153,17 @@ def test_edms_statistics_give_the_distance_alone(tmp_path, run, weights, capsys)
 
 
 def test_statistics_are_computed_again_only_for_other_inputs(tmp_path, images, weights, monkeypatch, capsys):
-    opened = []
-    monkeypatch.setattr(statistics, "open_images", lambda data: opened.append(data) or open_images(data))
+    computed, compute = [], statistics.statistics_of
+    monkeypatch.setattr(statistics, "statistics_of", lambda *given: computed.append(0) or compute(*given))
     data, out = tmp_path / "data.zip", tmp_path / "ref.npz"
     data.write_bytes(images.read_bytes())
-    for features, computed in (("pixels", True), ("pixels", False), (str(weights), True), ("pixels", True)):
-        assert statistics.store_statistics(str(data), out, features)[1] is computed
+    for features, anew in (("pixels", True), ("pixels", False), (str(weights), True), ("pixels", True)):
+        assert (statistics.store_statistics(str(data), out, features)[1] is not None) is anew
     os.utime(data, ns=(0, 0))
-    assert statistics.store_statistics(str(data), out, "pixels")[1] is True
+    assert statistics.store_statistics(str(data), out, "pixels")[1] is not None
     monkeypatch.setattr(statistics, "KEPT", 5)
-    assert statistics.store_statistics(str(data), out, "pixels")[1] is True
-    assert len(opened) == 5
+    assert statistics.store_statistics(str(data), out, "pixels")[1] is not None
+    assert len(computed) == 5
     np.savez(out, mu=np.zeros(3), sigma=np.eye(3))  # somebody else's
     before = out.read_bytes()
     line = error(capsys, "stats", data, "--out", out, "--features", "pixels")
@@ -232,7 +233,9 @@ def test_milestones_and_resumption_know_the_recipes_reference(tmp_path, monkeypa
 @pytest.mark.slow
 def test_two_processes_compute_what_one_does(tmp_path, run):
     """Statistics and figures of two Gloo processes, and of one with another batch, agree; each has all of them."""
-    images = zip_of_digits(tmp_path / "grey.zip", "L")
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    images = zip_of_digits(tmp_path / "grey.zip", "L", exif=exif)
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
     compute(str(images), run, tmp_path / "one", batch=3)  # of 43 samples; two processes draw 21 and 22
@@ -249,6 +252,8 @@ def test_two_processes_compute_what_one_does(tmp_path, run):
     torch.testing.assert_close(two.statistics.moments.covariance, one.statistics.moments.covariance, rtol=0, atol=1e-9)
     assert torch.equal(two.statistics.features, one.statistics.features)
     assert two.inputs == one.inputs
+    notes = [json.loads((tmp_path / name).read_text()) for name in ("one/notes-0.json", "two/notes-0.json")]
+    assert notes == [{"images turned upright by EXIF": 60}] * 2
     figures = [json.loads((tmp_path / name).read_text()) for name in ("one/figures-0.json", "two/figures-0.json")]
     both = [json.loads((tmp_path / "two" / f"figures-{rank}.json").read_text()) for rank in range(2)]
     assert both[0] == both[1]
@@ -257,3 +262,36 @@ def test_two_processes_compute_what_one_does(tmp_path, run):
         for distance in ("frechet", "kernel", "energy", "sliced_wasserstein"):
             assert b.pop(distance)["values"] == pytest.approx(a.pop(distance)["values"], rel=1e-6), (name, distance)
         assert b == a  # shares of samples, and counts
+
+
+def test_what_is_wrong_with_the_data_is_said_first(tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    for features in ([], ["--inception", "nowhere.pt"], ["--features", "pixels"]):
+        line = error(capsys, "stats", tmp_path / "empty", "--out", tmp_path / "x.npz", *features)
+        assert "empty: images = 0: must be at least one of .png, .jpg" in line
+
+
+def test_a_classifier_for_another_size_names_what_takes_any(tmp_path, capsys):
+    folder = tmp_path / "mnist"
+    for k in range(3):
+        in_folder(folder, {f"{k}.png": png(k, (28, 28), "L")})
+    words = ["stats", folder, "--out", tmp_path / "x.npz", "--features"]
+    line = error(capsys, *words, "fashion-mnist")
+    assert "images of shape = [1, 28, 28]: must be [1, 32, 32], as the classifier fashion-mnist-classifier" in line
+    assert "--features pixels or imagenet takes any size, and stats, features and pretrain have --pad 32" in line
+    assert "3 images of mnist" in printed(capsys, *words, "fashion-mnist", "--pad", "32")
+    assert "784 features" in printed(capsys, *words, "pixels")  # another --pad is another set
+    in_folder(folder, {f"{k}.png": png(k, (64, 64)) for k in range(3)})
+    assert "--pad" not in error(capsys, *words, "fashion-mnist")
+
+
+def test_statistics_tell_what_was_converted(tmp_path, capsys):
+    deep = Image.fromarray(np.arange(16, dtype=np.uint16).reshape(4, 4) * 4369)
+    (tmp_path / "set").mkdir()
+    deep.save(tmp_path / "set" / "0.png")
+    Image.fromarray(np.arange(16, dtype=np.uint8).reshape(4, 4) * 17).save(tmp_path / "set" / "1.png")
+    words = ["stats", tmp_path / "set", "--out", tmp_path / "x.npz", "--features", "pixels", "--json"]
+    found = json.loads(printed(capsys, *words))
+    assert found["notes"] == {"images of 16 bits, scaled to 8": 1}
+    stored = read_statistics(tmp_path / "x.npz").statistics
+    assert stored.features[0].tolist() == stored.features[1].tolist()  # the same ramp in both depths

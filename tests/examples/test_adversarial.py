@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from picture_files import in_folder, png
 from torch.nn.functional import softplus
 
 from examples import adversarial
@@ -117,3 +118,10 @@ def test_on_the_command_line(tmp_path, capsys, coarse):
     assert "--trust-code" in capsys.readouterr().err
     assert main(["evaluate", str(run.path), "--samples", "20", "--seeds", "1", "--json"]) == 0  # needs none of it
     assert main(["distill", "--resume", str(run.path), "--trust-code", "--evaluation-samples", "0"]) == 0
+
+
+def test_images_of_another_shape_than_the_teachers_are_refused(tmp_path):
+    in_folder(tmp_path, {"0.png": png(0), "1.png": png(1)})
+    recipe = replace(RECIPE, method=Adversarial(str(tmp_path)))
+    with pytest.raises(ValueError, match=r"shape = \(3, 4, 4\): must be \(1, 8, 8\).*--size, --channels and --pad"):
+        DistillationTrainer(load_teacher("digits"), recipe)

@@ -15,7 +15,8 @@ from simdistill.workflows.statistics import store_statistics
 def compute(data: str, run: Path, out: Path, batch: int = 500) -> None:
     """Write statistics to `out`/ref.npz and figures to `out`/figures.json, for each process those that it has."""
     with joined("cpu") as (processes, _):
-        store_statistics(data, out / "ref.npz", "pixels", processes=processes)
+        _, notes = store_statistics(data, out / "ref.npz", "pixels", processes=processes)
+        (out / f"notes-{processes.rank}.json").write_text(json.dumps(None if notes is None else notes.counts()))
         reference = str(out / "ref.npz")
         figures = evaluate_run(run, load_teacher("digits"), 43, 2, "cpu", reference, "pixels", batch, processes)
         (out / f"figures-{processes.rank}.json").write_text(json.dumps(figures))

@@ -158,11 +158,12 @@ def test_prompts_that_name_their_pictures_are_matched_by_name(tmp_path, kind, re
     write("3.png", "1.png", "4.png")
     assert "without a file_name = ['2', '4']: must be none" in refused(*words)
     write("3.png", "1.png", "1.png")
-    assert f"prompts.{kind}, row 3: file_name = '1.png': must be in one row only" in refused(*words)
+    place = "line 3" if kind == "jsonl" else "row 3"
+    assert f"prompts.{kind}, {place}: file_name = '1.png': must be in one row only" in refused(*words)
     write("3.png", "1.png", "1.webp")
     assert "file_name = ['1.png', '1.webp']: must be unique" in refused(*words)
     write("3.png", "1.png", "")
-    assert "row 3: file_name = " in refused(*words)
+    assert f"{place}: file_name = " in refused(*words)
 
 
 def test_what_is_wrong_with_a_folder_is_named(tmp_path, refused):
@@ -231,5 +232,5 @@ def test_the_command_makes_a_study(digits, tmp_path, capsys):
     words = ["--a", str(digits), "--b", f"teacher:{digits}", "--checks", "1", "--tie", "--json"]
     assert main(["study", "new", str(tmp_path / "s"), *words]) == 0
     made = json.loads(capsys.readouterr().out)
-    assert made == {"study": str(tmp_path / "s"), "pairs": 11, "a": "student", "b": "teacher"}
+    assert made == {"study": str(tmp_path / "s"), "pairs": 11, "a": "student", "b": "teacher", "notes": {}}
     assert StudyFolder.open(tmp_path / "s").settings.tie

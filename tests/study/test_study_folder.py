@@ -6,13 +6,15 @@ import stat
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from studies import drafts, noise
 
+from simdistill.data.notes import Notes
+from simdistill.data.pictures import read_picture
 from simdistill.study.database import Database
 from simdistill.study.folder import Draft, Pair, StudyFolder
-from simdistill.study.pictures import bare_png, equal_sizes, read_picture, scrambled
+from simdistill.study.pictures import bare_png, equal_sizes, scrambled
 from simdistill.study.settings import Settings
 from simdistill.study.site import application
 
@@ -28,7 +30,7 @@ def test_a_png_holds_its_pixels_and_nothing_else(tmp_path):
     exif = Image.Exif()
     exif[0x0131], exif[0x0112] = "the student", 6  # Software; turned by a quarter
     noise(0).save(tmp_path / "told.webp", exif=exif, lossless=True)
-    content = bare_png(read_picture(tmp_path / "told.png"))
+    content = bare_png(read_picture(tmp_path / "told.png", Notes()))
     assert np.array_equal(pixels(content), np.asarray(noise(0)))
     chunks, at = [], 8
     while at < len(content):
@@ -36,7 +38,7 @@ def test_a_png_holds_its_pixels_and_nothing_else(tmp_path):
         chunks.append(content[at + 4 : at + 8])
         at += length + 12
     assert set(chunks) == {b"IHDR", b"IDAT", b"IEND"}
-    upright = bare_png(read_picture(tmp_path / "told.webp"))
+    upright = bare_png(read_picture(tmp_path / "told.webp", Notes()))
     assert b"student" not in upright
     assert np.array_equal(pixels(upright), np.rot90(np.asarray(noise(0)), -1))
 
@@ -44,49 +46,6 @@ def test_a_png_holds_its_pixels_and_nothing_else(tmp_path):
 def test_a_grey_picture_is_stored_as_a_coloured_one():
     grey, coloured = (bare_png(Image.new(mode, (4, 4))) for mode in ("L", "RGB"))
     assert grey == coloured
-
-
-def test_grey_of_sixteen_bits_is_scaled_and_not_cut(tmp_path):
-    levels = np.array([[0, 128, 30000], [32896, 65400, 65535]], np.uint16)
-    Image.fromarray(levels).save(tmp_path / "deep.png")
-    read = np.asarray(read_picture(tmp_path / "deep.png"))
-    assert read.tolist() == [[[level] * 3 for level in row] for row in ([0, 0, 117], [128, 254, 255])]
-    Image.fromarray(levels.astype(np.int32) * 1000).save(tmp_path / "deeper.tif")
-    with pytest.raises(ValueError, match=r"deeper.tif: .*16 bits"):
-        read_picture(tmp_path / "deeper.tif")
-
-
-@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
-def test_what_is_transparent_is_on_white(tmp_path, mode):
-    image = Image.new("RGBA", (3, 1))
-    for x, alpha in enumerate((0, 128, 255)):
-        image.putpixel((x, 0), (40, 40, 40, alpha))
-    if mode == "P":
-        image = Image.new("P", (3, 1))
-        image.putpalette([10, 20, 30, 40, 40, 40])
-        image.putpixel((2, 0), 1)
-        image.info["transparency"] = 0
-    image.convert(mode).save(tmp_path / "clear.png")
-    values = [int(value) for value in np.asarray(read_picture(tmp_path / "clear.png"))[0, :, 1]]
-    assert values == ([255, 255, 40] if mode == "P" else [255, 147, 40])
-
-
-def swapped_profile():
-    """sRGB with red and green exchanged: a picture with it shows as green what it calls red."""
-    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
-    places = {bytes(profile[k : k + 4]): k + 4 for k in range(132, 132 + 12 * profile[131], 12)}
-    red, green = (places[name] for name in (b"rXYZ", b"gXYZ"))
-    profile[red : red + 8], profile[green : green + 8] = profile[green : green + 8], profile[red : red + 8]
-    return bytes(profile)
-
-
-@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
-def test_colours_are_those_that_their_profile_names(tmp_path, mode):
-    image = Image.new("RGB", (2, 2), (255, 0, 0)).convert(mode)
-    image.save(tmp_path / "red.png", icc_profile=swapped_profile())
-    assert np.asarray(read_picture(tmp_path / "red.png"))[0, 0] == pytest.approx([0, 255, 0], abs=2)
-    image.save(tmp_path / "broken.png", icc_profile=b"no profile")
-    assert read_picture(tmp_path / "broken.png").getpixel((0, 0)) == (255, 0, 0)
 
 
 def test_sizes_are_made_equal():
@@ -171,7 +130,7 @@ def test_what_is_refused(tmp_path):
     assert str(caught.value).count("study.toml") == 1
     (tmp_path / "no.png").write_bytes(b"no picture")
     with pytest.raises(ValueError, match=r"no.png: cannot be decoded"):
-        read_picture(tmp_path / "no.png")
+        read_picture(tmp_path / "no.png", Notes())
 
 
 def test_a_missing_picture_is_named(tmp_path):

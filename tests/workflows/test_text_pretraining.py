@@ -3,6 +3,7 @@
 import io
 import json
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -136,8 +137,8 @@ def test_captions_are_read_and_kept(squares, tmp_path):
     ("listing", "message"),
     [
         ('{"file_name": "a.png", "text": "x"}', r"caption of 000.png = None: must be in metadata.jsonl"),
-        ("{", r"its metadata.jsonl must hold"),
-        ('{"text": "x"}', r"its metadata.jsonl must hold"),
+        ("{", r"metadata.jsonl, line 1: cannot be read"),
+        ('{"text": "x"}', r"metadata.jsonl, line 1: file_name = None: must be the name of an image"),
     ],
 )
 def test_bad_captions(squares, tmp_path, listing, message):
@@ -177,6 +178,21 @@ def test_each_image_is_given_its_caption_or_none(squares, encoded):
     for colour in range(3):
         shown = given[(k % 3 == colour) & ~left_out]
         assert torch.equal(shown.prompt_embeds, own[torch.tensor([colour])].expand(len(shown)).prompt_embeds)
+
+
+def test_an_image_without_a_caption_is_given_none(squares, encoded):
+    """Images 0, 3, … lack theirs: they are seen with the empty prompt, the others as before."""
+    settings = Pretraining(str(squares), network="pixart", width=32, depth=1, patch=4, caption_dropout=0.0)
+    data, prompts = open_images(squares).without_labels(), Embeddings(encoded)
+    some = replace(data, captions=["" if k % 3 == 0 else text for k, text in enumerate(data.captions)])
+    k = torch.arange(90)
+    whole, given = (
+        PretrainingTrainer(images, settings, prompts=prompts)._condition(k, torch.Generator().manual_seed(0))
+        for images in (data, some)
+    )
+    empty = prompts.empty.filled(given.attention_mask.shape[1])
+    assert torch.equal(given[k % 3 == 0].prompt_embeds, empty[torch.zeros(30).long()].prompt_embeds)
+    assert torch.equal(given[k % 3 != 0].prompt_embeds, whole[k % 3 != 0].prompt_embeds)
 
 
 def test_captions_that_were_not_encoded(squares, encoder, classifier, tmp_path, capsys):
