@@ -1,6 +1,8 @@
 """What measuring may cost: the ladder, its costs in closed form, and what was asked for."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -55,6 +57,12 @@ def test_features_and_metrics_are_counted():
     compared = Costs(Cost(1, 0, 0), (Cost(1, 0, 0),), None, features=0.001, quick=0.1, full=0.3, batch=100)
     assert compared.seconds(few) == pytest.approx(2 * 100 * 0.001 + 0.1 + 0.3)
     assert compared.seconds(many) == pytest.approx(2 * 2000 * 0.001 + 8 * (0.1 + 0.3))  # (2000/500)^1.5
+
+
+def test_the_docs_have_the_ladder():
+    page = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
+    rows = re.findall(r"^\| ([\d,]+) × (\d) \| (\d+) \| ([\d,]+) × (\d) \|$", page, re.MULTILINE)
+    assert [Fineness(*(int(number.replace(",", "")) for number in row)) for row in rows] == [*LADDER]
 
 
 def test_the_ladder_descends():
