@@ -1,5 +1,6 @@
 """Milestones: the networks of some moments of a training, measured in a thread beside it."""
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -149,6 +150,8 @@ class Milestones:
         """End the thread; what it is measuring is abandoned."""
         self._end()
         self._thread.shutdown()
+        with contextlib.suppress(OSError):  # none, or not empty
+            self._folder.rmdir()
 
     def _submit(self, iteration: int, seconds: float, measurement: Measurement) -> None:
         result = self._thread.submit(measurement.measure, self.underway)

@@ -143,4 +143,4 @@ def test_an_unknown_part_is_refused(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["benchmarks", "speeed"])
     with pytest.raises(SystemExit, match="2"):
         main()
-    assert "unknown part speeed; known: iteration, phases" in capsys.readouterr().err
+    assert "unknown part speeed; known: first-minutes, iteration" in capsys.readouterr().err
