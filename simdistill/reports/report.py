@@ -16,7 +16,8 @@ from simdistill.config.settings import to_toml
 from simdistill.evaluation.statistics import KEPT
 from simdistill.evaluation.table import RANKED_BY, metric_named, quick_metrics
 from simdistill.reports import charts
-from simdistill.reports.tables import TITLES, cells, measured, tables, titles
+from simdistill.reports.headline import headline
+from simdistill.reports.tables import TITLES, cells, measured, measured_with, tables, titles
 from simdistill.runs.folder import RunFolder
 from simdistill.runs.progress import Progress, Record, State, log_lines, losses_of, short, titled
 from simdistill.support.bar import duration
@@ -90,7 +91,7 @@ def contents(run: RunFolder) -> Contents:
         "run_path": shlex.quote(path.as_posix()),
         "config_path": shlex.quote((path / run.config.name).as_posix()),
         "who": who,
-        "outcome": _outcome(figures) if figures else "",
+        "outcome": headline(figures) if figures else "",
         "ranked_by": RANKED_BY,
         "distances": cells(figures, RANKED_BY),
         "milestones_distance": ranked.title_in(last.get("features")),
@@ -105,6 +106,7 @@ def contents(run: RunFolder) -> Contents:
         "pictures": {name: embedded(file) for name in TITLES if (file := run.picture(name)).exists()},
         "figures": figures,
         "tables": tables(figures),
+        "measured_with": measured_with(figures) if figures else {},
         "of_all": [m.title_in(figures.get("features")) for m in known if m.needs in ("moments", "classes")],
         "of_features": any(m.needs in ("features", "mixture") for m in known),
         "milestones": milestones,
@@ -143,7 +145,7 @@ def _curves(lines: Sequence[Record]) -> list[tuple[str, str, str]]:
     for name, colour in zip([*losses, SPEED], colours, strict=True):
         points = [(line["iteration"], line[name]) for line in lines if name in line]
         if points:
-            title = "Training speed, images per second" if name == SPEED else titled(name)
+            title = "Training speed, samples per second" if name == SPEED else titled(name)
             picture = charts.curve(points, colour, name, from_zero=name == SPEED)
             drawn.append((title, short(points[-1][1]), picture))
     return drawn
@@ -171,24 +173,6 @@ def templates(package: str = "simdistill.reports") -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-
-
-def _outcome(figures: Record) -> str:
-    """The result in one or two sentences, good or bad."""
-    teacher, student, speedup = figures["teacher"], figures["student"], figures["speedup"]
-    written = {name: " ± ".join(cell) for name, cell in cells(figures, RANKED_BY).items()}
-    calls = "One network evaluation" if student["nfe"] == 1 else f"{student['nfe']} network evaluations"
-    text = (
-        f"{calls} instead of {teacher['nfe']}: {speedup:,.{0 if speedup >= 10 else 1}f}× the images per second. "
-        f"{metric_named(RANKED_BY).title_in(figures.get('features'))}: student {written['student']}, teacher "
-        f"{written['teacher']}."
-    )
-    t, s = teacher[RANKED_BY], student[RANKED_BY]
-    if s["seeds"] < 2:
-        return text  # no standard deviation, no comparison
-    if abs(s["mean"] - t["mean"]) <= s["std"] + t["std"]:
-        return f"{text} They agree within their standard deviations."
-    return f"{text} Lower is better: the student is {'ahead' if s['mean'] < t['mean'] else 'behind'}."
 
 
 def _setting(value: Any) -> str:
