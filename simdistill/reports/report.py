@@ -13,6 +13,7 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from simdistill.config.settings import to_toml
+from simdistill.evaluation.quality import SAMPLES, SEEDS
 from simdistill.evaluation.statistics import KEPT
 from simdistill.evaluation.table import RANKED_BY, metric_named, quick_metrics
 from simdistill.reports import charts
@@ -82,9 +83,10 @@ def contents(run: RunFolder) -> Contents:
     levels = sorted({level for line in profiles for metric in line.values() for level in metric}, key=float)
     who = "teacher" if config.get("verb") == "pretrain" else "student"
     last: Record = milestones[-1]["quality"] if milestones else {}
-    told = [name for name in ("features", "reference") if name in last]  # nothing in older runs
-    beside = figures if all(last[name] == figures.get(name) for name in told) else {}  # otherwise not comparable
-    ranked, known = metric_named(RANKED_BY), measured(figures)
+    told = [name for name in ("features", "reference", "samples") if name in last]  # nothing in older runs
+    known = {**figures, "samples": figures["student"]["samples"]} if figures else {}
+    beside = figures if all(last[name] == known.get(name) for name in told) else {}  # otherwise not comparable
+    ranked, found = metric_named(RANKED_BY), measured(figures)
     path = Path(run.path.name) if run.path.is_absolute() else run.path  # the page may be shared
     return {
         "name": run.path.resolve().name,
@@ -98,6 +100,7 @@ def contents(run: RunFolder) -> Contents:
         "milestones_heading": ranked.heading_in(last.get("features")),
         "beside": beside,
         "kept": KEPT,
+        "full": (SAMPLES, SEEDS),
         "config": config,
         "settings": {key: _setting(value) for key, value in config.items()},
         "progress": Progress.of(records, config.get("iterations")),
@@ -107,8 +110,8 @@ def contents(run: RunFolder) -> Contents:
         "figures": figures,
         "tables": tables(figures),
         "measured_with": measured_with(figures) if figures else {},
-        "of_all": [m.title_in(figures.get("features")) for m in known if m.needs in ("moments", "classes")],
-        "of_features": any(m.needs in ("features", "mixture") for m in known),
+        "of_all": [m.title_in(figures.get("features")) for m in found if m.needs in ("moments", "classes")],
+        "of_features": any(m.needs in ("features", "mixture") for m in found),
         "milestones": milestones,
         "by_iteration": {record["iteration"]: record["quality"][RANKED_BY]["mean"] for record in milestones},
         "learning_curve": charts.learning_curve(milestones, beside, who) if milestones else "",

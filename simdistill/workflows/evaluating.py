@@ -58,7 +58,7 @@ def evaluate_run(
 
     Returns what it writes to `evaluation.json`: the figures that `simdistill.evaluation.quality.evaluate` describes,
     `reference` and `features`, what they were measured against and in, `real`, those of held-out real samples where
-    there are any, `own_metrics`, what the metrics of your own are called, `speedup`, the student's images per second
+    there are any, `own_metrics`, what the metrics of your own are called, `speedup`, the student's samples per second
     over the teacher's if it drew, and `machine`, what they were measured on. Raises `ValueError` if there is no such
     run, or its reference cannot be had.
     """

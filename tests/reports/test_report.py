@@ -67,6 +67,29 @@ def test_sets_of_unequal_sizes_are_said(run):
     assert "The teacher has 300 × 5, so its figures are only roughly comparable." in page.texts("main")[0]
 
 
+def test_fewer_samples_than_a_full_evaluation_has_are_said(run):
+    assert "full evaluation" not in report(run, evaluation((0.6442, 0.0469))).html
+    values = evaluation((0.6442, 0.0469), seeds=3)
+    for name in ("teacher", "student", "undistilled"):
+        values[name]["samples"] = 500
+    page = report(run, values)
+    assert "500 samples per evaluation seed, 3 seeds" in page.texts("main")[0]
+    (note,) = [text for text in page.texts("p", "note") if "full evaluation" in text]
+    assert "fewer samples than a full evaluation's 2,000 × 5" in note
+    assert "simdistill evaluate runs/mine" in note
+
+
+def test_milestones_of_other_numbers_of_samples_have_no_line_of_the_teacher(run):
+    run.log_metrics({"iteration": 200, "seconds": 101.0, "quality": {"frechet": figure(0.09), "samples": 500}})
+    page = report(run, evaluation((0.6442, 0.0469)))
+    assert not [text for text in page.texts("li") if text.startswith("teacher")]
+    assert (
+        "not of the same features, reference and number of samples. Each rests on 500 samples" in page.texts("main")[0]
+    )
+    run.log_metrics({"iteration": 200, "seconds": 102.0, "quality": {"frechet": figure(0.09), "samples": 2000}})
+    assert [text for text in report(run).texts("li") if text.startswith("teacher")] == ["teacher 0.096"]
+
+
 def test_every_average_has_a_column(run):
     values = evaluation((0.6442, 0.0469))
     values["ema"] = {"ema-1": "PowerEMA(std=0.1)"}
