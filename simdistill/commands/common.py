@@ -173,4 +173,4 @@ def _cells(row: Mapping[str, Any], about: Mapping[str, Any]) -> dict[str, str]:
         cells[metric.heading_in(features)] = metric.text(figure, spread=metric.name == RANKED_BY)
         if metric.shows_minimum(figure, features):
             cells[f"min of {figure['seeds']}"] = f"{figure['minimum']:{metric.format}}"
-    return cells | {"NFE": str(row["nfe"]), "images/s": f"{row['images_per_second']:,.0f}"}
+    return cells | {"NFE": str(row["nfe"]), "samples/s": f"{row['images_per_second']:,.0f}"}

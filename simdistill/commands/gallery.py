@@ -20,7 +20,7 @@ from simdistill.data.densities import DENSITIES
 from simdistill.evaluation.table import metric_named
 from simdistill.gallery.figures import SHOWN
 from simdistill.gallery.making import make_gallery
-from simdistill.gallery.page import ROWS
+from simdistill.gallery.page import SETS
 from simdistill.support.checks import require
 
 
@@ -72,7 +72,7 @@ def _print_figures(figures: Mapping[str, Mapping[str, Any]]) -> None:
     for heading in ("", "", *(metric.title.lower() for metric in metrics)):
         table.add_column(heading, justify="right" if heading else "left", overflow="fold")
     for name, found in figures.items():
-        for key, title in ROWS.items():
+        for key, title in SETS.items():
             cells = [metric.text(found[key][metric.name], spread=True) for metric in metrics]
             table.add_row(name, title.lower(), *cells)
     Console(file=sys.stdout, width=None if sys.stdout.isatty() else 140).print(table)

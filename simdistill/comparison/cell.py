@@ -85,7 +85,7 @@ def measure(
         sampler = teacher_sampler(teacher)
     reference = reference_for(teacher, device=device, stored=recipe.reference, features=recipe.features)
     found = evaluate({who: sampler}, teacher, reference, samples, seeds, device=device, own=recipe.metrics)[who]
-    show(run, who, sampler, teacher, torch.device(device))
+    show(run, who, sampler, teacher, reference, torch.device(device))
     about = {
         "reference": reference.name,
         "features": reference.extractor.name,

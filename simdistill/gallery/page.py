@@ -17,7 +17,7 @@ ABOUT = {
     "rings": "Two concentric rings: shapes with holes, of 96 components that overlap along them.",
     "checkerboard": "Eight squares that touch at corners: edges on all sides, of 128 components that overlap.",
 }
-ROWS = {"student": "Student", "exact": "Exact samples", "undistilled": "Undistilled start"}
+SETS = {"student": "Student", "exact": "Exact samples", "undistilled": "Undistilled start"}
 
 
 def gallery_page(out: Path, figures: Mapping[str, Mapping[str, Any]], command: str) -> str:
@@ -28,7 +28,7 @@ def gallery_page(out: Path, figures: Mapping[str, Mapping[str, Any]], command: s
         .render(
             figures=figures,
             about=ABOUT,
-            rows=ROWS,
+            sets=SETS,
             films={name: _film(out / name / "animation.webp") for name in figures},
             stills={name: embedded(out / name / "beside.png") for name in figures},
             command=command,

@@ -3,6 +3,7 @@
 import io
 import textwrap
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib
@@ -19,11 +20,31 @@ LINE, WIDTH, GAP = 12, 216, 12  # pixels: line height and width of a caption, ga
 ACROSS = 1600  # largest width in pixels of captions and their pictures
 
 
-def picture(samples: Data, columns: int = 10, edge: int = 32) -> bytes:
-    """A PNG of `samples`: images `[n, 1 or 3, height, width]` in [-1, 1] as a grid, vectors by their first two axes."""
+@dataclass(frozen=True)
+class Window:
+    """The part of the plane that a scatter plot shows: a square of side 2 `half`."""
+
+    x: float
+    y: float
+    half: float
+
+    @classmethod
+    def around(cls, points: Tensor) -> "Window":
+        """The square around the first two coordinates of `points`, with a margin; one in a thousand may lie outside."""
+        seen = _plane(points)
+        low, high = (seen.quantile(q, dim=0) for q in (0.001, 0.999))
+        x, y = ((low + high) / 2).tolist()
+        return cls(x, y, max(float((high - low).max()) * 0.6, 1e-6))
+
+
+def picture(samples: Data, columns: int = 10, edge: int = 32, window: Window | None = None) -> bytes:
+    """A PNG of `samples`: images `[n, 1 or 3, height, width]` in [-1, 1] as a grid, vectors by their first two axes.
+
+    Scatter plots that are looked at side by side need one `window`; without one, it is that of the samples.
+    """
     if samples.ndim == 4 and samples.shape[1] in (1, 3):
         return _png(_grid(samples, columns, edge, gap=max(1, edge // 16)))
-    return _scatter(samples)
+    return _scatter(samples, window or Window.around(samples))
 
 
 def captioned(rows: Sequence[tuple[str, Tensor]], heads: Sequence[str] = (), edge: int = 128) -> bytes:
@@ -91,12 +112,24 @@ def _png(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def _scatter(samples: Tensor) -> bytes:
-    points = samples.flatten(1)
+def _plane(samples: Tensor) -> Tensor:
+    """The first two coordinates `[n, 2]`; a single one twice."""
+    points = samples.flatten(1).float().cpu()
+    return points[:, [0, min(1, points.shape[1] - 1)]]
+
+
+def _scatter(samples: Tensor, window: Window) -> bytes:
+    """The samples in the window, and how many lie outside of it."""
+    points = _plane(samples)
+    inside = ((points - torch.tensor([window.x, window.y])).abs() <= window.half).all(1)
     figure = Figure(figsize=(4, 4), dpi=120, layout="constrained")
     axes = figure.subplots()
-    axes.scatter(points[:, 0], points[:, min(1, points.shape[1] - 1)], s=2, alpha=0.4, linewidths=0)
-    axes.set_aspect("equal", adjustable="datalim")
+    axes.scatter(*points[inside].T, s=2, alpha=0.4, linewidths=0)
+    axes.set(xlim=(window.x - window.half, window.x + window.half), aspect="equal")
+    axes.set(ylim=(window.y - window.half, window.y + window.half))
+    if not inside.all():
+        text = f"{int((~inside).sum()):,} of {len(points):,} outside"
+        axes.text(0.02, 0.02, text, transform=axes.transAxes, bbox={"color": "white", "alpha": 0.8, "pad": 2})
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return buffer.getvalue()

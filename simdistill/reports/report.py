@@ -13,10 +13,12 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from simdistill.config.settings import to_toml
+from simdistill.evaluation.quality import SAMPLES, SEEDS
 from simdistill.evaluation.statistics import KEPT
 from simdistill.evaluation.table import RANKED_BY, metric_named, quick_metrics
 from simdistill.reports import charts
-from simdistill.reports.tables import TITLES, cells, measured, tables, titles
+from simdistill.reports.headline import headline
+from simdistill.reports.tables import TITLES, cells, measured, measured_with, tables, titles
 from simdistill.runs.folder import RunFolder
 from simdistill.runs.progress import Progress, Record, State, log_lines, losses_of, short, titled
 from simdistill.support.bar import duration
@@ -81,22 +83,24 @@ def contents(run: RunFolder) -> Contents:
     levels = sorted({level for line in profiles for metric in line.values() for level in metric}, key=float)
     who = "teacher" if config.get("verb") == "pretrain" else "student"
     last: Record = milestones[-1]["quality"] if milestones else {}
-    told = [name for name in ("features", "reference") if name in last]  # nothing in older runs
-    beside = figures if all(last[name] == figures.get(name) for name in told) else {}  # otherwise not comparable
-    ranked, known = metric_named(RANKED_BY), measured(figures)
+    told = [name for name in ("features", "reference", "samples") if name in last]  # nothing in older runs
+    known = {**figures, "samples": figures["student"]["samples"]} if figures else {}
+    beside = figures if all(last[name] == known.get(name) for name in told) else {}  # otherwise not comparable
+    ranked, found = metric_named(RANKED_BY), measured(figures)
     path = Path(run.path.name) if run.path.is_absolute() else run.path  # the page may be shared
     return {
         "name": run.path.resolve().name,
         "run_path": shlex.quote(path.as_posix()),
         "config_path": shlex.quote((path / run.config.name).as_posix()),
         "who": who,
-        "outcome": _outcome(figures) if figures else "",
+        "outcome": headline(figures) if figures else "",
         "ranked_by": RANKED_BY,
         "distances": cells(figures, RANKED_BY),
         "milestones_distance": ranked.title_in(last.get("features")),
         "milestones_heading": ranked.heading_in(last.get("features")),
         "beside": beside,
         "kept": KEPT,
+        "full": (SAMPLES, SEEDS),
         "config": config,
         "settings": {key: _setting(value) for key, value in config.items()},
         "progress": Progress.of(records, config.get("iterations")),
@@ -105,8 +109,9 @@ def contents(run: RunFolder) -> Contents:
         "pictures": {name: embedded(file) for name in TITLES if (file := run.picture(name)).exists()},
         "figures": figures,
         "tables": tables(figures),
-        "of_all": [m.title_in(figures.get("features")) for m in known if m.needs in ("moments", "classes")],
-        "of_features": any(m.needs in ("features", "mixture") for m in known),
+        "measured_with": measured_with(figures) if figures else {},
+        "of_all": [m.title_in(figures.get("features")) for m in found if m.needs in ("moments", "classes")],
+        "of_features": any(m.needs in ("features", "mixture") for m in found),
         "milestones": milestones,
         "by_iteration": {record["iteration"]: record["quality"][RANKED_BY]["mean"] for record in milestones},
         "learning_curve": charts.learning_curve(milestones, beside, who) if milestones else "",
@@ -143,7 +148,7 @@ def _curves(lines: Sequence[Record]) -> list[tuple[str, str, str]]:
     for name, colour in zip([*losses, SPEED], colours, strict=True):
         points = [(line["iteration"], line[name]) for line in lines if name in line]
         if points:
-            title = "Training speed, images per second" if name == SPEED else titled(name)
+            title = "Training speed, samples per second" if name == SPEED else titled(name)
             picture = charts.curve(points, colour, name, from_zero=name == SPEED)
             drawn.append((title, short(points[-1][1]), picture))
     return drawn
@@ -171,24 +176,6 @@ def templates(package: str = "simdistill.reports") -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-
-
-def _outcome(figures: Record) -> str:
-    """The result in one or two sentences, good or bad."""
-    teacher, student, speedup = figures["teacher"], figures["student"], figures["speedup"]
-    written = {name: " ± ".join(cell) for name, cell in cells(figures, RANKED_BY).items()}
-    calls = "One network evaluation" if student["nfe"] == 1 else f"{student['nfe']} network evaluations"
-    text = (
-        f"{calls} instead of {teacher['nfe']}: {speedup:,.{0 if speedup >= 10 else 1}f}× the images per second. "
-        f"{metric_named(RANKED_BY).title_in(figures.get('features'))}: student {written['student']}, teacher "
-        f"{written['teacher']}."
-    )
-    t, s = teacher[RANKED_BY], student[RANKED_BY]
-    if s["seeds"] < 2:
-        return text  # no standard deviation, no comparison
-    if abs(s["mean"] - t["mean"]) <= s["std"] + t["std"]:
-        return f"{text} They agree within their standard deviations."
-    return f"{text} Lower is better: the student is {'ahead' if s['mean'] < t['mean'] else 'behind'}."
 
 
 def _setting(value: Any) -> str:

@@ -1,11 +1,14 @@
-"""The tables of a report: a row for each set of samples, a column for each measured metric."""
+"""The tables of a report: a row for each measured metric, a column for each set of samples.
+
+There are at most a handful of sets, so that a table fits on a phone.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from simdistill.evaluation.figures import metrics_of
-from simdistill.evaluation.table import Metric, Section
+from simdistill.evaluation.table import RANKED_BY, Metric, Section
 from simdistill.runs.progress import Record
 
 TITLES = {"teacher": "Teacher", "student": "Student", "undistilled": "Undistilled start", "real": "Real (held-out)"}
@@ -19,7 +22,7 @@ DECIMALS = 5  # at most
 
 
 @dataclass(frozen=True)
-class Column:
+class MetricRow:
     """A metric; its `cells` are mean and standard deviation, if any, as text, by set of samples."""
 
     title: str
@@ -34,7 +37,7 @@ class MetricsTable:
 
     section: Section
     caption: str
-    columns: Sequence[Column]
+    rows: Sequence[MetricRow]
 
 
 def tables(figures: Record) -> list[MetricsTable]:
@@ -42,9 +45,9 @@ def tables(figures: Record) -> list[MetricsTable]:
     found: list[MetricsTable] = []
     for section, caption in SECTIONS.items():
         metrics = [metric for metric in measured(figures) if metric.section == section]
-        columns = [column for metric in metrics for column in _columns(metric, figures)]
-        if columns:
-            found.append(MetricsTable(section, caption, columns))
+        rows = [row for metric in metrics for row in _rows(metric, figures)]
+        if rows:
+            found.append(MetricsTable(section, caption, rows))
     return found
 
 
@@ -54,7 +57,7 @@ def measured(figures: Record) -> list[Metric]:
 
 
 def titles(figures: Record) -> dict[str, str]:
-    """The names of the sets of samples, in the order of the rows; the student's other EMAs follow it."""
+    """The names of the sets of samples, in the order of the columns; the student's other EMAs follow it."""
     others = {name: f"Student, {average}" for name, average in figures.get("ema", {}).items()}
     first = {name: TITLES[name] for name in ("teacher", "student")}
     return {**first, **others, **TITLES}
@@ -73,15 +76,22 @@ def cells(figures: Record, name: str) -> dict[str, list[str]]:
     return {who: [_number(value, decimals) for value in cell] for who, cell in numbers.items()}
 
 
-def _columns(metric: Metric, figures: Record) -> list[Column]:
-    """The column of a metric, and of its minimum if that is shown."""
+def measured_with(figures: Record) -> dict[str, str]:
+    """How many samples each set's metrics rest on: "2,000 × 5" for 5 evaluation seeds, "449" for one set."""
+    found = {who: figures[who] for who in titles(figures) if figures.get(who)}
+    counts = {who: (row["samples"], row[RANKED_BY]["seeds"]) for who, row in found.items()}
+    return {who: f"{samples:,} × {seeds}" if seeds > 1 else f"{samples:,}" for who, (samples, seeds) in counts.items()}
+
+
+def _rows(metric: Metric, figures: Record) -> list[MetricRow]:
+    """The row of a metric, and of its minimum if that is shown."""
     features, found = figures.get("features"), cells(figures, metric.name)
     title = metric.title_in(features)
-    columns = [Column(title, metric.better, metric.meaning, found)]
+    rows = [MetricRow(title, metric.better, metric.meaning, found)]
     if metric.shows_minimum(figures["student"][metric.name], features):
         meaning = "minimum over the evaluation seeds; the literature reports it for three"
-        columns.append(Column(f"{title}, minimum", metric.better, meaning, _minima(figures, metric.name, found)))
-    return columns
+        rows.append(MetricRow(f"{title}, minimum", metric.better, meaning, _minima(figures, metric.name, found)))
+    return rows
 
 
 def _minima(figures: Record, name: str, means: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:

@@ -40,7 +40,7 @@ class Bar:
 
     @property
     def told(self) -> str:
-        """How far it is, how long it takes, and the note: "1,200/8,000, 1 min 10 s left, 512 images/s"."""
+        """How far it is, how long it takes, and the note: "1,200/8,000, 1 min 10 s left, 512 samples/s"."""
         passed, more = time.monotonic() - self._began, self.done - self._first
         if self.total is None:
             texts = [duration(passed)]

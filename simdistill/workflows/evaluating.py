@@ -1,11 +1,14 @@
 """A run's figures and pictures beside those of its teacher."""
 
 import json
+import math
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from simdistill.evaluation.figures import described, in_short, total_samples
 from simdistill.evaluation.partial import Partial
@@ -16,7 +19,7 @@ from simdistill.evaluation.table import quick_metrics
 from simdistill.method.generator import Generator
 from simdistill.method.metrics import OwnMetric
 from simdistill.method.shapes import Data
-from simdistill.reports.pictures import picture, side_by_side
+from simdistill.reports.pictures import Window, picture, side_by_side
 from simdistill.reports.report import write_report
 from simdistill.runs.folder import RunFolder
 from simdistill.support.bar import progress_bar
@@ -55,7 +58,7 @@ def evaluate_run(
 
     Returns what it writes to `evaluation.json`: the figures that `simdistill.evaluation.quality.evaluate` describes,
     `reference` and `features`, what they were measured against and in, `real`, those of held-out real samples where
-    there are any, `own_metrics`, what the metrics of your own are called, `speedup`, the student's images per second
+    there are any, `own_metrics`, what the metrics of your own are called, `speedup`, the student's samples per second
     over the teacher's if it drew, and `machine`, what they were measured on. Raises `ValueError` if there is no such
     run, or its reference cannot be had.
     """
@@ -118,19 +121,24 @@ def evaluate_run(
         return figures
     ratio = found["student"]["images_per_second"] / found["teacher"]["images_per_second"]
     figures["speedup"] = round(ratio, 1)
-    processes.on_main(lambda: _keep(run, figures, samplers, teacher, device))
+    processes.on_main(lambda: _keep(run, figures, samplers, teacher, against, device))
     return figures
 
 
 def _keep(
-    run: RunFolder, figures: dict[str, Any], samplers: Mapping[str, Sampler], teacher: Teacher, device: Device
+    run: RunFolder,
+    figures: dict[str, Any],
+    samplers: Mapping[str, Sampler],
+    teacher: Teacher,
+    reference: Reference,
+    device: Device,
 ) -> None:
     """Write figures, pictures and report of an evaluation, unless those there rest on more samples."""
     if _samples(run) > total_samples(figures["student"]):
         return
     with progress_bar("drawing the pictures", len(samplers)) as bar:
         for name, sampler in samplers.items():
-            show(run, name, sampler, teacher, device, figures["student"]["samples"])
+            show(run, name, sampler, teacher, reference, device, figures["student"]["samples"])
             bar()
     both = side_by_side(run.picture("teacher").read_bytes(), run.picture("student").read_bytes())
     write_atomically(run.picture("side-by-side"), both)
@@ -154,7 +162,7 @@ def milestone(
     drawn = _first_samples(sampler, teacher, device, samples)
     if not bool(drawn.isfinite().all()):
         return {}, "samples are not finite"  # the training will see for itself that it has diverged
-    write_atomically(run.picture(f"{iteration:08d}"), picture(teacher.decoded(drawn, device)))
+    write_atomically(run.picture(f"{iteration:08d}"), _drawn(drawn, teacher, reference, device))
     figures = evaluate(
         {"it": sampler}, teacher, reference, samples, seeds, full=False, device=device, batch=batch, between=between
     )
@@ -164,10 +172,30 @@ def milestone(
     return {"quality": quality | about}, said
 
 
-def show(run: RunFolder, name: str, sampler: Sampler, teacher: Teacher, device: Device, samples: int = SAMPLES) -> None:
+def show(
+    run: RunFolder,
+    name: str,
+    sampler: Sampler,
+    teacher: Teacher,
+    reference: Reference,
+    device: Device,
+    samples: int = SAMPLES,
+) -> None:
     """Store a picture of the first of the sampler's `samples`: of 80, or of vectors, of up to 2000."""
     drawn = _first_samples(sampler, teacher, device, samples)
-    write_atomically(run.picture(name), picture(teacher.decoded(drawn, device)))
+    write_atomically(run.picture(name), _drawn(drawn, teacher, reference, device))
+
+
+def _drawn(samples: Data, teacher: Teacher, reference: Reference, device: Device) -> bytes:
+    """The picture of samples; all scatter plots of a run, and of runs with the same reference, have its axes."""
+    points = reference.statistics.features
+    mean = reference.statistics.moments.mean
+    if len(teacher.shape) == 3 or len(mean) != math.prod(teacher.shape):  # images, or features of their own
+        return picture(teacher.decoded(samples, device))
+    if points is None:  # moments alone: 3 standard deviations each way
+        deviation = 3 * reference.statistics.moments.covariance.diagonal().sqrt()
+        points = torch.stack([mean - deviation, mean + deviation])
+    return picture(teacher.decoded(samples, device), window=Window.around(points))
 
 
 def _first_samples(sampler: Sampler, teacher: Teacher, device: Device, samples: int) -> Data:

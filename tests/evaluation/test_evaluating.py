@@ -130,11 +130,11 @@ def test_fid_from_images_and_weights_to_the_report(tmp_path, run, images, weight
 
     table = printed(capsys, *words)
     headings = table.split("\n")[0].split()
-    assert headings == ["FID", "min", "of", "3", "IS", "precision", "recall", "NFE", "images/s"]
+    assert headings == ["FID", "min", "of", "3", "IS", "precision", "recall", "NFE", "samples/s"]
     assert f"{found['mean']:.3f} ± {found['std']:.3f}" in table
     assert f"{found['minimum']:.3f}" in table
     page = (run / "report.html").read_text()
-    assert f"FID: student {found['mean']:.2f}"[:16] in page
+    assert f"in FID ({found['mean']:.2f}"[:11] in page
     assert "FID, minimum" in page
     assert "Fréchet distance" not in page
 
@@ -145,7 +145,7 @@ def test_edms_statistics_give_the_distance_alone(tmp_path, run, weights, capsys)
     assert re.search(r"edm\.npz: .*extractor that it does not name.*--inception", error(capsys, *words))
     assert "dimensions of pixels = 64: must be 16" in error(capsys, *words, "--features", "pixels")
     shown = printed(capsys, *words, "--inception", weights)
-    assert shown.split("\n")[0].split() == ["FID", "min", "of", "2", "IS", "NFE", "images/s"]
+    assert shown.split("\n")[0].split() == ["FID", "min", "of", "2", "IS", "NFE", "samples/s"]
     assert "precision" not in shown.splitlines()[0]
     assert "moments" in shown
     assert "nowhere.npz: no such file" in error(capsys, *words[:-1], "nowhere.npz", "--inception", weights)

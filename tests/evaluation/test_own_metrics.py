@@ -147,7 +147,7 @@ def test_from_the_command_line_to_the_report_and_again_only_if_named(tmp_path, m
     assert not out.exists()
 
     assert main([*words, "--metrics", "mine:Nearest(k=2)", "mine:Named"]) == 0
-    assert capsys.readouterr().out.splitlines()[0].split()[-4:] == ["nearest", "named", "NFE", "images/s"]
+    assert capsys.readouterr().out.splitlines()[0].split()[-4:] == ["nearest", "named", "NFE", "samples/s"]
     run = RunFolder.open(out)
     figures = run.read_evaluation()
     found = figures["student"]["nearest"]

@@ -3,10 +3,29 @@
 import io
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
-from simdistill.reports.pictures import GAP, LINE, LINES, WIDE, WIDTH, caption_font, captioned, picture, side_by_side
+from simdistill.evaluation.quality import reference_for
+from simdistill.evaluation.reference import Reference
+from simdistill.evaluation.sampling import Sampler, teacher_sampler
+from simdistill.evaluation.statistics import Statistics
+from simdistill.reports.pictures import (
+    GAP,
+    LINE,
+    LINES,
+    WIDE,
+    WIDTH,
+    Window,
+    caption_font,
+    captioned,
+    picture,
+    side_by_side,
+)
+from simdistill.runs.folder import RunFolder
+from simdistill.teachers.loading import load_teacher
+from simdistill.workflows.evaluating import show
 
 
 def pixels(png):
@@ -31,6 +50,59 @@ def test_colours_keep_their_channels():
 def test_vectors_become_a_scatter_plot():
     assert Image.open(io.BytesIO(picture(torch.randn(50, 2)))).size == (480, 480)
     assert Image.open(io.BytesIO(picture(torch.randn(50, 1)))).format == "PNG"
+
+
+def where_ink_is(png):
+    """Left, right, top and bottom of the points (blue), as shares of the picture."""
+    sheet = pixels(png).astype(int)
+    rows, columns = np.nonzero(sheet[..., 2] - sheet[..., 0] > 40)
+    return [columns.min() / 480, columns.max() / 480, rows.min() / 480, rows.max() / 480]
+
+
+def test_a_collapsed_student_looks_collapsed_on_the_axes_of_the_reference(rng):
+    reference = torch.randn(2000, 2, generator=rng) + torch.tensor([5.0, -3.0])
+    window = Window.around(reference)
+    assert (window.x, window.y) == pytest.approx((5, -3), abs=0.4)
+    assert 3 < window.half < 5
+    spread = where_ink_is(picture(reference, window=window))
+    collapsed = torch.tensor([5.0, -3.0]) + 0.01 * torch.randn(2000, 2, generator=rng)
+    left, right, top, bottom = where_ink_is(picture(collapsed, window=window))
+    assert right - left < 0.05 * (spread[1] - spread[0])
+    assert bottom - top < 0.05 * (spread[3] - spread[2])
+    left, right, _, _ = where_ink_is(picture(collapsed))  # by itself it fills its picture
+    assert right - left > 0.9 * (spread[1] - spread[0])
+
+
+def test_pictures_of_a_run_have_the_axes_of_its_reference(tmp_path):
+    teacher = load_teacher("gaussians-25")
+    run = RunFolder.create(tmp_path / "run", {"verb": "distill"})
+    reference = reference_for(teacher)
+    moments = Reference("moments", reference.extractor, Statistics(2000, reference.statistics.moments))
+    samplers = {"teacher": teacher_sampler(teacher), "student": Sampler(lambda z, rows: 0.02 * z, nfe=1)}
+    for against in (reference, moments):
+        found = {}
+        for name, sampler in samplers.items():
+            show(run, name, sampler, teacher, against, "cpu")
+            left, right, _, _ = where_ink_is(run.picture(name).read_bytes())
+            found[name] = right - left
+        assert found["teacher"] > 0.35
+        assert found["student"] < 0.07
+
+
+@pytest.mark.parametrize("d", [1, 2, 3])
+def test_a_window_is_the_square_around_all_but_the_outermost_points(d):
+    points = torch.linspace(-2, 2, 2001)[:, None].expand(-1, d).clone()
+    points[0] = 1e6
+    window = Window.around(points)
+    assert (window.x, window.y, window.half) == pytest.approx((0, 0, 2.4), abs=0.02)
+
+
+def test_points_outside_are_counted():
+    points = torch.tensor([[0.0, 0.0], [9.0, 0.0], [0.0, -9.0]])
+    window = Window(0.0, 0.0, 1.0)
+    told, alone = (pixels(picture(p, window=window)) for p in (points, points[:1]))
+    assert (told != alone).any()  # "2 of 3 outside"
+    assert where_ink_is(picture(points, window=window)) == where_ink_is(picture(points[:1], window=window))
 
 
 def test_rows_stand_beside_their_captions():

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from reports import CONFIG, Page, a_run, evaluation, figure, write_config
 
+from simdistill.reports.headline import headline
 from simdistill.reports.pictures import picture
 from simdistill.reports.report import contents, write_report
 from simdistill.runs.folder import RunFolder
@@ -29,60 +30,76 @@ def report(run, values=None):
     return Page(run.report.read_text())
 
 
-@pytest.mark.parametrize(
-    ("values", "sentence"),
-    [
-        (
-            evaluation((0.6442, 0.0469)),
-            "One network evaluation instead of 35: 31× the images per second. Fréchet distance: student 0.644 ± 0.047, "
-            "teacher 0.096 ± 0.012. Lower is better: the student is behind.",
-        ),
-        (
-            evaluation((0.0512, 0.0123), speedup=7.36),
-            "One network evaluation instead of 35: 7.4× the images per second. Fréchet distance: student 0.051 ± "
-            "0.012, teacher 0.096 ± 0.012. Lower is better: the student is ahead.",
-        ),
-        (
-            evaluation((0.0912, 0.0456), speedup=0.84),
-            "One network evaluation instead of 35: 0.8× the images per second. Fréchet distance: student 0.091 ± "
-            "0.046, teacher 0.096 ± 0.012. They agree within their standard deviations.",
-        ),
-        (
-            evaluation((0.6442, 0.0), (0.0956, 0.0), seeds=1),
-            "One network evaluation instead of 35: 31× the images per second. Fréchet distance: student 0.644, "
-            "teacher 0.096.",
-        ),
-    ],
-    ids=["worse", "better", "alike", "one seed"],
-)
-def test_the_sentence_says_how_it_went(run, values, sentence):
-    assert report(run, values).texts("p", "lede") == [sentence]
+def test_the_headline_is_that_of_the_figures(run):
+    values = evaluation((0.6442, 0.0469))
+    assert report(run, values).texts("p", "lede") == [" ".join(headline(values).split())]
 
 
 def test_the_tables_hold_the_figures(run):
     page = report(run, evaluation((0.6442, 0.0469)))
-    rows = [row.split(" ", 1) for row in page.texts("tr")]
-    assert [name for name, _ in rows] == ["Samples", "Teacher", "Student", "Undistilled", "Real"] * 2
-    assert [rest for _, rest in rows[1:5]] == [
-        "0.096 ± 0.012 0.877 ± 0.012 0.048 ± 0.012 35 28",
-        "0.644 ± 0.047 0.877 ± 0.012 0.322 ± 0.012 1 880",
-        "start 6.737 ± 0.140 0.877 ± 0.012 3.368 ± 0.012 1 1,096",
-        "(held-out) 0.137 0.500 0.500 – –",
+    assert page.texts("tr") == [
+        "Metric Teacher Student Undistilled start Real (held-out)",
+        "Fréchet distancelower is better 0.096 ± 0.012 0.644 ± 0.047 6.737 ± 0.140 0.137",
+        "Precisionhigher is better 0.877 ± 0.012 0.877 ± 0.012 0.877 ± 0.012 0.500",
+        "Recallhigher is better 0.048 ± 0.012 0.322 ± 0.012 3.368 ± 0.012 0.500",
+        "NFEnetwork evaluations per sample 35 1 1 –",
+        "Samples per secondhigher is better 28 880 1,096 –",
+        "Samples measuredper evaluation seed × seeds 2,000 × 5 2,000 × 5 2,000 × 5 449",
+        "Metric Teacher Student Undistilled start Real (held-out)",
+        "Densityhigher is better 1.010 ± 0.012 1.010 ± 0.012 1.010 ± 0.012 0.500",
+        "Coveragehigher is better 0.900 ± 0.012 0.900 ± 0.012 0.900 ± 0.012 0.500",
+        "Kernel distancelower is better −0.0010 ± 0.0012 −0.0064 ± 0.0047 −0.0674 ± 0.0140 0.5000",
+        "Energy distancelower is better 0.096 ± 0.012 0.644 ± 0.047 6.737 ± 0.140 0.500",
+        "Sliced Wassersteinlower is better 0.096 ± 0.012 0.644 ± 0.047 6.737 ± 0.140 0.500",
     ]
-    assert rows[6][1] == "1.010 ± 0.012 0.900 ± 0.012 −0.0010 ± 0.0012 0.096 ± 0.012 0.096 ± 0.012"
     text = page.texts("main")[0]
     assert "2,000 samples per evaluation seed, 5 seeds" in text
     assert "median over the evaluation seeds, on an abacus <of wood>." in text
     assert "449 of them, and 2,000" in text
 
 
-def test_every_average_has_a_row(run):
+def test_sets_of_unequal_sizes_are_said(run):
+    assert "roughly comparable" not in report(run, evaluation((0.6442, 0.0469))).html
+    values = evaluation((0.6442, 0.0469))
+    values["teacher"]["samples"] = 300
+    page = report(run, values)
+    assert "Samples measuredper evaluation seed × seeds 300 × 5 2,000 × 5 2,000 × 5 449" in page.texts("tr")
+    assert "The teacher has 300 × 5, so its figures are only roughly comparable." in page.texts("main")[0]
+
+
+def test_fewer_samples_than_a_full_evaluation_has_are_said(run):
+    assert "full evaluation" not in report(run, evaluation((0.6442, 0.0469))).html
+    values = evaluation((0.6442, 0.0469), seeds=3)
+    for name in ("teacher", "student", "undistilled"):
+        values[name]["samples"] = 500
+    page = report(run, values)
+    assert "500 samples per evaluation seed, 3 seeds" in page.texts("main")[0]
+    (note,) = [text for text in page.texts("p", "note") if "full evaluation" in text]
+    assert "fewer samples than a full evaluation's 2,000 × 5" in note
+    assert "simdistill evaluate runs/mine" in note
+
+
+def test_milestones_of_other_numbers_of_samples_have_no_line_of_the_teacher(run):
+    run.log_metrics({"iteration": 200, "seconds": 101.0, "quality": {"frechet": figure(0.09), "samples": 500}})
+    page = report(run, evaluation((0.6442, 0.0469)))
+    assert not [text for text in page.texts("li") if text.startswith("teacher")]
+    assert (
+        "not of the same features, reference and number of samples. Each rests on 500 samples" in page.texts("main")[0]
+    )
+    run.log_metrics({"iteration": 200, "seconds": 102.0, "quality": {"frechet": figure(0.09), "samples": 2000}})
+    assert [text for text in report(run).texts("li") if text.startswith("teacher")] == ["teacher 0.096"]
+
+
+def test_every_average_has_a_column(run):
     values = evaluation((0.6442, 0.0469))
     values["ema"] = {"ema-1": "PowerEMA(std=0.1)"}
     values["ema-1"] = json.loads(json.dumps(values["student"]))
     values["ema-1"]["frechet"]["mean"] = 0.3217
-    rows = report(run, values).texts("tr")
-    assert [row for row in rows if row.startswith("Student, PowerEMA(std=0.1) 0.322 ± 0.047")]
+    page = report(run, values)
+    heading, distance = page.texts("tr")[:2]
+    assert heading == "Metric Teacher Student Student, PowerEMA(std=0.1) Undistilled start Real (held-out)"
+    assert "0.644 ± 0.047 0.322 ± 0.047 6.737 ± 0.140" in distance
+    assert page.texts("p", "note hint") == ["The table scrolls sideways."] * 2
 
 
 def test_without_held_out_samples_there_is_no_word_of_them(run):
@@ -231,7 +248,7 @@ def test_losses_and_speed_are_drawn(run):
     assert [curve[:2] for curve in curves] == [
         ("Online loss", "20"),
         ("Generator loss", "−0.1"),
-        ("Training speed, images per second", "128"),
+        ("Training speed, samples per second", "128"),
     ]
     heights = set(re.findall(r'<use [^>]* y="([\d.]+)" style="fill: var\(--real', curves[-1][2]))
     assert len(heights) == 1  # the same at all times
@@ -282,15 +299,16 @@ def milestones_in(run, features, only=("frechet", "precision", "recall")):
 def test_with_features_of_inception_the_distance_is_called_fid(run):
     milestones_in(run, "inception-6726825d")
     page = report(run, fid_evaluation())
-    assert page.texts("p", "lede") == [
-        "One network evaluation instead of 35: 31× the images per second. FID: student 2.041 ± 0.012, teacher "
-        "1.971 ± 0.012. Lower is better: the student is behind."
+    (lede,) = page.texts("p", "lede")
+    assert lede.startswith(
+        "One network evaluation instead of 35: 31× the samples per second. The student is behind in FID (2.041 ± 0.012 "
+        "against the teacher's 1.971 ± 0.012); no clear difference in Inception Score. Not measured: precision, recall"
+    )
+    assert page.texts("tr")[1:4] == [
+        "FIDlower is better 1.971 ± 0.012 2.041 ± 0.012 6.737 ± 0.140",
+        "FID, minimumlower is better 1.958 2.030 6.600",
+        "Inception Scorehigher is better 9.877 ± 0.051 9.877 ± 0.051 9.877 ± 0.051",
     ]
-    heading, teacher, student, _ = page.texts("tr")
-    names = re.split("(?:lower|higher) is better ?", heading)
-    assert names[:3] == ["Samples FID", "FID, minimum", "Inception Score"]
-    assert teacher == "Teacher 1.971 ± 0.012 1.958 9.877 ± 0.051 35 28"
-    assert student == "Student 2.041 ± 0.012 2.030 9.877 ± 0.051 1 880"
     assert "Fréchet" not in page.html
     assert "The reference has only moments" in page.texts("main")[0]
 
@@ -318,7 +336,7 @@ def test_milestones_in_other_features_than_the_evaluation_are_not_drawn_beside_i
     assert [text for text in page.texts("figcaption") if "lower is better" in text] == [
         "Fréchet distance, lower is better"
     ]
-    assert "FID: student 2.041" in page.texts("p", "lede")[0]
+    assert "behind in FID (2.041" in page.texts("p", "lede")[0]
     assert not [text for text in page.texts("li") if text.startswith("teacher")]
     chart = re.search(r"<svg.*?</svg>", page.html, re.DOTALL)
     assert "--teacher" not in chart[0]

@@ -32,7 +32,7 @@ def test_a_page_that_is_watched_says_how_far_the_run_is(run):
     facts = dict(zip(page.texts("dt")[:6], page.texts("dd")[:6], strict=True))
     assert facts == {
         "Iteration": "200 of 800",
-        "Training speed": "128 images/s",
+        "Training speed": "128 samples/s",
         "Training time": "1 min 40 s",
         "Remaining training time": "5 min",  # 600 iterations at 2 a second
         "Online loss": "20",
@@ -84,7 +84,7 @@ def test_the_training_of_a_teacher_can_be_watched(tmp_path, rng):
         "Remaining training time",
         "Loss",
     ]
-    assert page.texts("dd")[:4] == ["50 of 100", "100 images/s", "4 s", "4 s"]
+    assert page.texts("dd")[:4] == ["50 of 100", "100 samples/s", "4 s", "4 s"]
     assert len(page.values("src")) == 2  # the first is the newest, and the film
     assert page.texts("figcaption")[0] == "Iteration 0 being evaluated"
     assert "tudent" not in page.texts("main")[0]

@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
+import simdistill
 from simdistill.cli import main
 from simdistill.config.recipes import RECIPES
 from simdistill.config.settings import to_mapping
@@ -124,7 +125,7 @@ def test_a_file_is_compared_with_the_generator_and_says_what_it_is(digits, capsy
         "nfe": 1,
         "shape": [1, 8, 8],
         "classes": 10,
-        "simdistill": "0.1.0",
+        "simdistill": simdistill.__version__,
     }
     assert about["inputs"] == {"z": "float32 [batch, 1, 8, 8], standard normal", "labels": "int64 [batch], 0 to 9"}
     assert about["samples"].startswith("float32, the shape of z")

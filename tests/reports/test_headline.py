@@ -1,0 +1,118 @@
+"""The report's first sentences follow from all figures and their spreads."""
+
+import pytest
+from reports import evaluation, figure
+
+from simdistill.reports import headline as sentences
+from simdistill.reports.headline import standing
+
+
+@pytest.mark.parametrize(
+    ("student", "teacher", "better", "said"),
+    [
+        # Welch's p: 0.006, 0.033, 0.0003
+        (figure(0.078, 0.005), figure(0.095, 0.008), "lower", "ahead"),
+        (figure(0.865, 0.009), figure(0.880, 0.009), "higher", "no clear difference"),
+        (figure(0.836, 0.011), figure(0.884, 0.009), "higher", "behind"),
+        (figure(0.095, 0.008), figure(0.078, 0.005), "lower", "behind"),
+        (figure(0.884, 0.009), figure(0.836, 0.011), "higher", "ahead"),
+        # the same difference and spreads by fewer seeds: p = 0.1
+        (figure(0.078, 0.005, 2), figure(0.095, 0.008, 2), "lower", "no clear difference"),
+        (figure(0.078, 0.005, 20), figure(0.080, 0.005, 20), "lower", "no clear difference"),
+        (figure(25.0, 0.0), figure(25.0, 0.0), "higher", "no clear difference"),
+        (figure(24.0, 0.0), figure(25.0, 0.0), "higher", "behind"),
+        (figure(0.078, 0.0, 1), figure(0.095, 0.008), "lower", None),
+        (figure(0.078, 0.005), figure(0.095, 0.0, 1), "lower", None),
+    ],
+)
+def test_a_standing_follows_from_means_spreads_and_seeds(student, teacher, better, said):
+    assert standing(student, teacher, better) == said
+
+
+def headline(values):
+    """Its line breaks are of no account."""
+    return sentences.headline(values).replace("\u00a0", " ")
+
+
+def with_metrics(**pairs):
+    """An evaluation with just these metrics, as (student's, teacher's) figures."""
+    values = evaluation((0.078, 0.005), teacher=(0.095, 0.008))
+    for row in ("teacher", "student", "undistilled"):
+        values[row] = {key: values[row][key] for key in ("nfe", "images_per_second", "samples")}
+    for name, (student, teacher) in pairs.items():
+        values["student"][name], values["teacher"][name] = student, teacher
+        values["undistilled"][name] = figure(6.9 * (name == "frechet"), teacher["std"], teacher["seeds"])
+    return values
+
+
+DISTANCE = (figure(0.078, 0.005), figure(0.095, 0.008))
+SPEED = "One network evaluation instead of 35: 31× the samples per second. "
+REST = "density, coverage, kernel distance, energy distance and sliced Wasserstein"
+
+
+@pytest.mark.parametrize(
+    ("pairs", "said"),
+    [
+        (
+            {
+                "frechet": DISTANCE,
+                "precision": (figure(0.865, 0.009), figure(0.88, 0.009)),
+                "recall": (figure(0.836, 0.011), figure(0.884, 0.009)),
+            },
+            "The student is ahead in Fréchet distance (0.0780 ± 0.0050 against the teacher's 0.0950 ± 0.0080); behind "
+            "in recall (0.8360 ± 0.0110 against 0.8840 ± 0.0090); no clear difference in precision. Not measured: ",
+        ),
+        (
+            {"frechet": DISTANCE[::-1], "recall": (figure(0.836, 0.011), figure(0.884, 0.009))},
+            "The student is behind in Fréchet distance (0.0950 ± 0.0080 against the teacher's 0.0780 ± 0.0050) and "
+            "recall (0.8360 ± 0.0110 against 0.8840 ± 0.0090). Not measured: precision, ",
+        ),
+        (
+            {"frechet": (figure(0.09, 0.01), figure(0.095, 0.01)), "density": (figure(0.9, 0.1), figure(0.95, 0.1))},
+            "Between student and teacher there is no clear difference in Fréchet distance (0.090 ± 0.010 against the "
+            "teacher's 0.095 ± 0.010) and density. Not measured: precision, recall, coverage, ",
+        ),
+        (
+            {"frechet": (figure(7.0, 0.01), figure(0.09, 0.01))},
+            "The student is behind in Fréchet distance (7.000 ± 0.010 against the teacher's 0.090 ± 0.010). In Fréchet "
+            "distance it is behind its own undistilled start. Not measured: precision, recall, ",
+        ),
+        (
+            {"frechet": (figure(0.6442, 0, 1), figure(0.0956, 0, 1)), "recall": (figure(0.5, 0, 1), figure(0.9, 0, 1))},
+            "One evaluation seed, so differences are not tested: Fréchet distance 0.644 against 0.096, recall 0.500 "
+            "against 0.900. Not measured: ",
+        ),
+        (
+            {"frechet": DISTANCE, "modes_found": (figure(20.0, 0.0), figure(25.0, 0.0))},
+            "; behind in modes found. Not measured: ",
+        ),
+    ],
+    ids=["mixed", "behind", "alike", "no better than its start", "one seed", "modes"],
+)
+def test_the_headline_has_every_metric(pairs, said):
+    text = headline(with_metrics(**pairs))
+    assert text.startswith(SPEED)
+    assert said in text
+
+
+def test_what_was_not_measured_is_named_where_it_could_be():
+    assert headline(with_metrics(frechet=DISTANCE)).endswith(f"Not measured: precision, recall, {REST}.")
+    fid = with_metrics(frechet=DISTANCE) | {"features": "inception-6726825d"}
+    assert "ahead in FID (" in headline(fid)
+    assert headline(fid).endswith(f"Not measured: Inception Score, precision, recall, {REST}.")
+    assert "Not measured" not in headline(evaluation((0.078, 0.005)))
+
+
+def test_figures_of_other_numbers_of_samples_are_not_compared():
+    values = with_metrics(frechet=DISTANCE)
+    values["teacher"]["samples"] = 500
+    assert (
+        "Student and teacher were measured with 2,000 and 500 samples per seed, so they are not compared: Fréchet "
+        "distance 0.0780 ± 0.0050 against 0.0950 ± 0.0080." in headline(values)
+    )
+
+
+def test_few_steps_and_slow_students_are_said_as_they_are():
+    values = with_metrics(frechet=DISTANCE) | {"speedup": 0.84}
+    values["student"]["nfe"] = 4
+    assert headline(values).startswith("4 network evaluations instead of 35: 0.8× the samples per second. ")
