@@ -1,6 +1,8 @@
 """diffusers' files, configurations and weights, read from local folders by its own classes; nothing is executed."""
 
 import json
+import re
+from collections import Counter
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,12 @@ from torch import nn
 
 from simdistill.support.checks import require
 from simdistill.support.libraries import library, short
+
+_WEIGHTS = re.compile(
+    r"(?:diffusion_pytorch_model|pytorch_model|model)(?:\.([^.]+?))?(?:-\d+-of-\d+)?(?:\.([^.]+))?\.(?:safetensors|bin)"
+)
+"""The weights of diffusers and transformers: `….fp16.safetensors`, or in shards, whose number formerly came first."""
+ALIKE = 1.2  # ratio of sizes below which two variants are as full
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -33,15 +41,18 @@ def class_of(config: Mapping[str, Any], folder: Path, known: tuple[str, ...]) ->
 def load_model(kind: str, folder: Path, unused: Collection[str] = ()) -> nn.Module:
     """diffusers' class `kind` with exactly the weights in `folder`, float32, frozen; safetensors before .bin.
 
-    Weights named `unused` may be there, too. A .bin is read by torch's restricted unpickler, which builds
-    tensors and refuses everything else. Raises `ValueError` for files that are missing, damaged, or of another network.
+    The weights may be a `variant_of`. Those named `unused` may be there, too. A .bin is read by torch's restricted
+    unpickler, which builds tensors and refuses everything else. Raises `ValueError` for files that are missing,
+    damaged, or of another network.
     """
+    variant = variant_of(folder)
     with library() as diffusers:
         try:
             model_class = getattr(diffusers, kind)
             model, report = model_class.from_pretrained(
                 str(folder),
                 local_files_only=True,
+                variant=variant,
                 torch_dtype=torch.float32,
                 # missing weights raise in accelerate's words if it is true, which these classes insist on
                 low_cpu_mem_usage=model_class._keep_in_fp32_modules is not None,
@@ -53,3 +64,23 @@ def load_model(kind: str, folder: Path, unused: Collection[str] = ()) -> nn.Modu
     odd = [f"{name} {what}" for what, names in found.items() for name in names if name not in unused]
     require(not odd, f"{folder}: weights", odd[:3], f"exactly those of the {kind} in its config.json")
     return model.eval().requires_grad_(False)
+
+
+def variant_of(folder: Path) -> str | None:
+    """The variant, such as "fp16", of the fullest weights in `folder`; None for those without, which go first.
+
+    Raises `ValueError` if several variants are as full, and there are no weights without.
+    """
+    sizes: Counter[tuple[str, str]] = Counter()
+    for path in folder.iterdir():
+        if path.is_file() and (found := _WEIGHTS.fullmatch(path.name)):
+            sizes[found[1] or found[2] or "", path.suffix] += path.stat().st_size
+    fullest: dict[str, int] = {}
+    for (variant, _), size in sizes.items():
+        fullest[variant] = max(size, fullest.get(variant, 0))
+    most = max(fullest.values(), default=0)
+    if not fullest or fullest.get("", 0) * ALIKE >= most:
+        return None
+    alike = sorted(variant for variant, size in fullest.items() if size * ALIKE >= most)
+    require(len(alike) == 1, f"{folder}: variants of its weights", alike, "one: move the others to another folder")
+    return alike[0]

@@ -10,7 +10,7 @@ import torch
 from simdistill.method.text import Text, TextInput
 from simdistill.support.checks import require
 from simdistill.support.libraries import library, short
-from simdistill.teachers.diffusers_files import read_json
+from simdistill.teachers.diffusers_files import read_json, variant_of
 from simdistill.teachers.families import pipelines
 
 KNOWN = (["diffusers"], ["transformers"], [None])
@@ -34,10 +34,11 @@ class PipelineEncoder:
         strange = [f"{part} of {value[:1]}" for part, value in parts.items() if value[:1] not in KNOWN]
         require(not strange, f"{folder / 'model_index.json'}: parts", strange, "of diffusers or transformers")
         absent: dict[str, Any] = {part: None for part in LEFT_OUT if part in index}
+        variant = _variant(folder)
         with library() as diffusers:
             try:
                 self._pipeline: Any = getattr(diffusers, name).from_pretrained(
-                    str(folder), local_files_only=True, torch_dtype=dtype, **absent
+                    str(folder), local_files_only=True, variant=variant, torch_dtype=dtype, **absent
                 )
             except Exception as error:  # whatever diffusers and transformers raise
                 raise ValueError(f"{folder}: its text encoder cannot be read ({short(error)})") from error
@@ -86,3 +87,10 @@ class PipelineEncoder:
         sample = self([""])
         pooled = 0 if sample.pooled is None else sample.pooled.shape[1]
         return TextInput(sample.prompt_embeds.shape[1], sample.prompt_embeds.shape[2], pooled)
+
+
+def _variant(pipeline: Path) -> str | None:
+    """The variant of a pipeline's text encoders; `ValueError` if they differ in it."""
+    found = {variant_of(part) for part in sorted(pipeline.glob("text_encoder*")) if part.is_dir()} - {None}
+    require(len(found) <= 1, f"{pipeline}: variants of its text encoders", sorted(map(str, found)), "the same for all")
+    return next(iter(found), None)

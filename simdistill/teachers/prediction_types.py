@@ -1,4 +1,4 @@
-"""Networks that predict the noise, the velocity, the flow or the image, as denoisers of x = x_0 + sigma eps.
+"""Networks that predict the noise, the velocity, the flow, the image or EDM's F, as denoisers of x = x_0 + sigma eps.
 
 The state of a variance-preserving process is x / √(1 + sigma²), that of a rectified flow x / (1 + sigma); each adapter
 rescales its input, converts the noise level to the network's own time, and returns the residual d(x, sigma) - x without
@@ -11,6 +11,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
+from simdistill.method.preconditioning import EDMScaling
 from simdistill.method.shapes import Condition, Data, Sigma, like
 from simdistill.support.checks import require
 
@@ -94,13 +95,14 @@ class SamplePrediction(nn.Module):
 class FlowPrediction(nn.Module):
     """d(x, sigma) = (x - sigma u(x/(1+sigma), s)) / (1+sigma), s = sigma/(1+sigma), of x_s = (1-s) x_0 + s eps.
 
-    `u` predicts eps - x_0 (flow matching, Lipman et al. 2023; rectified flow, Liu et al. 2023); it is called with s in
-    (0, 1): a network trained on 0 … 1000 takes `lambda x, s, c: net(x, 1000 * s, c)`.
+    `u` predicts eps - x_0 (flow matching, Lipman et al. 2023; rectified flow, Liu et al. 2023); it is called with
+    `steps` times s, in (0, 1) by default: a network whose times are 0 … 1000 takes `steps=1000`.
     """
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, steps: float = 1.0) -> None:
         super().__init__()
-        self.network = network
+        require(steps > 0, "steps", steps, "positive: the network's time of pure noise")
+        self.network, self.steps = network, steps
 
     def forward(self, x_t: Data, sigma: Sigma, condition: Condition = None) -> Data:
         """The denoised x_0."""
@@ -108,8 +110,30 @@ class FlowPrediction(nn.Module):
 
     def residual(self, x_t: Data, sigma: Sigma, condition: Condition = None) -> Data:
         """d(x, sigma) - x = -sigma/(1+sigma) (x + u)."""
-        u = _predict(self.network, x_t / like(1 + sigma, x_t), sigma / (1 + sigma), condition)
+        u = _predict(self.network, x_t / like(1 + sigma, x_t), self.steps * (sigma / (1 + sigma)), condition)
         return -like(sigma / (1 + sigma), x_t) * (x_t + u)
+
+
+class EDMPrediction(nn.Module):
+    """d(x, sigma) = c_skip x ± c_out F(c_in x, ln(sigma)/4), in the preconditioning of Karras et al. (2022).
+
+    `negated` takes the minus: of a velocity v = -F. With sigma_data = 1 that is `VelocityPrediction` at ln(sigma)/4.
+    """
+
+    def __init__(self, network: Network, scaling: EDMScaling, negated: bool = False) -> None:
+        super().__init__()
+        self.network, self.scaling, self.negated = network, scaling, negated
+
+    def forward(self, x_t: Data, sigma: Sigma, condition: Condition = None) -> Data:
+        """The denoised x_0."""
+        return x_t + self.residual(x_t, sigma, condition)
+
+    def residual(self, x_t: Data, sigma: Sigma, condition: Condition = None) -> Data:
+        """d(x, sigma) - x = ± c_out F - (1 - c_skip) x."""
+        c = self.scaling(sigma)
+        f = _predict(self.network, like(c.c_in, x_t) * x_t, c.c_noise, condition)
+        c_out = -c.c_out if self.negated else c.c_out
+        return like(c_out, x_t) * f - like(c.one_minus_c_skip, x_t) * x_t
 
 
 def _predict(network: Network, state: Data, time: Tensor, condition: Condition) -> Tensor:

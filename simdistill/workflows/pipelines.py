@@ -47,6 +47,9 @@ def export_pipeline(
     name, known = index.get("_class_name"), [name for name, about in pipelines().items() if about.exported]
     require(name in known, "--to diffusers: the teacher's pipeline", name, f"one of {', '.join(known)}")
     steps = len(generator.levels)
+    process = type(generator.denoiser).__name__
+    known = [kind.__name__ for kind in PREDICTIONS.values()]
+    require(process in known, "--to diffusers: the teacher's prediction", process, f"one of {', '.join(known)}")
     require(steps == 1, "--to diffusers: steps of the student", steps, "1: pipelines space several steps evenly")
     require(not path.exists(), "--out", str(path), "a new folder: it exists already")
     path.parent.mkdir(parents=True, exist_ok=True)
