@@ -6,13 +6,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, TypeAlias, TypeVar
 
 import torch
 from rich.console import Console
 from rich.table import Table
 from tyro.conf import arg
 
+from simdistill.config.options import parse_options, refuse_others
 from simdistill.evaluation.figures import in_short, metrics_of
 from simdistill.evaluation.table import RANKED_BY
 from simdistill.support.checks import require
@@ -20,7 +21,14 @@ from simdistill.teachers.loading import load_teacher
 from simdistill.teachers.teacher import SMALL, Teacher
 from simdistill.workflows.models import levels_of
 
-ABOUT_RESUMING = "Resume an interrupted run with its own settings; bit-identical on a CPU."
+ABOUT_RESUMING = """\
+Resume an interrupted run with its own settings, or train a finished one longer.
+
+- On a CPU, an interrupted run ends bit-identical to an uninterrupted one.
+- With --iterations and constant learning rates, it ends as if it had been asked
+  for so many from its start. A decay of the rates is stretched: they rise again,
+  and the run ends with other weights than such a one.
+- Its other settings stay as they are."""
 
 ABOUT_RUN = """\
 - RUN is the folder of a run, or a shipped student: fashion-mnist, faces,
@@ -102,12 +110,28 @@ class Resume(Common):
 
     resume: Path = Path()
     """Folder of the run to resume."""
+    iterations: int | None = None
+    """Total number of training iterations, to train the run for longer; its own number if not given."""
     log: Log = ()
 
 
 def asks_to_resume(words: Sequence[str]) -> bool:
     """Whether --resume is given."""
     return any(word.split("=")[0] == "--resume" for word in words)
+
+
+ResumeOptions = TypeVar("ResumeOptions", bound=Resume)
+
+
+def resume_options(default: ResumeOptions, words: Sequence[str], fresh: type, verb: str, what: str) -> ResumeOptions:
+    """The options after --resume; those of a `fresh` run that cannot change are refused by name.
+
+    `what` follows the verb of a fresh run: its recipe.
+    """
+    refuse_others(words, fresh, type(default), f"simdistill {verb} {what} --out NEW_FOLDER")
+    first = "" if words[0].startswith("-") else words[0]
+    require(not first, what.split()[0], first, "left out with --resume, which has the run's own")
+    return parse_options(default, words, verb, ABOUT_RESUMING)
 
 
 def own_teacher(name: str | None, run: Path) -> Teacher | None:

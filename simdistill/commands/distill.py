@@ -5,9 +5,9 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 from simdistill.commands.common import (
-    ABOUT_RESUMING,
     EvaluationSamples,
     MilestoneCount,
     MilestoneSamples,
@@ -18,10 +18,10 @@ from simdistill.commands.common import (
     own_teacher,
     parameters,
     print_figures,
+    resume_options,
 )
 from simdistill.commands.plan import print_plan
 from simdistill.commands.settings import Distill, distill_options
-from simdistill.config.options import parse_options
 from simdistill.runs.folder import RunFolder
 from simdistill.support.bar import progress_bar
 from simdistill.support.checks import require
@@ -33,7 +33,8 @@ ABOUT = """Distil a teacher into a one-step generator by Algorithm 2.
 
 - The output folder has the weights, metrics, samples and a report.
 - `simdistill distill --resume RUN` resumes an interrupted run; on a CPU, the
-  weights end bit-identical to those of an uninterrupted one."""
+  weights end bit-identical to those of an uninterrupted one.
+- `simdistill distill --resume RUN --iterations N` trains a run for longer."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,11 @@ class _ResumeDistillation(Resume):
 def run(words: Sequence[str]) -> None:
     """`simdistill distill RECIPE …` or `simdistill distill --resume RUN`."""
     if asks_to_resume(words):
-        asked = parse_options(_ResumeDistillation(), words, "distill", ABOUT_RESUMING)
+        asked = resume_options(_ResumeDistillation(), words, Distill, "distill", "RECIPE --config RUN/config.toml")
         teacher = own_teacher(asked.teacher, asked.resume) or models.teacher_of(RunFolder.open(asked.resume))
         limit_threads(parameters(teacher))
         measured = _measurements(asked)
-        distilling.resume(asked.resume, teacher, asked.device, asked.log, measured, asked.trust_code)
+        distilling.resume(asked.resume, teacher, asked.device, asked.log, measured, asked.trust_code, asked.iterations)
         return _report_run(asked.resume, asked.json)
     name, options = distill_options(words, "distill", ABOUT)
     if options.dry_run:
@@ -84,4 +85,4 @@ def _report_run(out: Path, as_json: bool) -> None:
     elif as_json:
         print(json.dumps({}))
     else:
-        print(f"not evaluated; to do so: simdistill evaluate {out}   report: {run.report}")
+        print(f"not evaluated; to do so: simdistill evaluate {quote(str(out))}   report: {run.report}")

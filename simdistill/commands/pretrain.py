@@ -10,7 +10,6 @@ import torch
 from tyro.conf import arg
 
 from simdistill.commands.common import (
-    ABOUT_RESUMING,
     Common,
     Log,
     Overwrite,
@@ -18,6 +17,7 @@ from simdistill.commands.common import (
     asks_to_resume,
     limit_threads,
     print_table,
+    resume_options,
 )
 from simdistill.config.options import first_word, parse_options
 from simdistill.data.embeddings import read_encoding
@@ -40,9 +40,9 @@ class _Pretrain(Common):
 def run(words: Sequence[str]) -> None:
     """`simdistill pretrain NAME …` or `simdistill pretrain --resume RUN`."""
     if asks_to_resume(words):
-        asked = parse_options(Resume(), words, "pretrain", ABOUT_RESUMING)
+        asked = resume_options(Resume(), words, _Pretrain, "pretrain", "NAME")
         _limit_threads_for(pretraining.settings_of(RunFolder.open(asked.resume)))
-        figures = pretraining.resume_pretraining(asked.resume, asked.device, asked.log)
+        figures = pretraining.resume_pretraining(asked.resume, asked.device, asked.log, asked.iterations)
         return print(json.dumps(figures)) if asked.json else print_table({"teacher": figures})
     name, rest = first_word(words, "pretrain", "NAME", PRETRAININGS)
     options = parse_options(_Pretrain(settings=PRETRAININGS[name]), rest, f"pretrain {name}", _about())

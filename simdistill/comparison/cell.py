@@ -21,6 +21,7 @@ from simdistill.evaluation.figures import described
 from simdistill.evaluation.quality import SAMPLES, evaluate, reference_for
 from simdistill.evaluation.sampling import student_sampler, teacher_sampler
 from simdistill.runs.folder import RunFolder, damaged
+from simdistill.runs.lock import wait_until_free
 from simdistill.support.files import write_atomically
 from simdistill.support.stopping import QUEUED_AGAIN, Interrupted, signals_of_a_command
 from simdistill.teachers.loading import load_teacher
@@ -31,6 +32,8 @@ from simdistill.workflows.distilling import resume
 from simdistill.workflows.evaluating import show
 from simdistill.workflows.measuring import Measurements
 from simdistill.workflows.models import load_generator, recipe_of
+
+LEFT_OVER = 60.0  # seconds that the worker of a killed comparison may take to save and end
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -47,12 +50,14 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, required=True)
     parser.add_argument("--milestones", type=int, required=True)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--parent", type=int, default=os.getppid(), help="the process that this one ends with")
     asked = parser.parse_args(words)
-    Thread(target=_end_with, args=[os.getppid()], daemon=True).start()
+    Thread(target=_end_with, args=[asked.parent], daemon=True).start()
     measurements = Measurements(asked.milestones, seeds=1, samples=0, milestone_samples=SAMPLES)
     try:
         with signals_of_a_command():
             run = RunFolder.open(asked.folder)
+            wait_until_free(run.path, LEFT_OVER)
             teacher = load_teacher(asked.teacher, recipe_of(run).teacher_levels)
             measure(asked.who, run, teacher, measurements, asked.samples, asked.seeds, asked.device)
     except (ValueError, OSError) as error:

@@ -17,7 +17,8 @@ from simdistill.evaluation.quality import machine, reference_for
 from simdistill.evaluation.reference import check_reference
 from simdistill.evaluation.stored import Stored, write_statistics
 from simdistill.evaluation.table import all_metrics, check_metrics
-from simdistill.runs.folder import RunFolder
+from simdistill.runs.folder import RunFolder, content_of
+from simdistill.runs.lock import locked
 from simdistill.support.files import write_atomically
 from simdistill.workflows.distilling import resolved
 from simdistill.workflows.proxy import fit_proxy
@@ -41,20 +42,22 @@ MEASURED = (
 def compare(setting: Setting, command: str) -> tuple[list[Row], list[Job]]:
     """Run the missing cells of the comparison and write its tables and its page, which shows the `command`.
 
-    Returns the variants, best first, and the jobs. Raises `ValueError` for a folder with other content or a teacher
-    that cannot be loaded, and `Interrupted` after a signal, once tables and page of the finished cells are written.
+    Returns the variants, best first, and the jobs. Raises `ValueError` for a folder with other content or in use by
+    another process, or a teacher that cannot be loaded, and `Interrupted` after a signal, once tables and page of the
+    finished cells are written.
     """
     check(setting)
-    write_atomically(setting.out / MARK, json.dumps({"command": command}).encode())
-    jobs = prepare(setting)
-    count, threads, devices = setting.processes
-    missing = {job.run.path: job for job in jobs if job.missing(setting.samples, setting.evaluation_seeds)}
-    measured = setting.samples, setting.evaluation_seeds, setting.milestones
-    workers = Workers(setting.recipe.teacher, count, threads, devices, *measured)
-    try:
-        workers.run(list(missing.values()))  # variants may be the same recipe
-    finally:
-        rows = write_results(setting, jobs, command)
+    with locked(setting.out):
+        write_atomically(setting.out / MARK, json.dumps({"command": command}).encode())
+        jobs = prepare(setting)
+        count, threads, devices = setting.processes
+        missing = {job.run.path: job for job in jobs if job.missing(setting.samples, setting.evaluation_seeds)}
+        measured = setting.samples, setting.evaluation_seeds, setting.milestones
+        workers = Workers(setting.recipe.teacher, count, threads, devices, *measured)
+        try:
+            workers.run(list(missing.values()))  # variants may be the same recipe
+        finally:
+            rows = write_results(setting, jobs, command)
     return rows, jobs
 
 
@@ -66,7 +69,7 @@ def check(setting: Setting) -> None:
     teacher, judged, out = setting.teacher, setting.judged, setting.out
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out = {out}: is a file; give a folder")
-    if out.exists() and any(out.iterdir()) and not (out / MARK).exists():
+    if out.exists() and content_of(out) and not (out / MARK).exists():
         raise ValueError(f"--out = {out}: has other content than a comparison; give another --out")
     teacher.check(setting.processes[2][0])
     check_metrics(setting.recipe.metrics)

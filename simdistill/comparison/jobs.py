@@ -146,7 +146,7 @@ class Workers:
         """The exit code of one try, and the last line of its log."""
         options = ["--teacher", self.teacher, "--samples", str(self.samples), "--seeds", str(self.seeds)]
         options += ["--milestones", str(self.milestones)]
-        options += ["--device", self.devices[slot % len(self.devices)]]
+        options += ["--device", self.devices[slot % len(self.devices)], "--parent", str(os.getpid())]
         command = [sys.executable, "-m", "simdistill.comparison.cell", job.who, str(job.run.path), *options]
         threads = {"OMP_NUM_THREADS": str(self.threads)}
         log = job.run.path / "log.txt"

@@ -46,7 +46,7 @@ def parse_options(default: Options, words: Sequence[str], verb: str, about: str)
             str_from_instance=lambda value: [expression(value)],
         )
 
-    with on_parse_error(partial(_refuse, verb, list(words), _names_of(type(default)))):
+    with on_parse_error(partial(_refuse, verb, list(words), names_of(type(default)))):
         return tyro.cli(
             type(default),
             args=list(words),
@@ -88,13 +88,26 @@ def _given(option: str, words: Sequence[str]) -> str:
     return ""
 
 
-def _names_of(kind: Any) -> list[str]:
+def names_of(kind: Any) -> list[str]:
     """The options that a dataclass gives, those of dataclasses in it without a prefix."""
     names: list[str] = []
     for name, inner in get_type_hints(kind).items():
         nested = dataclasses.is_dataclass(inner) and inner not in PLACES and name == "settings"
-        names += _names_of(inner) if nested else [f"--{name.replace('_', '-')}"]
+        names += names_of(inner) if nested else [f"--{name.replace('_', '-')}"]
     return names
+
+
+def refuse_others(words: Sequence[str], fresh: type, taken: type, command: str) -> None:
+    """Raise `ValueError` for options of the dataclass `fresh` that `taken`, the options of --resume, does not have.
+
+    `command` starts a new run, where they may be given.
+    """
+    left_out = set(names_of(fresh)) - set(names_of(taken))
+    for word in words:
+        name = word.split("=")[0]
+        if name.replace("--no-", "--") in left_out:
+            why = "a run goes on with its own settings and only --iterations may be raised"
+            raise ValueError(f"{name}: must be left out with --resume: {why}; for another setting: {command} {name} …")
 
 
 def named_file(words: Sequence[str], option: str) -> Path | None:

@@ -20,6 +20,7 @@ from simdistill.gallery.page import gallery_page
 from simdistill.method.denoisers import GaussianMixture
 from simdistill.method.generator import Generator
 from simdistill.runs.folder import RunFolder, damaged, read_figures
+from simdistill.runs.lock import locked
 from simdistill.support.files import write_atomically
 from simdistill.support.stopping import Interrupted
 from simdistill.teachers.loading import load_teacher
@@ -48,24 +49,25 @@ def make_gallery(
     """
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out = {out}: is a file; give a folder")
-    runs = {
-        name: RunFolder.with_config(out / name, {"verb": "distill", **to_mapping(replace(recipe, teacher=name))})
-        for name in densities
-    }
-    done: dict[str, dict[str, Any]] = {}
-    try:
-        for k, (name, run) in enumerate(runs.items()):
-            done[name] = _kept(run)
-            if not done[name]:
-                print(f"{name}, {k + 1} of {len(runs)}", file=sys.stderr, flush=True)
-                done[name] = _make(run, load_teacher(name), device)
-    except Interrupted as stop:
-        message = f"stopped by {stop.by}; everything is saved, and the same command resumes"
-        raise Interrupted(message, stop.by) from None
-    finally:
-        shown = {name: figures for name, figures in done.items() if figures}
-        if shown:
-            write_atomically(out / "gallery.html", gallery_page(out, shown, command).encode())
+    with locked(out):
+        runs = {
+            name: RunFolder.with_config(out / name, {"verb": "distill", **to_mapping(replace(recipe, teacher=name))})
+            for name in densities
+        }
+        done: dict[str, dict[str, Any]] = {}
+        try:
+            for k, (name, run) in enumerate(runs.items()):
+                done[name] = _kept(run)
+                if not done[name]:
+                    print(f"{name}, {k + 1} of {len(runs)}", file=sys.stderr, flush=True)
+                    done[name] = _make(run, load_teacher(name), device)
+        except Interrupted as stop:
+            message = f"stopped by {stop.by}; everything is saved, and the same command resumes"
+            raise Interrupted(message, stop.by) from None
+        finally:
+            shown = {name: figures for name, figures in done.items() if figures}
+            if shown:
+                write_atomically(out / "gallery.html", gallery_page(out, shown, command).encode())
     return done
 
 

@@ -1,20 +1,26 @@
 """The folder of a run: its configuration, its metrics, and its results."""
 
 import json
+import shlex
 import shutil
-from collections.abc import Mapping
+import sys
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import tomlkit
+
 from simdistill.config.former import FORMER_METRICS, FORMER_SETTINGS, present, present_figures
 from simdistill.config.settings import read_toml, to_toml
-from simdistill.support.files import write_atomically
+from simdistill.runs.lock import LOCK, locked
+from simdistill.support.files import check_output, is_temporary, remove_leftovers, write_atomically
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A run's folder and its files; written only by `create`, `log_metrics` and through the named paths."""
+    """A run's folder and its files; written only by the methods below and through the named paths."""
 
     path: Path
 
@@ -68,6 +74,11 @@ class RunFolder:
         return self.path / "start.safetensors"
 
     @property
+    def teacher(self) -> Path:
+        """JSON: the name and the fingerprint of the teacher."""
+        return self.path / "teacher.json"
+
+    @property
     def stopped(self) -> Path:
         """A marker file: the run was stopped by a signal and can be resumed."""
         return self.path / "stopped"
@@ -87,20 +98,41 @@ class RunFolder:
         return self.path / "images" / f"{name}.png"
 
     @classmethod
+    @contextmanager
+    def begin(cls, path: Path, config: Mapping[str, Any], overwrite: bool = False) -> Generator["RunFolder"]:
+        """Create a run's folder with its configuration, and hold its lock in the block.
+
+        Raises `ValueError` if `path` is not empty, unless `overwrite`, or if another process holds its lock.
+        """
+        _check_free(path, overwrite)
+        check_output(path, folder=True)
+        with locked(path):
+            _check_free(path, overwrite)  # another process may have been faster
+            for old in path.iterdir():
+                if old.name != LOCK:
+                    shutil.rmtree(old) if old.is_dir() and not old.is_symlink() else old.unlink()
+            run = cls(path)
+            repeat = f"simdistill distill digits --config {shlex.quote(str(run.config))} --out NEW_FOLDER"
+            head = f"# repeated by: {repeat}\n" if config["verb"] == "distill" else ""
+            write_atomically(run.config, (head + to_toml(config)).encode())
+            yield run
+
+    @classmethod
     def create(cls, path: Path, config: Mapping[str, Any], overwrite: bool = False) -> "RunFolder":
-        """Create a run's folder with its configuration; `ValueError` if `path` is not empty, unless `overwrite`."""
-        if path.exists() and not path.is_dir():
-            raise ValueError(f"--out = {path}: is a file; give a folder")
-        if path.exists() and any(path.iterdir()):
-            if not overwrite:
-                raise ValueError(f"--out = {path}: exists; give another --out, --overwrite it, or --resume the run")
-            if not _is_run(path):
-                raise ValueError(f"--out = {path}: not a run's folder, so it is not overwritten; give another --out")
-            shutil.rmtree(path)
-        run = cls(path)
-        repeat = f"# repeated by: simdistill distill digits --config {run.config} --out NEW_FOLDER\n"
-        write_atomically(run.config, ((repeat if config["verb"] == "distill" else "") + to_toml(config)).encode())
-        return run
+        """Create a run's folder with its configuration; raises as `begin` does."""
+        with cls.begin(path, config, overwrite) as run:
+            return run
+
+    @contextmanager
+    def locked(self) -> Generator[None]:
+        """Hold the lock of an existing run in the block, without what killed processes left half-written in it.
+
+        Raises `ValueError` if another process holds it.
+        """
+        with locked(self.path):
+            for folder in (self.path, self.checkpoints, self.path / "images"):
+                remove_leftovers(folder)
+            yield
 
     @classmethod
     def with_config(cls, path: Path, config: Mapping[str, Any]) -> "RunFolder":
@@ -108,7 +140,7 @@ class RunFolder:
 
         Raises `ValueError` if an existing folder has other values, or cannot be resumed.
         """
-        if not path.is_dir() or not any(path.iterdir()):
+        if not path.is_dir() or not content_of(path):
             return cls.create(path, config)
         run = cls(path)
         if not run.config.is_file():
@@ -136,32 +168,43 @@ class RunFolder:
         """The settings in `config`, by their current names."""
         return present(read_toml(self.config), FORMER_SETTINGS)
 
+    def change(self, name: str, value: Any, note: str) -> None:
+        """Change one setting in `config`, below a comment with the `note`."""
+        settings = tomlkit.parse(self.config.read_text(encoding="utf-8"))
+        settings[name] = value
+        write_atomically(self.config, f"# {note}\n{tomlkit.dumps(settings)}".encode())
+
     def log_metrics(self, values: Mapping[str, Any]) -> None:
         """Append one line to the metrics."""
         with self.metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(values) + "\n")
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """The metrics up to the first damaged line."""
-        if not self.metrics.exists():
+        """The metrics, without damaged lines."""
+        return [_present(record) for record in self._lines() if record is not None]
+
+    def _lines(self) -> list[dict[str, Any] | None]:
+        """The lines of the metrics; None in place of a damaged one."""
+        if not self.metrics.is_file():
             return []
-        found: list[dict[str, Any]] = []
-        for line in self.metrics.read_text(encoding="utf-8").splitlines():
-            try:
-                record = json.loads(line)
-            except ValueError:
-                break
-            if not isinstance(record, dict) or "iteration" not in record:
-                break
-            found.append(_present(record))
-        return found
+        return [_record(line) for line in self.metrics.read_bytes().splitlines()]
 
     def read_evaluation(self) -> dict[str, Any]:
         """The metrics in `evaluation`; empty if there is no such file, `ValueError` if it is damaged."""
         return read_figures(self.evaluation) if self.evaluation.exists() else {}
 
+    @property
+    def iteration(self) -> int:
+        """The last iteration in the metrics; 0 without any."""
+        return max((record["iteration"] for record in self.read_metrics()), default=0)
+
     def forget_after(self, iteration: int) -> list[dict[str, Any]]:
-        """Drop the metrics of iterations that a resumed run will repeat; returns the others."""
+        """Drop the metrics of iterations that a resumed run will repeat; returns the others.
+
+        Damaged lines are dropped, too; if there are others than a last one, which a kill may cut short, it is said.
+        """
+        if None in self._lines()[:-1]:
+            print(f"warning: {self.metrics}: its damaged lines are left out", file=sys.stderr, flush=True)
         kept = [record for record in self.read_metrics() if record["iteration"] <= iteration]
         write_atomically(self.metrics, "".join(json.dumps(record) + "\n" for record in kept).encode())
         return kept
@@ -173,6 +216,16 @@ def read_figures(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ValueError(f"{path}: holds no metrics")  # noqa: TRY004  (a damaged file, not a wrong argument)
     return present_figures(found)
+
+
+def _record(line: bytes) -> dict[str, Any] | None:
+    """A line of the metrics; None if it is damaged."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    sound = isinstance(record, dict) and isinstance(record.get("iteration"), int)
+    return record if sound else None
 
 
 def _present(record: dict[str, Any]) -> dict[str, Any]:
@@ -189,6 +242,22 @@ def damaged(path: Path, why: str) -> ValueError:
     """The error for a folder that a repeated command cannot resume."""
     remedy = "delete it and repeat the command, or give another --out"
     return ValueError(f"{path}: damaged or not a run's folder; {remedy} ({why})")
+
+
+def content_of(path: Path) -> list[Path]:
+    """What is in a folder, besides its lock and what killed processes left of new files."""
+    return [one for one in path.iterdir() if one.name != LOCK and not is_temporary(one)]
+
+
+def _check_free(path: Path, overwrite: bool) -> None:
+    """Raise `ValueError` unless `path` can become a new run's folder."""
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"--out = {path}: is a file; give a folder")
+    if path.exists() and content_of(path):
+        if not overwrite:
+            raise ValueError(f"--out = {path}: exists; give another --out, --overwrite it, or --resume the run")
+        if not _is_run(path):
+            raise ValueError(f"--out = {path}: not a run's folder, so it is not overwritten; give another --out")
 
 
 def _is_run(path: Path) -> bool:

@@ -2,7 +2,8 @@
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,13 @@ from torch import Tensor
 
 from simdistill.support.files import digest, replacing, write_atomically
 from simdistill.support.tensors import read_tensors
+from simdistill.training.processes import ALONE, Processes
 
 KEPT = 3
 
 
 class NoSoundCheckpoint(ValueError):  # noqa: N818
-    """There are checkpoints, and all of them are damaged."""
+    """A run has no checkpoint that it could continue from: all are damaged, or gone."""
 
 
 def write_checkpoint(folder: Path, iteration: int, state: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Path:
@@ -28,6 +30,8 @@ def write_checkpoint(folder: Path, iteration: int, state: Mapping[str, Tensor], 
     ignored. Raises `OSError` if the disk refuses it; older checkpoints are then intact.
     """
     path = folder / f"{iteration:09d}.safetensors"
+    if path.is_dir():  # somebody's, so it is not deleted
+        path.rename(path.with_name(f"not-{path.name}"))
     try:
         with replacing(path) as temporary:
             tensors = {name: tensor.contiguous() for name, tensor in state.items()}
@@ -46,24 +50,63 @@ def write_checkpoint(folder: Path, iteration: int, state: Mapping[str, Tensor], 
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """All checkpoints in `folder`, newest first, also damaged ones."""
-    return sorted(folder.glob("[0-9]*.safetensors"), reverse=True)
+    """All files of checkpoints in `folder`, newest first, also damaged ones."""
+    return sorted((path for path in folder.glob("[0-9]*.safetensors") if not path.is_dir()), reverse=True)
 
 
-def newest_checkpoint(folder: Path) -> Path | None:
-    """The newest intact checkpoint, or None if there are no checkpoints.
+def newest_checkpoint(folder: Path, unfit: Collection[Path] = ()) -> Path | None:
+    """The newest sound checkpoint that is not among the `unfit`, or None if there are no checkpoints.
 
-    Prints newer, damaged ones to stderr. Raises `NoSoundCheckpoint` if all are damaged.
+    Prints newer, unsound ones to stderr. Raises `NoSoundCheckpoint` if there is no sound one.
     """
     found = checkpoints(folder)
-    for path in found:
-        if _is_sound(path):
+    for path in (path for path in found if path not in unfit):
+        flaw = _flaw(path)
+        if flaw is None:
             return path
-        what = "damaged (its SHA-256 differs or is missing)"
-        print(f"warning: {path}: {what}; using the checkpoint before it", file=sys.stderr, flush=True)
+        _pass_over(path, flaw)
     if found:
         raise NoSoundCheckpoint(f"{folder}: all checkpoints are damaged; start again with a new --out, or --overwrite")
     return None
+
+
+def restore_newest(
+    folder: Path, restore: Callable[[Mapping[str, Tensor]], None], processes: Processes = ALONE
+) -> dict[str, Any] | None:
+    """Restore the newest sound checkpoint that `restore` takes, and return its facts; None if there are none.
+
+    Raises `NoSoundCheckpoint` if none is sound, `ValueError` if none of the sound ones fits.
+    """
+    unfit: dict[Path, Exception] = {}
+    while True:
+        # one process chooses: on a network file system, others may see an outdated folder
+        try:
+            path = processes.on_main(partial(newest_checkpoint, folder, list(unfit)))
+        except ValueError as error:
+            if not unfit:
+                raise
+            why = next(iter(unfit.values()))
+            raise ValueError(f"{folder}: do not match this run's configuration ({why})") from error
+        if path is None:
+            return None
+        state, facts = read_checkpoint(path)
+        try:
+            restore(state)
+        except (KeyError, TypeError, ValueError) as error:
+            unfit[path] = error
+            if processes.is_main:
+                _pass_over(path, f"does not match this run's configuration ({error})")
+        else:
+            return facts
+
+
+def check_resumable(folder: Path, iteration: int) -> None:
+    """Raise `NoSoundCheckpoint` if a run's checkpoints are gone, though its metrics reach this `iteration`."""
+    if iteration > 0 and not checkpoints(folder):
+        raise NoSoundCheckpoint(
+            f"{folder}: has no checkpoints, though the run had reached iteration {iteration}, and would train anew "
+            f"from 0; put them back, or start a new run with the settings in its config.toml and another --out"
+        )
 
 
 def all_finite(state: Mapping[str, Tensor]) -> bool:
@@ -71,11 +114,23 @@ def all_finite(state: Mapping[str, Tensor]) -> bool:
     return all(bool(torch.isfinite(tensor).all()) for tensor in state.values())
 
 
-def _is_sound(path: Path) -> bool:
+def _flaw(path: Path) -> str | None:
+    """What is wrong with a checkpoint, or None."""
     try:
-        return _digest_file(path).read_text(encoding="utf-8").split()[0] == digest(path)
+        if _digest_file(path).read_text(encoding="utf-8").split()[0] != digest(path):
+            return "damaged (its SHA-256 differs)"
+        state, facts = read_checkpoint(path)
     except (OSError, IndexError, UnicodeDecodeError):
-        return False
+        return "damaged (its SHA-256 is missing)"
+    except ValueError as error:
+        return str(error).removeprefix(f"{path}: ")
+    if not all_finite(state):
+        return "has numbers that are not finite"
+    return None if isinstance(facts.get("seconds"), int | float) else "does not say its seconds of training"
+
+
+def _pass_over(path: Path, flaw: str) -> None:
+    print(f"warning: {path}: {flaw}; using the checkpoint before it", file=sys.stderr, flush=True)
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -83,7 +138,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     state, metadata = read_tensors(path)
     try:
         return state, dict(json.loads(metadata["simdistill"]))
-    except (KeyError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: not a checkpoint of simdistill") from error
 
 

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
+from shlex import quote
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -13,7 +14,7 @@ from simdistill.runs.folder import RunFolder
 from simdistill.runs.logs import Log
 from simdistill.support.bar import progress_bar
 from simdistill.support.stopping import Interrupted, stop_requests
-from simdistill.training.checkpoints import all_finite, newest_checkpoint, read_checkpoint, write_checkpoint
+from simdistill.training.checkpoints import all_finite, restore_newest, write_checkpoint
 from simdistill.training.divergence import trouble
 from simdistill.training.milestones import MILESTONES, Measurement, Milestones
 from simdistill.training.processes import ALONE, Processes, Vote
@@ -223,17 +224,10 @@ class Loop:
 
     def _resume(self) -> float | None:
         """Restore the newest intact checkpoint; returns its seconds of training, or None without one."""
-        # one process chooses: on a network file system, others may see an outdated folder
-        path = self.processes.on_main(lambda: newest_checkpoint(self.run.checkpoints))
-        found = None if path is None else read_checkpoint(path)
-        if found is not None:
-            try:
-                self.trainer.restore(found[0])
-            except (KeyError, ValueError) as error:
-                raise ValueError(f"{self.run.checkpoints}: do not match this run's configuration ({error})") from error
-        iteration = self.trainer.iteration if found is not None else -1
+        facts = restore_newest(self.run.checkpoints, self.trainer.restore, self.processes)
+        iteration = -1 if facts is None else self.trainer.iteration
         self._history = self.processes.on_main(lambda: self.run.forget_after(iteration))
-        seconds = float(found[1]["seconds"]) if found is not None else None
+        seconds = None if facts is None else float(facts["seconds"])
         self._logged = (self.trainer.images, seconds or 0.0)
         return seconds
 
@@ -270,7 +264,7 @@ class Loop:
             self.run.stopped.touch()
         raise Interrupted(
             f"stopped by {by} at iteration {self.trainer.iteration}; everything is saved; "
-            f"continue with --resume {self.run.path}",
+            f"continue with --resume {quote(str(self.run.path))}",
             by,
         )
 

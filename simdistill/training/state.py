@@ -29,12 +29,12 @@ def state_of(parts: Parts, keep: bool = True) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def restore(parts: Parts, state: Mapping[str, Tensor]) -> None:
-    """Restore the tensors from `state_of` into `parts`; `ValueError` if they are of other networks."""
+    """Restore the tensors from `state_of` into `parts`; `ValueError` if they are of other networks or optimizers."""
     for part, thing in parts.items():
         known = [name for name in state if name.startswith(f"{part}.")]
         stored = {name[len(part) + 1 :]: state[name] for name in known}
         if isinstance(thing, torch.optim.Optimizer):
-            _restore_optimizer(thing, stored)
+            _restore_optimizer(thing, stored, part)
         else:
             put_into(_tensors(thing), stored, part)
 
@@ -52,14 +52,17 @@ def _tensors(thing: nn.Module | torch.optim.Optimizer | Mapping[str, Tensor]) ->
     }
 
 
-def _restore_optimizer(optimizer: torch.optim.Optimizer, stored: Mapping[str, Tensor]) -> None:
+def _restore_optimizer(optimizer: torch.optim.Optimizer, stored: Mapping[str, Tensor], part: str) -> None:
     optimizer.state.clear()
     parameters = _parameters(optimizer)
     for key, tensor in stored.items():
         index, _, name = key.partition(".")
+        known = index.isdecimal() and int(index) < len(parameters)
+        if not known or list(tensor.shape) != ([] if name == "step" else list(parameters[int(index)].shape)):
+            raise ValueError(f"{part}.{key} of shape {list(tensor.shape)} belongs to none of its parameters")
         p = parameters[int(index)]
-        if tensor.shape != p.shape or tensor.ndim == 0:
-            optimizer.state[p][name] = tensor.to(p.device, copy=True)  # the number of steps
+        if name == "step":
+            optimizer.state[p][name] = tensor.to(p.device, copy=True)
         else:
             kept = torch.zeros_like(p)  # in the memory layout of p, which the fused kernels assume
             own_part(kept).copy_(own_part(shard_like(tensor, p)))

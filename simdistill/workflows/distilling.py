@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ from simdistill.evaluation.reference import check_reference
 from simdistill.evaluation.table import check_metrics
 from simdistill.method.generator import Generator
 from simdistill.reports.report import write_report
+from simdistill.runs.fingerprint import check_teacher
 from simdistill.runs.folder import RunFolder
 from simdistill.runs.logs import check_logs, open_logs
 from simdistill.support.bar import progress_bar
@@ -25,11 +27,13 @@ from simdistill.support.stopping import Interrupted, stop_requests
 from simdistill.teachers.autoencoders import Autoencoder
 from simdistill.teachers.teacher import Teacher
 from simdistill.teachers.weights import read_into, write_network
+from simdistill.training.checkpoints import check_resumable
 from simdistill.training.loop import Diverged, Loop
 from simdistill.training.milestones import Measurement
 from simdistill.training.processes import Processes, joined
 from simdistill.training.trainer import DistillationTrainer
 from simdistill.workflows.evaluating import evaluate_run
+from simdistill.workflows.lengthening import lengthened
 from simdistill.workflows.measuring import WITHIN_BUDGET, Measurements, Measuring
 from simdistill.workflows.models import Device, own_code_of, recipe_of, starting_network, teacher_of
 from simdistill.workflows.proxy import fit_proxy
@@ -59,7 +63,7 @@ def distill(
     check_metrics(recipe.metrics)
     teacher = teacher.prepared(recipe)
     teacher.held_out(recipe)  # raises errors in its prompts before anything is written
-    with joined(device) as (processes, device):
+    with joined(device) as (processes, device), ExitStack() as held:
         with progress_bar("checking the teacher", shown=processes.is_main):
             teacher.check("cpu" if processes.shards(recipe.shard) else device)
         check_reference(recipe.reference, recipe.features, teacher.shape, teacher.judged.decode)
@@ -67,7 +71,7 @@ def distill(
         files = {name: resolved(getattr(recipe, name)) for name in named}
         recipe = replace(recipe, **files)
         asked = {"verb": "distill", **to_mapping(replace(recipe, teacher=teacher.name))}
-        run = processes.on_main(lambda: RunFolder.create(Path(out), asked, overwrite))
+        run = processes.on_main(lambda: held.enter_context(RunFolder.begin(Path(out), asked, overwrite)))
         return _distill(run, teacher, recipe, device, processes, log, measured)
 
 
@@ -78,15 +82,18 @@ def resume(
     log: Sequence[str] = (),
     measured: Measurements = WITHIN_BUDGET,
     trusted: bool = False,
+    iterations: int | None = None,
 ) -> Generator:
     """Resume an interrupted distillation, on any number of processes; give the `teacher` if it is your own code.
 
-    Other code that the run's configuration names, such as a method, is imported only if `trusted`.
+    Other code that the run's configuration names, such as a method, is imported only if `trusted`. With `iterations`,
+    their total number, a finished run is trained for longer (see `lengthened`).
 
     On a CPU, with the same numbers of threads and processes as before, the weights end bit-identical to those of an
     uninterrupted run; otherwise they differ by rounding.
 
-    Raises as `distill` does, and `ValueError` if there is no such run.
+    Raises as `distill` does, and `ValueError` if there is no such run, if its checkpoints are gone, if another process
+    works in its folder, or if its teacher was another one.
     """
     check_logs(log)
     run = RunFolder.open(Path(out))
@@ -97,7 +104,11 @@ def resume(
     require(not own, f"{out}: names code to import, {named}: --trust-code", False, "given if you trust it")
     recipe = recipe_of(run, trusted=True)
     teacher = (teacher or teacher_of(run)).prepared(recipe)
-    with joined(device) as (processes, device):
+    with joined(device) as (processes, device), ExitStack() as held:
+        processes.on_main(lambda: held.enter_context(run.locked()))
+        processes.on_main(lambda: check_resumable(run.checkpoints, run.iteration))
+        if iterations is not None:
+            recipe = processes.on_main(partial(lengthened, run, recipe, iterations))
         with progress_bar("checking the teacher", shown=processes.is_main):
             teacher.check("cpu" if processes.shards(recipe.shard) else device)
         return _distill(run, teacher, recipe, device, processes, log, measured)
@@ -112,6 +123,7 @@ def _distill(
     log: Sequence[str],
     measured: Measurements,
 ) -> Generator:
+    processes.on_main(lambda: check_teacher(run, teacher.name, teacher.unguided))
     with stop_requests() as stop:
         if teacher.trainable is None:
             processes.on_main(lambda: None if run.start.exists() else fit_proxy(teacher, run.start, device, stop))

@@ -28,12 +28,14 @@ from simdistill.support.stopping import Interrupted, stop_requests
 from simdistill.teachers.autoencoders import Autoencoder
 from simdistill.teachers.teacher import Asked, Judged, Teacher
 from simdistill.teachers.weights import read_into, write_network
+from simdistill.training.checkpoints import check_resumable
 from simdistill.training.loop import Loop
 from simdistill.training.milestones import Measured, Measurement, Underway
 from simdistill.training.pretrainer import PretrainingTrainer
 from simdistill.training.pretraining import Pretraining
 from simdistill.workflows.budget import Costs, cost_of, costs_of
 from simdistill.workflows.evaluating import milestone
+from simdistill.workflows.lengthening import lengthened
 from simdistill.workflows.measuring import WITHIN_BUDGET, Budget
 from simdistill.workflows.models import Device
 
@@ -52,16 +54,26 @@ def pretrain(
     check_logs(log)
     _alone()
     prepared = _prepared(settings, device)
-    run = RunFolder.create(Path(out), {"verb": "pretrain", **to_mapping(settings)}, overwrite)
-    return _pretrain(run, *prepared, device, log)
+    with RunFolder.begin(Path(out), {"verb": "pretrain", **to_mapping(settings)}, overwrite) as run:
+        return _pretrain(run, *prepared, device, log)
 
 
-def resume_pretraining(out: str | Path, device: Device = "cpu", log: Sequence[str] = ()) -> dict[str, Any]:
-    """Resume an interrupted `pretrain`, as `distilling.resume` does; `ValueError` if there is no such run."""
+def resume_pretraining(
+    out: str | Path, device: Device = "cpu", log: Sequence[str] = (), iterations: int | None = None
+) -> dict[str, Any]:
+    """Resume an interrupted `pretrain`, as `distilling.resume` does, or train a finished one for longer.
+
+    Raises `ValueError` as that does.
+    """
     check_logs(log)
     _alone()
     run = RunFolder.open(Path(out))
-    return _pretrain(run, *_prepared(settings_of(run), device), device, log)
+    settings = settings_of(run)
+    with run.locked():
+        check_resumable(run.checkpoints, run.iteration)
+        if iterations is not None:
+            settings = lengthened(run, settings, iterations)
+        return _pretrain(run, *_prepared(settings, device), device, log)
 
 
 def settings_of(run: RunFolder) -> Pretraining:

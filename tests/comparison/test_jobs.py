@@ -52,6 +52,7 @@ def test_a_job_gets_its_options_and_its_threads(jobs):
     (job,) = jobs([DONE])
     workers(threads=3).run([job])
     options = "--teacher digits --samples 10 --seeds 2 --milestones 4 --device cpu"
+    options += f" --parent {os.getpid()}"
     assert tries(job) == [f"-m simdistill.comparison.cell student {job.run.path} {options} threads=3"]
     assert job.figures(10, 2)["frechet"]["mean"] == 1
     assert job.failure is None
