@@ -3,6 +3,7 @@
 import json
 import math
 import shlex
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from simdistill.method.shapes import Data
 from simdistill.reports.pictures import Window, picture, side_by_side
 from simdistill.reports.report import write_report
 from simdistill.runs.folder import RunFolder
+from simdistill.runs.lock import in_use
 from simdistill.support.bar import progress_bar
 from simdistill.support.files import digest, write_atomically
 from simdistill.support.stopping import Interrupted
@@ -133,7 +135,14 @@ def _keep(
     reference: Reference,
     device: Device,
 ) -> None:
-    """Write figures, pictures and report of an evaluation, unless those there rest on more samples."""
+    """Write figures, pictures and report of an evaluation, unless those there rest on more samples.
+
+    Nor while another process trains the run: they would be of weights that it replaces.
+    """
+    trains = in_use(run.path)
+    if trains:
+        print(f"not written into {run.path}: {trains} trains it; evaluate it again afterwards", file=sys.stderr)
+        return
     if _samples(run) > total_samples(figures["student"]):
         return
     with progress_bar("drawing the pictures", len(samplers)) as bar:
