@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import version
 
@@ -56,6 +57,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, purpose in VERBS.items():
         verbs.add_parser(name, help=purpose, add_help=False, allow_abbrev=False)
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if words and not words[0].startswith("-") and words[0] not in VERBS:
+        close = get_close_matches(words[0], VERBS, 1)
+        remedy = f"did you mean {close[0]}?" if close else "`simdistill --help` lists all verbs"
+        print(f"simdistill: {words[0]}: no such verb; {remedy}", file=sys.stderr)
+        return 2
     verb: str = parser.parse_args(words[:1]).verb
 
     # threads that spin while they wait suffer most from a busy neighbour; to be set before torch starts
@@ -73,7 +79,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             command.run(words[1:])
         except BrokenPipeError:  # | head
             return 0
-        except (ValueError, OSError) as error:
+        except OSError as error:
+            return _complain(verb, f"error: {_told(error)}", 2)
+        except ValueError as error:
             return _complain(verb, f"error: {error}", 2)
         except Diverged as error:
             return _complain(verb, f"diverged: {error}", 1)
@@ -93,6 +101,13 @@ def _said(what: str) -> Generator[None]:
         yield
     finally:
         print(" " * len(what) if shown else "", end="\r" if shown else "", file=sys.stderr, flush=True)
+
+
+def _told(error: OSError) -> str:
+    """What the system refused, without its number."""
+    if error.filename is None or error.strerror is None:
+        return str(error)
+    return f"{error.filename}: {error.strerror.lower()}"
 
 
 def _complain(verb: str, what: str, code: int) -> int:

@@ -25,6 +25,7 @@ from simdistill.config.recipes import RECIPES, Recipe
 from simdistill.evaluation.table import RANKED_BY, Metric, all_metrics, metric_named
 from simdistill.support.bar import duration
 from simdistill.support.checks import require
+from simdistill.support.files import check_output
 from simdistill.training.loop import MILESTONES
 
 
@@ -76,10 +77,13 @@ def run(words: Sequence[str]) -> None:
     about = f"{ABOUT}\n{about_blocks()}"
     base = configured(RECIPES[name], named_file(rest, "--config"))
     options = parse_options(_Compare(settings=base), rest, f"compare {name}", about)
+    out = options.out or Path("runs") / "-".join(filter(None, ["compare", name, options.grid]))
+    if not options.dry_run:
+        check_output(out, folder=True)
     setting = Setting(
         options.settings,
         _grid(options),
-        options.out or Path("runs") / "-".join(filter(None, ["compare", name, options.grid])),
+        out,
         options.seeds,
         options.samples,
         options.evaluation_seeds,

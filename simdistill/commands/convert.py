@@ -13,6 +13,7 @@ from simdistill.commands.common import Json, Overwrite
 from simdistill.config.options import first_word, parse_options
 from simdistill.data.framing import Crop, Framing
 from simdistill.support.checks import require
+from simdistill.support.files import check_output
 from simdistill.workflows import converting
 
 ABOUT = """Convert published checkpoints, or images, to this package's formats.
@@ -74,6 +75,7 @@ def run(words: Sequence[str]) -> None:
     options = parse_options(_Convert(), [source, out, *rest], "convert SOURCE OUT", ABOUT)
     if options.out.suffix != ".zip":
         _check_no_images(options)
+    check_output(options.out, folder=options.source.suffix == ".pth", option="OUT")
     if options.source.suffix == ".pth":
         return _generator(options)
     require(options.teacher is None, "--teacher", str(options.teacher), "left out: it is only for a .pth")

@@ -25,6 +25,7 @@ from simdistill.commands.settings import Distill, distill_options
 from simdistill.runs.folder import RunFolder
 from simdistill.support.bar import progress_bar
 from simdistill.support.checks import require
+from simdistill.support.files import check_output
 from simdistill.teachers.loading import load_teacher
 from simdistill.workflows import distilling, models
 from simdistill.workflows.measuring import Measurements
@@ -61,6 +62,7 @@ def run(words: Sequence[str]) -> None:
         return print_plan(name, options)
     recipe, out = options.settings, options.out_of(name)
     kinds = "FILE.pkl, FILE.safetensors, a diffusers FOLDER or package.module:function"
+    check_output(out, folder=True)
     require(recipe.teacher != "", "--teacher", recipe.teacher, f"given for {name}: {kinds}")
     with progress_bar("loading the teacher"):
         teacher = load_teacher(recipe.teacher, recipe.teacher_levels)

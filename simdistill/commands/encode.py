@@ -11,6 +11,7 @@ from tyro.conf import Positional
 from simdistill.commands.common import Column, Common
 from simdistill.config.options import first_word, parse_options
 from simdistill.support.checks import require
+from simdistill.support.files import check_output
 from simdistill.teachers.encoders import tell_of_cut
 from simdistill.training.processes import joined
 from simdistill.workflows.encoding import encode
@@ -62,6 +63,7 @@ def run(words: Sequence[str]) -> None:
     require(options.encoder != "", "--encoder", "", "given: the folder of a pipeline or a language model, or minilm")
     path = options.prompts
     out = options.out or path.with_name(path.name.split(".")[0] + "-encoded")
+    check_output(out, folder=True)
     with joined(options.device) as (processes, device):
         try:
             done = encode(path, options.encoder, out, options.column, device, options.batch, options.tokens, processes)

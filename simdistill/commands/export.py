@@ -38,7 +38,7 @@ class _Export:
     """Format: safetensors (weights, with how to use them, for the library that the network is from),
     onnx (for ONNX Runtime), torch-export (for PyTorch alone), or diffusers (a pipeline, for text-to-image)."""
     out: Path | None = None
-    """Output file; if not given, one-step with the format's suffix, in RUN if that is a folder.
+    """Output file; if not given, one-step with the format's suffix in RUN if that is a folder, otherwise RUN-one-step.
     With --to diffusers: output folder; RUN/pipeline if not given."""
     ema: EmaPlace = 0
     teacher: TeacherOfRun = None

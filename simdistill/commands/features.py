@@ -5,14 +5,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from simdistill.commands.common import Json, Pad
+from simdistill.commands.common import Json, Overwrite, Pad
 from simdistill.config.options import first_word, parse_options
+from simdistill.support.checks import require
+from simdistill.support.files import check_output
 from simdistill.workflows import pretraining
 
 
 @dataclass(frozen=True)
 class _Features:
     json: Json = False
+    overwrite: Overwrite = False
     out: Path | None = None
     """Output file; runs/NAME-classifier.safetensors if not given."""
     features: int = 32
@@ -35,6 +38,9 @@ def run(words: Sequence[str]) -> None:
     options = parse_options(_Features(), rest, "features DATA", about)
     name = Path(data).name.partition(".")[0]
     out = options.out or Path("runs") / f"{name}-classifier.safetensors"
+    free = options.overwrite or not out.exists()
+    require(free, "--out", str(out), "a new file; give another, or --overwrite it")
+    check_output(out)
     shares, notes = pretraining.train_features(data, out, options.features, options.iterations, options.pad)
     notes.tell(name)
     accuracy = ", ".join(f"{part} {share:.4f}" for part, share in shares.items())

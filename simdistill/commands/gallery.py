@@ -22,6 +22,7 @@ from simdistill.gallery.figures import SHOWN
 from simdistill.gallery.making import make_gallery
 from simdistill.gallery.page import SETS
 from simdistill.support.checks import require
+from simdistill.support.files import check_output
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ def run(words: Sequence[str]) -> None:
     limit_threads(0)
     given = options.settings.teacher
     require(given == RECIPES["densities"].teacher, "--teacher", given, "left out: the densities are the teachers")
+    check_output(options.out, folder=True)
     command = shlex.join(["simdistill", "gallery", *words])
     figures = make_gallery(densities, options.settings, options.out, options.device, command)
     if options.json:

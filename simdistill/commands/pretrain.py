@@ -24,6 +24,7 @@ from simdistill.data.embeddings import read_encoding
 from simdistill.data.images import open_images
 from simdistill.runs.folder import RunFolder
 from simdistill.support.checks import require
+from simdistill.support.files import check_output
 from simdistill.training.pretraining import PRETRAININGS, Pretraining
 from simdistill.workflows import pretraining
 
@@ -47,6 +48,7 @@ def run(words: Sequence[str]) -> None:
     name, rest = first_word(words, "pretrain", "NAME", PRETRAININGS)
     options = parse_options(_Pretrain(settings=PRETRAININGS[name]), rest, f"pretrain {name}", _about())
     settings, out = options.settings, options.out or Path("runs") / f"{name}-teacher"
+    check_output(out, folder=True)
     kinds = "a .zip or folder of images, CIFAR-10's archive, or a folder of IDX files"
     require(settings.data != "", "--data", settings.data, f"given for {name}: {kinds}")
     _limit_threads_for(settings)

@@ -20,7 +20,7 @@ from simdistill.config.options import first_word, parse_options
 from simdistill.study.pairing import Source, Wanted, draft_pairs
 from simdistill.study.quiz import quiz_page
 from simdistill.support.checks import require
-from simdistill.support.files import write_atomically
+from simdistill.support.files import check_output, write_atomically
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,7 @@ def run(words: Sequence[str]) -> None:
     require(options.out.suffix == ".html", "--out", str(options.out), "a .html")
     free = options.overwrite or not options.out.exists()
     require(free, "--out", str(options.out), "a new file; give another, or --overwrite it")
+    check_output(options.out)
     source = Source(options.run)
     require(source.draws, "RUN", options.run, "a run's folder, or the name of a shipped student")
     teacher = own_teacher(options.teacher, Path(options.run))

@@ -20,7 +20,7 @@ from simdistill.method.shapes import Pictures
 from simdistill.reports.pictures import captioned, picture
 from simdistill.support.bar import progress_bar
 from simdistill.support.checks import require
-from simdistill.support.files import write_atomically
+from simdistill.support.files import check_output, file_name, write_atomically
 from simdistill.workflows.sampling import load_student
 
 SAMPLES, EACH = 80, 4  # the default number of samples: in total without prompts, or per prompt
@@ -42,7 +42,8 @@ class _Sample(Common):
     """Class labels, as 3 or 0-9; all classes if not given. With n labels, seed s has label number s mod n."""
     out: Path | None = None
     """Output: a .png of all samples (with their prompts), a .npy of the values, or a folder with a .png per sample.
-    A folder also gets a metadata.jsonl of the prompts. If not given: samples.png, in RUN if that is a folder.
+    A folder also gets a metadata.jsonl of the prompts. If not given: samples.png in RUN if that is a folder, otherwise
+    RUN-samples.png here; the name also tells the --labels, --seeds, prompts and --ema that were asked for.
     Latents are decoded for a .png (if the teacher can), but not for a .npy."""
     ema: EmaPlace = 0
     teacher: TeacherOfRun = None
@@ -74,7 +75,10 @@ def run(words: Sequence[str]) -> None:
     idle = set(range(len(prompts))) - {seed % len(prompts) for seed in seeds if prompts}
     if idle:
         print(f"warning: too few seeds: {len(idle)} of {len(prompts)} prompts are not drawn", file=sys.stderr)
-    out = options.out or (options.run if options.run.is_dir() else Path()) / "samples.png"
+    out = options.out or (options.run if options.run.is_dir() else Path()) / _file_of(options)
+    known = out.suffix in (".npy", ".png", "")
+    require(known, "--out", str(out), "a .png, a .npy, or a folder")
+    check_output(out, folder=out.suffix == "")
     with progress_bar("loading the student"):
         student = load_student(options.run, own_teacher(options.teacher, options.run), options.device, options.ema)
     with progress_bar("sampling", len(seeds)) as bar:
@@ -86,7 +90,6 @@ def run(words: Sequence[str]) -> None:
     elif out.suffix == ".png":
         write_atomically(out, _sheet(drawn, seeds, prompts))
     else:
-        require(out.suffix == "", "--out", str(out), "a .png, a .npy, or a folder")
         names = [f"{seed:06d}.png" for seed in seeds]
         for name, one in zip(names, drawn, strict=True):
             write_atomically(out / name, picture(one[None], columns=1, edge=1))
@@ -95,6 +98,15 @@ def run(words: Sequence[str]) -> None:
             write_atomically(out / CAPTIONS[0], captions.encode())
     result = {"out": str(out), "samples": len(drawn)}
     print(json.dumps(result) if options.json else f"{len(drawn)} sample{'s' if len(drawn) > 1 else ''} in {out}")
+
+
+def _file_of(options: _Sample) -> str:
+    """A name that tells what was drawn, so that another picture is not overwritten."""
+    asked = {"labels": options.labels, "seeds": options.seeds, "ema": str(options.ema or "")}
+    parts = ["" if options.run.is_dir() else options.run.stem, "samples"]
+    parts += [f"{name}-{value}" for name, value in asked.items() if value]
+    parts += ["" if options.prompts is None else options.prompts.stem, " ".join(options.prompt)]
+    return f"{file_name(*parts)}.png"
 
 
 def _sheet(drawn: Pictures, seeds: Sequence[int], prompts: Sequence[str]) -> bytes:

@@ -15,7 +15,7 @@ from simdistill.commands.common import Column, Common, FirstSeed
 from simdistill.config.options import parse_options
 from simdistill.evaluation.preferences import TITLES
 from simdistill.support.checks import require
-from simdistill.support.files import write_atomically
+from simdistill.support.files import check_output, file_name, write_atomically
 from simdistill.workflows.scoring import Protocol, is_run, score
 
 
@@ -42,7 +42,8 @@ class _Score(Common):
     student_only: bool = False
     """Leave out the runs' teachers, which take most of the time."""
     out: Path | None = None
-    """Output .json, with a .csv beside it (one row per image); if not given, scores.json in the first run, or here."""
+    """Output .json, with a .csv beside it (one row per image); if not given, scores-MODELS-PROMPTS.json in the first
+    run, or here."""
 
 
 ABOUT = """Score text-to-image models: one image per prompt, from the same seeds.
@@ -66,8 +67,9 @@ def run(words: Sequence[str]) -> None:
     require(len(options.models) > 0, "MODEL", "", "given: a run's folder, a shipped student or a folder of images")
     require(options.prompts != Path(), "--prompts", "", "given: a file of prompts, or figure-3")
     runs = [path for path in options.models if is_run(path) and path.is_dir()]
-    out = options.out or (runs[0] if runs else Path()) / "scores.json"
+    out = options.out or (runs[0] if runs else Path()) / _file_of(options)
     require(out.suffix == ".json", "--out", str(out), "a .json; a .csv is written beside it")
+    check_output(out)
     weights = {name: getattr(options, name) for name in TITLES}
     protocol = Protocol(options.prompts, options.seed, options.column, options.student_only, options.device)
     found = score(options.models, weights, protocol)
@@ -78,6 +80,13 @@ def run(words: Sequence[str]) -> None:
         return print(json.dumps(figures))
     _print(figures)
     return print(f"{figures['prompts']} prompts; scores of each image: {out.with_suffix('.csv')}")
+
+
+def _file_of(options: _Score) -> str:
+    """A name that tells what was scored, so that other scores are not overwritten."""
+    models = [path.resolve().name for path in options.models]
+    parts = ["scores", *models, options.prompts.stem, *([f"seed-{options.seed}"] if options.seed else [])]
+    return f"{file_name(*parts)}.json"
 
 
 def _print(figures: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from simdistill.commands.common import Common, Inception, Pad, chosen_features
 from simdistill.config.options import first_word, parse_options
 from simdistill.data.images import open_images
 from simdistill.support.checks import require
+from simdistill.support.files import check_output
 from simdistill.training.processes import joined
 from simdistill.workflows import statistics
 
@@ -54,6 +55,7 @@ def run(words: Sequence[str]) -> None:
     out = options.out
     if out is None or out.suffix != ".npz":
         raise ValueError(f"--out = {str(out)!r}: must be a .npz")
+    check_output(out)
     with joined(options.device) as (processes, device):
         stored, notes = statistics.store_statistics(data, out, features, device, processes, options.pad)
         if not processes.is_main:

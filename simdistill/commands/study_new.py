@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Literal
 
 from tyro.conf import Positional
@@ -14,6 +15,7 @@ from simdistill.study.folder import StudyFolder
 from simdistill.study.pairing import Source, Wanted, draft_pairs
 from simdistill.study.settings import Settings
 from simdistill.support.checks import require
+from simdistill.support.files import check_output
 from simdistill.workflows.models import STUDENTS
 
 
@@ -75,6 +77,7 @@ def run(words: Sequence[str]) -> None:
     path, rest = first_word(words, "study new", "STUDY")
     options = parse_options(_New(), [path, *rest], "study new STUDY", ABOUT)
     require(not options.study.exists(), "STUDY", str(options.study), "a new folder: it exists already")
+    check_output(options.study, folder=True, option="STUDY")
     a, b = Source.named(options.a), Source.named(options.b)
     settings = Settings(
         title=options.title,
@@ -95,7 +98,7 @@ def run(words: Sequence[str]) -> None:
     if options.json:
         return print(json.dumps(made))
     print(f"{len(study.pairs)} pairs ({settings.a} against {settings.b}) in {study.path}")
-    return print(f"next: simdistill study serve {study.path}")
+    return print(f"next: simdistill study serve {quote(str(study.path))}")
 
 
 def _called(source: Source, other: Source) -> str:

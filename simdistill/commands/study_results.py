@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import polars as pl
@@ -66,7 +67,7 @@ def run(words: Sequence[str]) -> None:
         file = getattr(options, name)
         require(file is None or file.suffix in kinds, f"--{name}", str(file), f"a {' or '.join(kinds)}")
     study = StudyFolder.open(options.study)
-    remedy = f"left out: there are no simulated votes; run `simdistill study simulate {study.path}` first"
+    remedy = f"left out: there are no simulated votes; run `simdistill study simulate {quote(str(study.path))}` first"
     require(not options.rehearsal or study.rehearsal_file.is_file(), "--rehearsal", True, remedy)
     owner = Owner(study, votes_of(study, study.rehearsal if options.rehearsal else options.database))
     named = parse_numbers("--exclude", options.exclude) if options.exclude else []

@@ -21,7 +21,7 @@ from tyro._errors import (  # its own hooks for errors
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from simdistill.config.expressions import PLACES, arguments_of, choices, convert, expression
-from simdistill.support.checks import require
+from simdistill.support.checks import FEW, one_of, require
 
 Options = TypeVar("Options")
 
@@ -119,13 +119,14 @@ def named_file(words: Sequence[str], option: str) -> Path | None:
 
 def first_word(words: Sequence[str], verb: str, what: str, known: Collection[str] = ()) -> tuple[str, Sequence[str]]:
     """The word that must come first, and the rest; a request for help may leave it out."""
-    choices = f": {', '.join(known)}" if known else ""
+    choices = f", as {', '.join(list(known)[:FEW])}" if known else ""
     if not words or (words[0].startswith("-") and "--help" not in words and "-h" not in words):
         raise ValueError(f"{what} is missing; write `simdistill {verb} {what} …`{choices}")
     if words[0].startswith("-"):
         return next(iter(known), "."), words
     if known and words[0] not in known:
-        raise ValueError(f"{what} = {words[0]!r}: must be one of {', '.join(known)}")
+        remedy = one_of(words[0], known, f"simdistill {verb} --help")
+        raise ValueError(f"{what} = {words[0]!r}: must be {remedy}")
     return words[0], words[1:]
 
 

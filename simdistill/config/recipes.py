@@ -11,7 +11,7 @@ from simdistill.method.metrics import OwnMetric
 from simdistill.method.noise import Clamped, DiscreteVP, Karras, LogNormal, NoiseDistribution, Truncated
 from simdistill.method.objectives import Objective, ScoreIdentity, ScoreImplicitMatching
 from simdistill.method.weightings import EDM, Uniform, VPScore, Weighting
-from simdistill.support.checks import require
+from simdistill.support.checks import check_count, check_seed, require
 
 Levels: TypeAlias = Literal["scheduler", "paper"]
 
@@ -92,7 +92,8 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for name in ("online_steps", "batch", "gradient_accumulation", "iterations"):
-            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+            check_count(getattr(self, name), name)
+        check_seed(self.seed)
         for name in ("teacher_guidance", "online_guidance"):
             require(0 < getattr(self, name) < math.inf, name, getattr(self, name), "positive; 1 is no guidance")
         for name in ("sigma_init", "generator_lr", "online_lr"):

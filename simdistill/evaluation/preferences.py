@@ -25,6 +25,15 @@ TITLES = {
 # fmt: on
 """The scores by name, in the order of their columns."""
 
+SOURCES = {
+    "clip": "the folder huggingface.co/openai/clip-vit-large-patch14",
+    "aesthetic": "sac+logos+ava1-l14-linearMSE.pth of github.com/christophschuhmann/improved-aesthetic-predictor",
+    "pickscore": "the folder huggingface.co/yuvalkirstain/PickScore_v1",
+    "image_reward": "ImageReward.pt of huggingface.co/THUDM/ImageReward",
+    "hpsv2": "HPS_v2.1_compressed.pt of huggingface.co/xswu/HPSv2",
+}
+"""Where the weights of each are published; docs/text-to-image.md has the details."""
+
 
 @dataclass(frozen=True)
 class Score:
@@ -90,7 +99,9 @@ def load_scores(
     folders = {"--clip": clip, "--pickscore": pickscore}
     files = {"--aesthetic": aesthetic, "--image-reward": image_reward, "--hpsv2": hpsv2}
     given = any(path is not None for path in (*folders.values(), *files.values()))
-    require(given, "scores", "none", f"at least one of {', '.join((*folders, *files))}, with its weights")
+    if not given:
+        sources = ", ".join(f"--{name.replace('_', '-')} ({where})" for name, where in SOURCES.items())
+        raise ValueError(f"scores = 'none': must be at least one of {sources}, with its weights")
     for option, path in folders.items():
         require(path is None or path.is_dir(), option, str(path), "a folder of transformers' CLIPModel")
     for option, path in files.items():

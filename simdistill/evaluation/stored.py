@@ -15,6 +15,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -57,7 +58,9 @@ def read_statistics(path: Path) -> Stored:
     Raises `ValueError` if the file is missing, damaged, or has no mean and covariance of matching shapes.
     """
     if not path.is_file():
-        raise ValueError(f"reference = {path}: no such file; `simdistill stats DATA --out {path.name}` makes one")
+        raise ValueError(
+            f"reference = {path}: no such file; `simdistill stats DATA --out {quote(str(path))}` makes one"
+        )
     arrays = _arrays(path)
     texts = {name: str(arrays[name]) for name in TEXTS if name in arrays}
     held_out = _statistics(path, arrays, HELD_OUT) if f"{HELD_OUT}mu" in arrays else None
@@ -96,8 +99,16 @@ def _arrays(path: Path) -> Mapping[str, Any]:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except (OSError, ValueError, EOFError, KeyError, TypeError, zipfile.BadZipFile, pickle.PickleError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{path}: not an intact .npz of arrays ({reason}); make or download it again") from error
+        remedy = "make it by `simdistill stats`, or download it again"
+        raise ValueError(f"{path}: not an intact .npz of numbers ({_flaw(path, error)}); {remedy}") from error
+
+
+def _flaw(path: Path, error: Exception) -> str:
+    """What is wrong with a file, instead of NumPy's advice to execute what is in it."""
+    if "pickle" in str(error).lower():
+        packed = zipfile.is_zipfile(path)
+        return "it holds Python objects, which are not read" if packed else "it is no .npz at all"
+    return " ".join(str(error).split())
 
 
 def _numbers(path: Path, name: str, arrays: Mapping[str, Any]) -> Tensor | None:

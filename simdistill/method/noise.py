@@ -83,7 +83,9 @@ class Karras:
     highest: int = 800
 
     def __post_init__(self) -> None:
-        require(0 < self.sigma_min < self.sigma_max, "sigma_min", self.sigma_min, "above 0 and below sigma_max")
+        require(self.sigma_max > 0, "sigma_max", self.sigma_max, "positive")
+        below = f"above 0 and below sigma_max = {self.sigma_max}"
+        require(0 < self.sigma_min < self.sigma_max, "sigma_min", self.sigma_min, below)
         require(self.rho > 0, "rho", self.rho, "positive")
         largest = max(abs(math.log(self.sigma_min)), abs(math.log(self.sigma_max))) / self.rho
         require(largest < 700, "rho", self.rho, "larger: sigma^(1/rho) overflows")

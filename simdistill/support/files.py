@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
@@ -11,6 +12,8 @@ from simdistill.support.checks import require
 from simdistill.support.locks import lock
 
 MARK = ".simdistill-"  # in the names of temporary files: .NAME.simdistill-XXXXXXXX
+
+LONGEST_PART = 40  # characters of a file's name that tell one thing
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -76,6 +79,11 @@ def check_output(path: Path, folder: bool = False, option: str = "--out") -> Non
     except OSError as error:
         why = (error.strerror or str(error)).lower()
         raise ValueError(f"{option} = {str(path)!r}: cannot be written ({why}); give another {option}") from error
+
+
+def file_name(*parts: str) -> str:
+    """A file's name without suffix that tells its `parts`, as "samples-labels-3-a-happy-cactus"."""
+    return "-".join(re.sub(r"[^\w.,]+", "-", part).strip("-.")[:LONGEST_PART] for part in parts if part)
 
 
 def digest(*paths: Path) -> str:

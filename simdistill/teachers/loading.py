@@ -9,6 +9,7 @@ from typing import Any
 from simdistill.config.recipes import Levels
 from simdistill.data.densities import DENSITIES
 from simdistill.support.checks import require
+from simdistill.support.libraries import TEXT, need
 from simdistill.teachers.autoencoders import Autoencoder
 from simdistill.teachers.diffusers_folder import read_folder
 from simdistill.teachers.edm import read_edm
@@ -28,6 +29,8 @@ def load_teacher(name: str, levels: Levels = "scheduler") -> Teacher:
     function returns something else.
     """
     if name in SHIPPED:
+        if name == "faces":
+            need("teacher = 'faces'", *TEXT)
         with as_file(files("simdistill") / "weights" / f"{name}-teacher.safetensors") as path:
             return replace(_from_file(path), name=name)
     if name in DENSITIES:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shlex import quote
 
 import torch
 from torch import Tensor, nn
@@ -124,7 +125,7 @@ class Teacher:
     def _encoded(self, folder: str, option: str, text: TextInput) -> Embeddings:
         """The prompts in a folder of `simdistill encode`; `ValueError` if another encoder encoded them."""
         prompts = Embeddings(Path(folder), option)
-        what, encoder = f"{option} = '{folder}'", self.asked.encoder or "of this teacher"
+        what, encoder = f"{option} = '{folder}'", quote(self.asked.encoder) if self.asked.encoder else "of this teacher"
         remedy = f"encode them again with --encoder {encoder}"
         for name in ("width", "pooled"):
             found, wanted = getattr(prompts.encoding.text, name), getattr(text, name)

@@ -21,6 +21,7 @@ from simdistill.networks.pixart import PixArt
 from simdistill.networks.unet import DhariwalUNet, SongUNet
 from simdistill.support.checks import require
 from simdistill.support.files import write_atomically
+from simdistill.support.libraries import MissingLibrary
 from simdistill.support.tensors import fill, read_metadata, read_tensors
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -75,6 +76,8 @@ def read_network(path: Path) -> tuple[Preconditioned, dict[str, Any]]:
         raise ValueError(f"{path}: has only the trained part of its network: {remedy}")
     try:
         denoiser = _build(header.denoiser)
+    except MissingLibrary:
+        raise
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: does not describe a network of this version ({_first_line(error)})") from error
     return fill(denoiser, state, path, "the network that its header describes"), header.facts

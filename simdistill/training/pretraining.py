@@ -15,7 +15,7 @@ from simdistill.networks.mlp import MLP
 from simdistill.networks.patched import PatchedUNet
 from simdistill.networks.pixart import PixArt
 from simdistill.networks.unet import SongUNet
-from simdistill.support.checks import require
+from simdistill.support.checks import check_count, check_seed, require
 from simdistill.training import augmentation
 
 
@@ -80,7 +80,8 @@ class Pretraining:
 
     def __post_init__(self) -> None:
         for name in ("width", "depth", "patch", "batch", "iterations"):
-            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+            check_count(getattr(self, name), name)
+        check_seed(self.seed)
         plain = self.octaves == 0 or (self.octaves > 0 and self.network == "mlp")
         require(plain, "octaves", self.octaves, "at least 0, and 0 but for the MLP")
         grouped = self.network != "unet" or self.width % (4 if self.width < 128 else 32) == 0

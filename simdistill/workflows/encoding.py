@@ -15,7 +15,8 @@ from simdistill.data.prompts import read_prompts
 from simdistill.method.text import Text
 from simdistill.support.bar import progress_bar
 from simdistill.support.checks import require
-from simdistill.teachers.encoders import TextEncoder, digest_of, load_encoder
+from simdistill.support.libraries import TEXT, need
+from simdistill.teachers.encoders import PACKAGES, TextEncoder, digest_of, load_encoder
 from simdistill.teachers.loading import is_code, load_teacher
 from simdistill.training.processes import ALONE, Processes
 from simdistill.workflows.models import Device
@@ -59,6 +60,8 @@ def encode(
     Raises `ValueError` if prompts or encoder cannot be read, if `out` holds other prompts, or if the disk is too full.
     """
     require(batch >= 1, "batch", batch, "at least 1")
+    if encoder in PACKAGES and not Path(encoder).exists():
+        need(f"--encoder {encoder}", *TEXT)
     notes = Notes()
     texts = read_prompts(prompts, column, notes=notes)
     if processes.is_main:

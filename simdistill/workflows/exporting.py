@@ -16,7 +16,7 @@ import torch
 from simdistill.method.generator import Generator as Student
 from simdistill.method.samplers import noise_from_seeds
 from simdistill.support.checks import require
-from simdistill.support.files import replacing
+from simdistill.support.files import check_output, file_name, replacing
 from simdistill.teachers.teacher import Teacher
 from simdistill.workflows.formats import FORMATS, Sampler
 from simdistill.workflows.models import load_generator
@@ -42,20 +42,26 @@ def export(
 
     `to` is safetensors, onnx or torch-export. Before it is kept, the file is read back and compared with the generator
     on batches of several sizes. `path` is by default `one-step` (or `4-steps`, …) with the format's suffix, in the
-    run's folder or the current one. Give the `teacher` if its network is your own code.
+    run's folder; of another generator it is in the current folder, with its name before. Give the `teacher` if its
+    network is your own code.
 
     Raises `ValueError` for an unknown generator or format, a missing library, a network that cannot be exported, or
     samples that differ by more than 1e-4.
     """
     require(to in FORMATS, "--to", to, f"one of {', '.join(FORMATS)}")
     form = FORMATS[to]
+    if path is not None:
+        check_output(path)
     generator, facts = load_generator(out, teacher, ema)
     what = "diffusers for a text-to-image generator, whose teacher must be a pipeline's folder"
     require(not facts.get("text"), "--to", to, what)
     shape, classes = tuple(facts["shape"]), int(facts["classes"])
     steps = "one-step" if len(generator.levels) == 1 else f"{len(generator.levels)}-steps"
-    path = path or (Path(out) if Path(out).is_dir() else Path()) / f"{steps}{form.suffix}"
+    own = Path(out).is_dir()
+    name = file_name("" if own else Path(out).stem, steps, f"ema-{ema}" if ema else "")
+    path = path or (Path(out) if own else Path()) / f"{name}{form.suffix}"
     require(path.suffix == form.suffix, "--out", str(path), f"a {form.suffix} for --to {to}")
+    check_output(path)
     place, source = path.resolve(), Path(out).resolve()
     mine = place == source or (path.name.startswith("generator") and place.parent == source)
     require(not mine, "--out", str(path), "another file: this one may belong to the run")

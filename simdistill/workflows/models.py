@@ -3,6 +3,7 @@
 import copy
 from importlib.resources import as_file, files
 from pathlib import Path
+from shlex import quote
 from typing import Any, TypeAlias
 
 import torch
@@ -15,6 +16,7 @@ from simdistill.method.denoisers import Preconditioned
 from simdistill.method.generator import Generator
 from simdistill.runs.folder import RunFolder
 from simdistill.support.checks import require
+from simdistill.support.libraries import TEXT, need
 from simdistill.teachers.autoencoders import Autoencoder
 from simdistill.teachers.loading import is_code, load_teacher
 from simdistill.teachers.teacher import Asked, Judged, Teacher
@@ -40,6 +42,12 @@ def is_shipped(out: str | Path) -> bool:
     return str(out) in STUDENTS and not Path(out).exists()
 
 
+def check_extra(out: str | Path) -> None:
+    """Raise `MissingLibrary` if this names a shipped student whose libraries are not installed."""
+    if is_shipped(out) and RECIPES[str(out)].teacher == "faces":
+        need(str(out), *TEXT)
+
+
 def teacher_and_recipe(out: str | Path, teacher: Teacher | None = None) -> tuple[Teacher, Recipe]:
     """The teacher and the recipe of a run's or a shipped student; give the `teacher` if it is your own code.
 
@@ -61,6 +69,7 @@ def load_generator(out: str | Path, teacher: Teacher | None = None, ema: int = 0
     Raises `ValueError` if there is no such run or file, or if its weights are missing or damaged.
     """
     if is_shipped(out):
+        check_extra(out)
         with as_file(files("simdistill") / "weights" / f"{out}-student.safetensors") as path:
             return load_generator(path, ema=ema)
     if Path(out).suffix == ".safetensors":
@@ -71,7 +80,7 @@ def load_generator(out: str | Path, teacher: Teacher | None = None, ema: int = 0
     require(0 <= ema <= last, "ema", ema, f"in 0 … {last}, one of the run's EMAs")
     path = run.ema(ema)
     if not path.exists():
-        raise ValueError(f"{path}: no such file yet; go on with `simdistill distill --resume {out}`")
+        raise ValueError(f"{path}: no such file yet; go on with `simdistill distill --resume {quote(str(out))}`")
     partial = teacher is None and is_partial(path)  # it needs what the training left as the teacher has it
     return _read_generator(path, teacher or (teacher_of(run) if partial else folder_teacher(out)))
 
@@ -92,7 +101,7 @@ def _read_generator(path: Path, teacher: Teacher | None) -> tuple[Generator, dic
     if "levels" not in facts and "sigma_init" in facts:  # files of version 0.1
         facts["levels"] = [facts["sigma_init"]]
     if "levels" not in facts:
-        raise ValueError(f"{path}: a teacher, not a generator; distil it with --teacher {path}")
+        raise ValueError(f"{path}: a teacher, not a generator; distil it with --teacher {quote(str(path))}")
     return Generator(denoiser, facts["levels"]), facts
 
 

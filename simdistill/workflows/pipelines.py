@@ -12,7 +12,7 @@ from simdistill.method.generator import Generator
 from simdistill.method.samplers import noise_from_seeds
 from simdistill.method.text import Text
 from simdistill.support.checks import require
-from simdistill.support.files import write_atomically
+from simdistill.support.files import check_output, write_atomically
 from simdistill.support.libraries import library
 from simdistill.teachers.diffusers_files import load_model, read_json
 from simdistill.teachers.diffusers_process import PREDICTIONS
@@ -43,7 +43,8 @@ def export_pipeline(
         why = f"{out} is not one, and no other program has its network; use `simdistill sample` or Python"
         raise ValueError(f"--to = 'diffusers': must be for a run whose teacher is a text-to-image pipeline; {why}")
     generator, _ = load_generator(out, teacher, ema)
-    path, index = path or Path(out) / "pipeline", read_json(source / "model_index.json")
+    own = Path(out) / (f"pipeline-ema-{ema}" if ema else "pipeline")
+    path, index = path or own, read_json(source / "model_index.json")
     name, known = index.get("_class_name"), [name for name, about in pipelines().items() if about.exported]
     require(name in known, "--to diffusers: the teacher's pipeline", name, f"one of {', '.join(known)}")
     steps = len(generator.levels)
@@ -52,6 +53,7 @@ def export_pipeline(
     require(process in known, "--to diffusers: the teacher's prediction", process, f"one of {', '.join(known)}")
     require(steps == 1, "--to diffusers: steps of the student", steps, "1: pipelines space several steps evenly")
     require(not path.exists(), "--out", str(path), "a new folder: it exists already")
+    check_output(path, folder=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as temporary:
         folder, part = Path(temporary) / path.name, _network(generator).family.part

@@ -24,7 +24,7 @@ from simdistill.support.checks import require
 from simdistill.teachers.encoders import digest_of
 from simdistill.teachers.teacher import Teacher
 from simdistill.workflows.encoding import encode
-from simdistill.workflows.models import Device, is_shipped, load_generator, teacher_and_recipe
+from simdistill.workflows.models import Device, check_extra, is_shipped, load_generator, teacher_and_recipe
 
 READ = 16  # images of a folder that are scored at a time
 
@@ -67,6 +67,8 @@ def score(models: Sequence[Path], weights: Mapping[str, Path | None], protocol: 
     Raises `ValueError` if weights cannot be read, a folder does not have one image per prompt, a run's teacher takes no
     prompts, or two models have the same name.
     """
+    for path in models:
+        check_extra(path)
     notes, encoded = Notes(), (protocol.prompts / ABOUT).is_file()
     texts = read_prompts(protocol.prompts, protocol.column, notes=Notes() if encoded else notes)
     for path in models:

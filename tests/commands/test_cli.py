@@ -128,11 +128,11 @@ def test_a_generator_that_was_given_away_draws_what_the_run_draws(run, tmp_path,
     monkeypatch.chdir(tmp_path)
     shutil.copy(run / "generator.safetensors", "mine.safetensors")
     assert main(["sample", "mine.safetensors", "--seeds", "0-7"]) == 0
-    assert capsys.readouterr().out == "8 samples in samples.png\n"
-    assert Image.open("samples.png").size == (674, 674)
+    assert capsys.readouterr().out == "8 samples in mine-samples-seeds-0-7.png\n"
+    assert Image.open("mine-samples-seeds-0-7.png").size == (674, 674)
     assert torch.equal(sampling.sample("mine.safetensors", range(8)), sampling.sample(run, range(8)))
     assert main(["export", "mine.safetensors", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["out"] == "one-step.safetensors"
+    assert json.loads(capsys.readouterr().out)["out"] == "mine-one-step.safetensors"
     for words, message in {
         ("sample", "mine.safetensors", "--ema", "1"): "ema = 1: must be 0: mine.safetensors holds one",
         ("sample", "no.safetensors"): "no.safetensors: no such file",
@@ -198,7 +198,7 @@ def test_a_runs_configuration_repeats_it(run, capsys):
 
 
 def test_bad_requests(capsys, tmp_path, run):
-    assert "RECIPE = 'nosuch': must be one of digits," in error(capsys, "distill", "nosuch")
+    assert "RECIPE = 'nosuch': must be one of digits, " in error(capsys, "distill", "nosuch")
     assert "write `simdistill distill RECIPE …`" in error(capsys, "distill")
     assert "batch = 0: must be at least 1" in error(capsys, "distill", "digits", "--batch", "0", "--dry-run")
     assert "--bach" in error(capsys, "distill", "digits", "--bach", "3")

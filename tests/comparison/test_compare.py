@@ -36,7 +36,7 @@ def error(capsys, *words):
     ("words", "told"),
     [
         (["compare"], "RECIPE is missing"),
-        (["compare", "digit"], "RECIPE = 'digit': must be one of digits"),
+        (["compare", "digit"], "RECIPE = 'digit': must be one of 12; did you mean digits?"),
         (["compare", "digits"], "--over = 'nothing': must be given, or --grid: one of figure-2, table-4, table-5"),
         (["compare", "digits", "--grid", "figure-3"], "--grid = 'figure-3': must be one of figure-2"),
         (["compare", "digits", "--over", "generator_noise"], "must be followed by the values to compare"),

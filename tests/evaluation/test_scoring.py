@@ -60,7 +60,7 @@ def test_teacher_student_and_a_folder(pixart, weights, named, tmp_path, capsys):
     asked = ["score", str(tmp_path / "run"), str(other), "--prompts", write(tmp_path / "p.txt", PROMPTS), "--seed", "4"]
     assert main([*asked, *named, "--json"]) == 0
     figures = json.loads(capsys.readouterr().out)
-    assert figures == json.loads((tmp_path / "run" / "scores.json").read_text())
+    assert figures == json.loads((tmp_path / "run" / "scores-run-other-p-seed-4.json").read_text())
     assert (figures["source"], figures["seed"], figures["prompts"]) == (str(tmp_path / "p.txt"), 4, 3)
 
     teacher, encoder = load_teacher(str(pixart)), PipelineEncoder(pixart)
@@ -76,7 +76,7 @@ def test_teacher_student_and_a_folder(pixart, weights, named, tmp_path, capsys):
             "student": Generator(student, (2.5,))(z, text),
         }
     drawn = {name: teacher.decoded(found) for name, found in latents.items()} | {"other": pictures()}
-    table = pl.read_csv(tmp_path / "run" / "scores.csv")
+    table = pl.read_csv(tmp_path / "run" / "scores-run-other-p-seed-4.csv")
     assert list(figures["models"]) == list(drawn)
     for one in load_scores(**weights):
         assert figures["weights"][one.name] == one.weights
@@ -137,8 +137,8 @@ def test_a_shipped_student(weights, named, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words = ["score", "faces", "--prompts", write(tmp_path / "p.txt", PROMPTS), "--student-only", *named]
     assert main([*words, "--seed", "7"]) == 0
-    assert re.search(r"^3 prompts;.* scores\.csv$", capsys.readouterr().out, re.MULTILINE)
-    found = pl.read_csv("scores.csv")
+    assert re.search(r"^3 prompts;.* scores-faces-p-seed-7\.csv$", capsys.readouterr().out, re.MULTILINE)
+    found = pl.read_csv("scores-faces-p-seed-7.csv")
     assert found["picture"].to_list() == ["seed 7", "seed 8", "seed 9"]
     drawn = sample("faces", [7, 8, 9], prompts=[PROMPTS[2], PROMPTS[0], PROMPTS[1]])  # seed s has the prompt s % 3
     clip = load_scores(**weights)[0]
@@ -151,8 +151,8 @@ def test_pictures_are_scored_for_their_own_prompts(weights, tmp_path, capsys, mo
     (tmp_path / "turbo" / "notes.txt").write_text("not a picture")
     write(tmp_path / "p.txt", PROMPTS)
     assert main(["score", "turbo", "--prompts", "p.txt", *named]) == 0
-    assert re.search(r"^3 prompts;.* scores\.csv$", capsys.readouterr().out, re.MULTILINE)
-    (clip, aesthetic), table = load_scores(**weights), pl.read_csv("scores.csv")
+    assert re.search(r"^3 prompts;.* scores-turbo-p\.csv$", capsys.readouterr().out, re.MULTILINE)
+    (clip, aesthetic), table = load_scores(**weights), pl.read_csv("scores-turbo-p.csv")
     assert table["picture"].to_list() == ["img1.png", "img2.png", "img10.jpg.png"]
     in_order = pictures().flip(0)
     assert table["clip"].to_list() == pytest.approx(clip(in_order, PROMPTS).tolist(), abs=1e-3)

@@ -47,7 +47,7 @@ class Payload:
 
 
 DAMAGED = {
-    "absent": "no such file; `simdistill stats DATA --out ref.npz` makes one",
+    "absent": "no such file; `simdistill stats DATA --out .*ref.npz` makes one",
     "empty": "not an intact .npz",
     "cut off": "not an intact .npz",
     "page": "not an intact .npz",

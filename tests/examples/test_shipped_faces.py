@@ -82,8 +82,9 @@ def test_a_study_of_them_has_prompts_of_its_own():
 def test_the_command_draws_a_sheet_with_captions(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["sample", "faces", "--prompt", TEXTS[0], "--seeds", "0-3"]) == 0
-    assert capsys.readouterr().out == "4 samples in samples.png\n"
-    width, height = Image.open("samples.png").size
+    name = "faces-samples-seeds-0-3-a-smiling-person.png"
+    assert capsys.readouterr().out == f"4 samples in {name}\n"
+    width, height = Image.open(name).size
     assert (width > 4 * 128, 128 < height < 2 * 128) == (True, True)  # one row beside its caption
     assert main(["sample", "faces", "--prompts", "faces", "--out", "all.png"]) == 0
     assert capsys.readouterr().out == "80 samples in all.png\n"  # four of each caption
