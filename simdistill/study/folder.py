@@ -3,7 +3,6 @@
 import json
 import os
 import secrets
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -15,7 +14,7 @@ from simdistill.config.settings import read_toml, settings_from_mapping, to_mapp
 from simdistill.study.pictures import bare_png, equal_sizes, scrambled
 from simdistill.study.settings import Settings
 from simdistill.support.checks import require
-from simdistill.support.files import write_atomically
+from simdistill.support.files import temporary_folder, write_atomically
 from simdistill.support.libraries import short
 
 
@@ -151,9 +150,8 @@ class StudyFolder:
         Raises `ValueError` if `path` exists, or there are no drafts or fewer than `checks` or repeats.
         """
         require(not path.exists(), "STUDY", str(path), "a new folder: it exists already")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as temporary:
-            study = cls(Path(temporary) / path.name)
+        with temporary_folder(path) as temporary:
+            study = cls(temporary / path.name)
             (study.path / "pictures").mkdir(parents=True)
             study.path.chmod(0o700)
             _write_pairs(study, drafts, checks, settings.repeats)

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
@@ -46,20 +47,40 @@ def replacing(path: Path) -> Generator[Path]:
         os.close(handle)
 
 
+@contextmanager
+def temporary_folder(path: Path) -> Generator[Path]:
+    """A temporary folder beside `path`, in which to make what is then renamed to it; deleted at the end."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}{MARK}") as name:
+        handle = os.open(name, os.O_RDONLY)
+        try:
+            with suppress(OSError):
+                lock(handle)
+            yield Path(name)
+        finally:
+            os.close(handle)
+
+
 def is_temporary(path: Path) -> bool:
-    """Whether this is a temporary file of `replacing`."""
+    """Whether this is a temporary file of `replacing`, or a `temporary_folder`."""
     return path.name.startswith(".") and MARK in path.name
 
 
-def remove_leftovers(folder: Path, name: str = "*") -> None:
-    """Delete the temporary files for `name`, by default for any, that killed processes left in `folder`.
+def remove_leftovers(folder: Path, name: str = "") -> None:
+    """Delete what killed processes left in `folder` of the file or folder `name`, by default of any.
 
-    Those that a process is still writing stay; where files cannot be locked, all stay.
+    What a process is still writing stays; where files cannot be locked, everything does.
     """
-    for path in folder.glob(f".{name}{MARK}*"):
-        with suppress(OSError), path.open("rb+") as file:
-            lock(file.fileno())
-            path.unlink()
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if not is_temporary(path) or (name and not path.name.startswith(f".{name}{MARK}")):
+            continue
+        with suppress(OSError):
+            handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+            try:
+                lock(handle)
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            finally:
+                os.close(handle)
 
 
 def check_output(path: Path, folder: bool = False, option: str = "--out") -> None:
@@ -74,8 +95,7 @@ def check_output(path: Path, folder: bool = False, option: str = "--out") -> Non
         while not place.exists():
             place = place.parent
         tempfile.TemporaryFile(dir=place).close()
-        if not folder:
-            remove_leftovers(place, path.name)
+        remove_leftovers(path.parent, path.name)
     except OSError as error:
         why = (error.strerror or str(error)).lower()
         raise ValueError(f"{option} = {str(path)!r}: cannot be written ({why}); give another {option}") from error

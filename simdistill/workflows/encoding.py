@@ -15,6 +15,7 @@ from simdistill.data.prompts import read_prompts
 from simdistill.method.text import Text
 from simdistill.support.bar import progress_bar
 from simdistill.support.checks import require
+from simdistill.support.files import remove_leftovers
 from simdistill.support.libraries import TEXT, need
 from simdistill.teachers.encoders import PACKAGES, TextEncoder, digest_of, load_encoder
 from simdistill.teachers.loading import is_code, load_teacher
@@ -78,6 +79,7 @@ def encode(
     form, name = loaded.text, str(Path(encoder).resolve()) if Path(encoder).exists() else encoder
     most = max(1, min(MOST, PART // (2 * form.tokens * form.width)))
     encoding = Encoding(name, digest_of(encoder) or "", form, loaded.trimmed, len(texts), digest, most)
+    processes.on_main(lambda: remove_leftovers(out))
     processes.on_main(lambda: begin(out, encoding, texts))
     parts = {part_of(out, k): rows for k, rows in enumerate(encoding.parts)}
     # one process decides for all: another might begin to write meanwhile

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from simdistill.method.generator import Generator
 from simdistill.method.samplers import noise_from_seeds
 from simdistill.method.text import Text
 from simdistill.support.checks import require
-from simdistill.support.files import check_output, write_atomically
+from simdistill.support.files import check_output, temporary_folder, write_atomically
 from simdistill.support.libraries import library
 from simdistill.teachers.diffusers_files import load_model, read_json
 from simdistill.teachers.diffusers_process import PREDICTIONS
@@ -54,9 +53,8 @@ def export_pipeline(
     require(steps == 1, "--to diffusers: steps of the student", steps, "1: pipelines space several steps evenly")
     require(not path.exists(), "--out", str(path), "a new folder: it exists already")
     check_output(path, folder=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as temporary:
-        folder, part = Path(temporary) / path.name, _network(generator).family.part
+    with temporary_folder(path) as temporary:
+        folder, part = temporary / path.name, _network(generator).family.part
         for other in (name for name in index if (source / name).is_dir() and name not in (part, "scheduler")):
             shutil.copytree(source / other, folder / other)
         _write(generator, folder)

@@ -1,15 +1,22 @@
 """Processes that do jobs, stood in for by a script that does as its folder says."""
 
+import contextlib
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from simdistill.comparison.jobs import Job, Workers, figures_of
+from simdistill.config.recipes import RECIPES
+from simdistill.config.settings import to_mapping
 from simdistill.runs.folder import RunFolder
+from simdistill.runs.lock import in_use
 from simdistill.training.loop import Interrupted
 
 # $4 is the folder; each line of its file "plan" is what a try does. Every start is noted in "tries".
@@ -140,3 +147,59 @@ def test_a_signal_stops_the_running_jobs_and_starts_no_others(jobs, number):
 def test_nothing_to_do_is_done_at_once(capsys):
     workers().run([])
     assert capsys.readouterr().err == ""
+
+
+COMPARE = """
+import sys
+from pathlib import Path
+from simdistill.comparison.jobs import Job, Workers
+from simdistill.runs.folder import RunFolder
+job = Job("student", "cell", RunFolder(Path(sys.argv[1])), 9)
+Workers("digits", 1, 1, ["cpu"], samples=10, seeds=2, milestones=1).run([job])
+"""
+
+
+@pytest.fixture
+def endless(tmp_path):
+    """The folder of a cell that trains for days."""
+    recipe = replace(RECIPES["digits"], iterations=10**6, batch=4)
+    return RunFolder.create(tmp_path / "endless", {"verb": "distill", **to_mapping(recipe)})
+
+
+def test_a_worker_whose_comparison_was_killed_while_it_started_ends(endless):
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    options = ["--teacher", "digits", "--samples", "10", "--seeds", "2", "--milestones", "1", "--parent", str(gone.pid)]
+    command = [sys.executable, "-m", "simdistill.comparison.cell", "student", endless.path, *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode in (-signal.SIGTERM, 75), done.stderr  # 75: it had begun to train, and saved
+    assert in_use(endless.path) is None
+
+
+@pytest.mark.slow
+def test_a_worker_ends_with_its_comparison(endless):
+    comparison = subprocess.Popen([sys.executable, "-c", COMPARE, endless.path], stderr=subprocess.DEVNULL)
+    wait_for(lambda: endless.metrics.exists() and endless.metrics.stat().st_size > 0)
+    assert len(worker_of(endless)) == 1
+    comparison.kill()
+    comparison.wait()
+    wait_for(lambda: not worker_of(endless))
+    assert in_use(endless.path) is None
+
+
+def worker_of(run):
+    """The processes that work on a run's folder."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            words = (place / "cmdline").read_bytes().split(b"\0")
+            if b"simdistill.comparison.cell" in words and str(run.path).encode() in words:
+                found.append(int(place.name))
+    return found
+
+
+def wait_for(holds):
+    end = time.monotonic() + 120
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.1)

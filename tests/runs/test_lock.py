@@ -20,6 +20,7 @@ from simdistill.training.pretraining import Pretraining
 from simdistill.training.trainer import DistillationTrainer
 from simdistill.workflows import distilling
 from simdistill.workflows.distilling import Measurements
+from simdistill.workflows.evaluating import evaluate_run
 from simdistill.workflows.pretraining import pretrain, resume_pretraining
 
 CONFIG = {"verb": "distill", "seed": 1}
@@ -142,3 +143,19 @@ def test_a_training_holds_the_lock_to_its_end(tmp_path, monkeypatch):
     monkeypatch.setattr(DistillationTrainer, "step", looking)
     distilling.distill(load_teacher("digits"), SHORT, tmp_path / "run", measured=UNMEASURED)
     assert held == [f"process {os.getpid()} on {platform.node()}"] * 4
+
+
+def test_an_evaluation_looks_on_while_another_process_trains(tmp_path, held, capsys):
+    """What it measured may be replaced before it ends, so that it prints and writes nothing."""
+    path = tmp_path / "run"
+    distilling.distill(load_teacher("digits"), SHORT, path, measured=UNMEASURED)
+    other = held(path)
+    before = {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
+    figures = evaluate_run(path, samples=50, seeds=1)
+    assert figures["student"]["samples"] == 50
+    assert {file: file.read_bytes() for file in path.rglob("*") if file.is_file()} == before
+    assert f"not written into {path}: process {other.pid} on" in capsys.readouterr().err
+    other.kill()
+    other.wait()
+    evaluate_run(path, samples=50, seeds=1)
+    assert RunFolder.open(path).read_evaluation()["student"]["samples"] == 50

@@ -10,7 +10,14 @@ import pytest
 
 from simdistill.runs.folder import RunFolder
 from simdistill.support import locks
-from simdistill.support.files import check_output, is_temporary, remove_leftovers, replacing, write_atomically
+from simdistill.support.files import (
+    check_output,
+    is_temporary,
+    remove_leftovers,
+    replacing,
+    temporary_folder,
+    write_atomically,
+)
 
 WRITE = """
 import sys, time
@@ -21,6 +28,16 @@ with replacing(Path(sys.argv[1])) as temporary:
     print("ready", flush=True)
     time.sleep(60)
 """
+MAKE = """
+import sys, time
+from pathlib import Path
+from simdistill.support.files import temporary_folder
+with temporary_folder(Path(sys.argv[1])) as folder:
+    (folder / "part").mkdir()
+    (folder / "part" / "weights").write_text("half")
+    print("ready", flush=True)
+    time.sleep(60)
+"""
 
 
 @pytest.fixture
@@ -28,8 +45,8 @@ def writer():
     """Processes that are in the middle of writing a file."""
     found = []
 
-    def started(path):
-        found.append(subprocess.Popen([sys.executable, "-c", WRITE, path], stdout=subprocess.PIPE, text=True))
+    def started(path, code=WRITE):
+        found.append(subprocess.Popen([sys.executable, "-c", code, path], stdout=subprocess.PIPE, text=True))
         assert found[-1].stdout.readline() == "ready\n"
         return found[-1]
 
@@ -62,6 +79,21 @@ def test_only_what_the_killed_left_is_removed(tmp_path, writer):
     remove_leftovers(tmp_path)
     assert sum(map(is_temporary, tmp_path.iterdir())) == 1
     assert set(theirs) < set(names(tmp_path))
+
+
+def test_half_made_folders_are_removed_whatever_their_name(tmp_path, writer):
+    path = tmp_path / "my [pipeline]*"
+    killed(writer(path, MAKE))
+    killed(writer(tmp_path / "my p", MAKE))
+    killed(writer(path.with_name("another"), MAKE))
+    check_output(path, folder=True)
+    assert sorted(name[:9] for name in names(tmp_path)) == [".another.", ".my p.sim"]
+    with temporary_folder(path) as folder:
+        (folder / "a").mkdir()
+        remove_leftovers(tmp_path)
+        assert names(tmp_path) == [folder.name]
+        (folder / "a").rename(path)
+    assert names(tmp_path) == [path.name]
 
 
 def test_a_run_is_gone_on_with_without_them(tmp_path, writer):
