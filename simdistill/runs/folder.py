@@ -130,7 +130,7 @@ class RunFolder:
         Raises `ValueError` if another process holds it.
         """
         with locked(self.path):
-            for folder in (self.path, self.checkpoints, self.path / "images"):
+            for folder in (self.path, *(one for one in self.path.iterdir() if one.is_dir())):
                 remove_leftovers(folder)
             yield
 
