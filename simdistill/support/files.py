@@ -9,7 +9,6 @@ from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from simdistill.support.checks import require
 from simdistill.support.locks import lock
 
 MARK = ".simdistill-"  # in the names of temporary files: .NAME.simdistill-XXXXXXXX
@@ -89,8 +88,9 @@ def check_output(path: Path, folder: bool = False, option: str = "--out") -> Non
     To be called before the work whose result it is. Removes what killed processes left of it.
     """
     try:
-        wrong = path.exists() and path.is_dir() != folder
-        require(not wrong, option, str(path), "a folder: it is a file" if folder else "a file: it is a folder")
+        if path.exists() and path.is_dir() != folder:
+            what = "is a file; give a folder" if folder else "is a folder; give a file"
+            raise ValueError(f"{option} = {str(path)!r}: {what}")
         place = path if folder else path.parent
         while not place.exists():
             place = place.parent
@@ -103,7 +103,7 @@ def check_output(path: Path, folder: bool = False, option: str = "--out") -> Non
 
 def file_name(*parts: str) -> str:
     """A file's name without suffix that tells its `parts`, as "samples-labels-3-a-happy-cactus"."""
-    return "-".join(re.sub(r"[^\w.,]+", "-", part).strip("-.")[:LONGEST_PART] for part in parts if part)
+    return "-".join(re.sub(r"(?:[^\w.,]|,(?!\d))+", "-", part).strip("-.")[:LONGEST_PART] for part in parts if part)
 
 
 def digest(*paths: Path) -> str:

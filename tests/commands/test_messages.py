@@ -146,6 +146,7 @@ def test_names_tell_what_was_drawn(tmp_path):
 
 def test_a_files_name_is_one_on_any_system():
     assert file_name("a", "", "x/../y: z?", "Ein lächelndes Gesicht") == "a-x-..-y-z-Ein-lächelndes-Gesicht"
+    assert file_name("seeds-1,5,8-11", "A bearded, frowning face") == "seeds-1,5,8-11-A-bearded-frowning-face"
     assert file_name("a", "b" * 500) == "a-" + "b" * 40
 
 

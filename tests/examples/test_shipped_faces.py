@@ -20,6 +20,7 @@ from simdistill.evaluation.sampling import draw as drawn
 from simdistill.evaluation.sampling import teacher_sampler
 from simdistill.method.generator import Generator
 from simdistill.study.pairing import Source, Wanted, draft_pairs
+from simdistill.support.files import file_name
 from simdistill.teachers.encoders import load_encoder
 from simdistill.teachers.loading import load_teacher
 from simdistill.workflows.sampling import sample
@@ -82,7 +83,7 @@ def test_a_study_of_them_has_prompts_of_its_own():
 def test_the_command_draws_a_sheet_with_captions(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["sample", "faces", "--prompt", TEXTS[0], "--seeds", "0-3"]) == 0
-    name = "faces-samples-seeds-0-3-a-smiling-person.png"
+    name = f"faces-samples-seeds-0-3-{file_name(TEXTS[0])}.png"
     assert capsys.readouterr().out == f"4 samples in {name}\n"
     width, height = Image.open(name).size
     assert (width > 4 * 128, 128 < height < 2 * 128) == (True, True)  # one row beside its caption

@@ -130,7 +130,7 @@ def test_a_file_is_compared_with_the_generator_and_says_what_it_is(digits, capsy
     assert about["inputs"] == {"z": "float32 [batch, 1, 8, 8], standard normal", "labels": "int64 [batch], 0 to 9"}
     assert about["samples"].startswith("float32, the shape of z")
     assert {name: said[name] for name in about} == about
-    assert sorted(p.name for p in digits.iterdir()) == ["config.toml", "generator.safetensors", path.name]
+    assert sorted(p.name for p in digits.iterdir()) == [".lock", "config.toml", "generator.safetensors", path.name]
     if to != "safetensors":
         draws_as_sample_does(digits, path)
 
