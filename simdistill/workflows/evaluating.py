@@ -72,6 +72,7 @@ def evaluate_run(
     teacher.check(device)
     start = starting_network(run, teacher)
     emas = run.configuration().get("ema", [""])
+    weights = digest(*(run.ema(k) for k in range(len(emas)) if run.ema(k).exists()))  # before a training replaces them
     students = [load_generator(out, Teacher(start, teacher.shape), k)[0].to(device) for k in range(len(emas))]
     start.to(device)
     samplers: dict[str, Sampler] = {
@@ -92,7 +93,6 @@ def evaluate_run(
 
     kept = None if prompts else run.reference
     against = reference_for(teacher, samples, device, stored, features, kept, processes, between)
-    weights = digest(*(run.ema(k) for k in range(len(emas))))
     about = f"{weights} {teacher.name} {against.extractor.name} {samples} {recipe.prompts} {described(metrics)}"
     partial = Partial(run.partial, about)
     processes.on_main(partial.prepare)
