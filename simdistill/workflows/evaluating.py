@@ -93,8 +93,8 @@ def evaluate_run(
 
     kept = None if prompts else run.reference
     against = reference_for(teacher, samples, device, stored, features, kept, processes, between)
-    about = f"{weights} {teacher.name} {against.extractor.name} {samples} {recipe.prompts} {described(metrics)}"
-    partial = Partial(run.partial, about)
+    asked = samples, recipe.prompts, recipe.held_out_prompts, described(metrics), student_only
+    partial = Partial(run.partial, repr((weights, teacher.name, against.extractor.name, against.name, stored, asked)))
     processes.on_main(partial.prepare)
     found = evaluate(
         samplers,
