@@ -49,6 +49,9 @@ class Recipe:
     """Guidance scale of the online network ("long and short guidance", Zhou et al. 2024); 1 is none."""
     guidance_interval: tuple[float, float] = (0.0, math.inf)
     """Noise levels that are guided: from, to."""
+    outside_range: Literal["truncate", "allow"] = "truncate"
+    """Noise distributions with more than 1 % of their levels outside the teacher's range: truncate them to it, or allow
+    these levels."""
     sigma_init: float = 2.5
     """Noise level from which the generator starts [B.4]."""
     generator_lr: float = 1e-5

@@ -14,6 +14,8 @@ from torch import Tensor
 from simdistill.method.shapes import Data, PerSample, Sigma, like
 from simdistill.support.checks import require
 
+ROUNDING = 1e-3  # relative: ends of ranges that differ by less are the same
+
 
 def diffuse(x_0: Data, sigma: Sigma, eps: Data) -> Data:
     """x_t = x_0 + sigma eps, the variance-exploding forward process [B.1]; `eps` is standard normal, like `x_0`."""
@@ -191,6 +193,25 @@ class Truncated:
     def _ends(self) -> tuple[float, float]:
         below, upto = self.distribution.cdf(torch.tensor([self.low, self.high], dtype=torch.float64)).tolist()
         return below, upto
+
+
+def share_outside(distribution: NoiseDistribution, low: float, high: float) -> float:
+    """P(level < low or level > high), where a relative difference of `ROUNDING` from an end is none."""
+    ends = torch.tensor([low * (1 - ROUNDING), high * (1 + ROUNDING)], dtype=torch.float64)
+    below, upto = distribution.cdf(ends).tolist()
+    return min(1.0, max(0.0, below + 1 - upto))
+
+
+def kept_inside(distribution: NoiseDistribution, low: float, high: float) -> Truncated:
+    """`distribution` conditioned on a level in (low, high]; a truncation is narrowed, not truncated again.
+
+    Raises `ValueError` if it has no level there.
+    """
+    if isinstance(distribution, Truncated):
+        inner, low, high = distribution.distribution, max(low, distribution.low), min(high, distribution.high)
+        require(low < high, "noise distribution", distribution, f"one with levels up to {high:g}")
+        return Truncated(inner, low, high)
+    return Truncated(distribution, low, high)
 
 
 DISTRIBUTIONS = (LogNormal, Karras, DiscreteVP, Clamped, Truncated)

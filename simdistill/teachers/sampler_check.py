@@ -1,0 +1,159 @@
+"""A teacher checked as a sampler: do its samples and its errors fit its noise levels?
+
+A network can have the right shapes and still be wrong where distillation asks it: above some noise level, in another
+unit, or everywhere. What is looked at needs no data, only samples of its own.
+"""
+
+import math
+from itertools import pairwise
+
+import torch
+
+from simdistill.method.denoisers import residual
+from simdistill.method.samplers import heun, noise_from_seeds
+from simdistill.method.shapes import Data, Rows
+from simdistill.teachers.teacher import Teacher
+
+STEPS = 8  # of Heun's sampler from lower starts
+FEW = 32  # samples per start and per noise level
+FALL = 3.0  # between two starts
+STARTS = 5
+LEVELS = 8  # at which errors are measured
+NOTHING = 0.9  # spread over sigma_max, from which on the network removes no noise
+NARROW = 0.4  # … from which on sigma_max is too small for the data
+GROWN = 1.5  # a spread that is so many times that from a lower start is wrong
+WORSE = 1.5  # … and an error, over that of the better of two guesses
+NARROWINGS = 4  # halvings of the gap between a right and a wrong start
+QUANTILES = 2**20  # values, of which torch sorts 2**24 at most
+CHECK_SEED = 7 * 2**29 - 2**20  # far from all other seeds
+
+
+def spread_of(samples: Data) -> float:
+    """The standard deviation of a coordinate around its mean, over all coordinates."""
+    return float(samples.flatten(1).double().var(0).mean().sqrt())
+
+
+def doubts(teacher: Teacher, samples: Data, rows: Rows = None, device: torch.device | str = "cpu") -> list[str]:
+    """What speaks against a teacher, by its `samples` of the conditions `rows`; one sentence each, with the remedy.
+
+    - The spread of samples must not grow with the level from which they start, and must be far below `sigma_max`.
+    - On its own samples x_0, E ‖d(x_0 + sigma eps, sigma) - x_0‖² is at most that of guessing x_t or the mean,
+      min(sigma², spread²) per coordinate, at every level of its range.
+    - Pictures are in [-1, 1].
+    """
+    if not bool(samples.isfinite().all()):
+        return ["its samples are not finite: is the network loaded, and is [sigma_min, sigma_max] its range?"]
+    low, high, spread = teacher.sigma_min, teacher.sigma_max, spread_of(samples)
+    if spread < low:
+        return [
+            f"its samples are all alike (spread {spread:.2g}, below its smallest noise level {low:.2g}): does the network "
+            "use its input, and is its range in the units of its data?"
+        ]
+    few = samples[:FEW]
+    found: list[str] = []
+    largest, plain = _right_start(teacher, few, rows, device)
+    if largest == 0:
+        return [_hopeless(spread, high)]
+    if largest < high:
+        found.append(
+            f"it is wrong at high noise: samples that start at σ = {high:.3g} have a spread of {spread:.2g}, from "
+            f"{largest:.2g} on {plain:.2g}; give it a smaller sigma_max, {largest:.2g}"
+        )
+        few, spread = _drawn(teacher, len(few), rows, largest, device), plain
+    return found + _errors(teacher, few, rows, spread, largest, device) + _units(teacher, samples)
+
+
+def _hopeless(spread: float, high: float) -> str:
+    if spread > NOTHING * high:
+        return (
+            f"it removes no noise: its samples' spread {spread:.3g} is that of the noise at sigma_max = {high:.3g}; is the "
+            "network loaded, does it return x_0 (and not the noise), and does sigma reach it?"
+        )
+    return (
+        f"its samples' spread {spread:.3g} is too near to sigma_max = {high:.3g}, at which only noise should be left; give "
+        f"a sigma_max of {10 * spread:.2g}, or the samples in the units of its range"
+    )
+
+
+def _right_start(teacher: Teacher, few: Data, rows: Rows, device: torch.device | str) -> tuple[float, float]:
+    """The largest level from which samples have no larger spread than from lower ones, and their spread.
+
+    0 for the level if samples are as wide as the noise wherever they start.
+    """
+    high = teacher.sigma_max
+    starts = [high / FALL**k for k in range(STARTS) if high / FALL**k > 2 * teacher.sigma_min]
+
+    def spread(start: float) -> float:
+        return spread_of(_drawn(teacher, len(few), rows, start, device))
+
+    spreads = {start: spread(start) for start in starts}
+    if spreads[high] > NARROW * high:
+        return 0, spreads[high]
+    wide = {start: value for start, value in spreads.items() if start >= GROWN * value}
+    plain = min(wide.values())
+    right = max(start for start, value in wide.items() if value == plain)
+    for wrong, lower in pairwise(starts):
+        if wrong <= right:
+            break
+        if spreads[wrong] <= GROWN * plain:
+            return wrong, spreads[wrong]
+        if spreads[lower] <= GROWN * plain:
+            right = lower
+            for _ in range(NARROWINGS):
+                middle = math.sqrt(right * wrong)
+                right, wrong = (middle, wrong) if spread(middle) <= GROWN * plain else (right, middle)
+            break
+    return right, plain
+
+
+@torch.no_grad()
+def _drawn(teacher: Teacher, n: int, rows: Rows, start: float, device: torch.device | str) -> Data:
+    """`n` samples by Heun's sampler from the level `start`, on the CPU; from every level the same noise, scaled."""
+    z = noise_from_seeds(range(CHECK_SEED, CHECK_SEED + n), teacher.shape).to(device)
+    condition = teacher.condition(None if rows is None else rows[:n].to(device), device)
+    return heun(teacher.denoiser, z, condition, STEPS, teacher.sigma_min, start).cpu()
+
+
+@torch.no_grad()
+def _errors(
+    teacher: Teacher, x_0: Data, rows: Rows, spread: float, high: float, device: torch.device | str
+) -> list[str]:
+    """What is wrong with the errors on samples `x_0`, by noise level."""
+    levels = torch.logspace(math.log10(teacher.sigma_min), math.log10(high), LEVELS + 2)[1:].tolist()
+    eps = noise_from_seeds(range(CHECK_SEED + 2**16, CHECK_SEED + 2**16 + len(x_0)), teacher.shape).to(device)
+    condition = teacher.condition(None if rows is None else rows[: len(x_0)].to(device), device)
+    x_0 = x_0.to(device)
+    ratios: dict[float, float] = {}
+    for level in levels:
+        sigma = torch.full((len(x_0),), level, device=device)
+        error = residual(teacher.unguided, x_0 + level * eps, sigma, condition) + level * eps
+        ratios[level] = float(error.square().mean()) / min(level, spread) ** 2
+    wrong = [level for level in levels if not ratios[level] <= WORSE**2]
+    if not wrong:
+        return []
+    right = [level for level in levels if level not in wrong]
+    worst = math.sqrt(max(ratios[level] for level in wrong))
+    if right and min(wrong) > max(right):
+        remedy = f"give it a smaller sigma_max, {max(right):.2g}"
+    elif right and max(wrong) < min(right):
+        remedy = f"give it a larger sigma_min, {min(right):.2g}"
+    else:
+        remedy = "are its levels in the units of its data, and is its prediction type right?"
+    where = f"σ = {wrong[0]:.2g}" if len(wrong) == 1 else f"σ = {wrong[0]:.2g} … {wrong[-1]:.2g}"
+    return [f"at {where} its error is up to {worst:.2g} times that of a guess; {remedy}"]
+
+
+def _units(teacher: Teacher, samples: Data) -> list[str]:
+    """Whether pictures are in another range than [-1, 1]."""
+    if len(teacher.shape) != 3 or teacher.shape[0] not in (1, 3) or teacher.judged.decode is not None:
+        return []
+    values = samples.flatten()[:QUANTILES].float()
+    low, high = (float(values.quantile(share)) for share in (0.01, 0.99))
+    positive = low > -0.15 * high and float(values.mean()) > 0.1 * high
+    for top, wrapped in ((1.0, "2 d((x + 1)/2, sigma/2, c) - 1"), (255.0, "d(127.5 (x + 1), 127.5 sigma, c)/127.5 - 1")):
+        if positive and 0.6 * top < high < 1.3 * top:
+            return [
+                f"its samples are in 0 … {top:g}, and pictures here are in -1 … 1; wrap it as {wrapped}, with sigma_min "
+                f"and sigma_max {'times 2' if top == 1 else 'over 127.5'}"
+            ]
+    return []
