@@ -19,8 +19,8 @@ from benchmarks import teachers
 from benchmarks.machine import ROOT, describe
 from benchmarks.tables import Table, publish
 from examples.faces.making import draw as draw_face
-from simdistill.data.images import open_images
 from simdistill.config.recipes import RECIPES, Recipe
+from simdistill.data.images import open_images
 from simdistill.evaluation.extractors import PIXELS, load_extractor
 from simdistill.evaluation.metrics import Moments, energy_distance, frechet_distance
 from simdistill.evaluation.quality import REFERENCE_SEED
@@ -34,8 +34,8 @@ from simdistill.teachers.teacher import Teacher
 from simdistill.teachers.weights import read_network
 from simdistill.training.trainer import DistillationTrainer
 from simdistill.workflows.auto import choose
-from simdistill.workflows.distilling import fit_proxy
 from simdistill.workflows.encoding import encode
+from simdistill.workflows.proxy import fit_proxy
 
 FOLDER, RESULTS, PAGE = ROOT / "runs" / "benchmark-auto", Path(__file__).parent / "auto.json", ROOT / "docs" / "auto.md"
 SEEDS = 3

@@ -18,6 +18,7 @@ __all__ = [
     "Student",
     "Teacher",
     "__version__",
+    "auto_recipe",
     "distill",
     "evaluate",
     "load_generator",

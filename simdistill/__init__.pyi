@@ -1,6 +1,7 @@
 from simdistill.api import Recipe as Recipe
 from simdistill.api import Student as Student
 from simdistill.api import Teacher as Teacher
+from simdistill.api import auto_recipe as auto_recipe
 from simdistill.api import distill as distill
 from simdistill.api import evaluate as evaluate
 from simdistill.api import load_generator as load_generator

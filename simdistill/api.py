@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from simdistill.config.auto import NAME
 from simdistill.config.recipes import RECIPES, Recipe
 from simdistill.config.settings import read_toml, settings_from_mapping
 from simdistill.method.metrics import OwnMetric
@@ -14,6 +15,8 @@ from simdistill.support.checks import suggest
 from simdistill.teachers.loading import load_teacher
 from simdistill.teachers.teacher import Teacher
 from simdistill.workflows import distilling, evaluating
+from simdistill.workflows.auto import auto_recipe as auto_recipe  # which this module gives, too
+from simdistill.workflows.auto import choose, lines, tell
 from simdistill.workflows.measuring import Measurements
 from simdistill.workflows.models import recipe_of, teacher_of
 from simdistill.workflows.sampling import Student, load_student
@@ -52,22 +55,31 @@ def load_recipe(name: str | Path) -> Recipe:
 
 def distill(
     teacher: Teacher | str,
-    recipe: Recipe | str,
-    out: str | Path,
+    recipe: Recipe | str = NAME,
+    out: str | Path = "",
     overwrite: bool = False,
     device: str | None = None,
     evaluation_samples: int | None = None,
 ) -> Student:
     """Distil `teacher` by `recipe` (objects, or names) into a student, with everything about it in the folder `out`.
 
+    Without a recipe, or with "auto", the settings are chosen by what samples of the teacher tell (see `auto_recipe`).
+    `out` is runs/RECIPE if not given.
+
     `evaluation_samples` for each of five seeds are drawn at the end to measure it; 0 for none; if not given, so many
     that measuring takes at most a tenth of the training's time, or ten seconds. Raises `ValueError` for bad settings or
     an existing folder, and what `simdistill.workflows.distilling.distill` raises.
     """
+    where, measured, drawn = _device(device), Measurements(samples=evaluation_samples), None
+    out = out or Path("runs") / (recipe if isinstance(recipe, str) else "distilled")
+    if recipe == NAME:
+        teacher = teacher if isinstance(teacher, Teacher) else load_teacher(teacher)
+        auto = choose(teacher, where)
+        tell(lines(auto))
+        recipe, drawn = auto.recipe, auto.drawn
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     teacher = teacher if isinstance(teacher, Teacher) else load_teacher(teacher, recipe.teacher_levels)
-    where, measured = _device(device), Measurements(samples=evaluation_samples)
-    generator = distilling.distill(teacher, recipe, out, overwrite, where, measured=measured)
+    generator = distilling.distill(teacher, recipe, out, overwrite, where, measured=measured, drawn=drawn)
     return Student(generator, teacher.prepared(recipe), str(out), recipe, where)
 
 

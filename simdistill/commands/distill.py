@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
 
+from simdistill.commands.auto import auto_options, is_auto
 from simdistill.commands.common import (
     EvaluationSamples,
     MilestoneCount,
@@ -22,6 +23,7 @@ from simdistill.commands.common import (
 )
 from simdistill.commands.plan import print_plan
 from simdistill.commands.settings import Distill, distill_options
+from simdistill.config.auto import NAME
 from simdistill.runs.folder import RunFolder
 from simdistill.support.bar import progress_bar
 from simdistill.support.checks import require
@@ -49,7 +51,7 @@ class _ResumeDistillation(Resume):
 
 
 def run(words: Sequence[str]) -> None:
-    """`simdistill distill RECIPE …` or `simdistill distill --resume RUN`."""
+    """`simdistill distill RECIPE …`, `simdistill distill --teacher X` or `simdistill distill --resume RUN`."""
     if asks_to_resume(words):
         asked = resume_options(_ResumeDistillation(), words, Distill, "distill", "RECIPE --config RUN/config.toml")
         teacher = own_teacher(asked.teacher, asked.resume) or models.teacher_of(RunFolder.open(asked.resume))
@@ -57,18 +59,23 @@ def run(words: Sequence[str]) -> None:
         measured = _measurements(asked)
         distilling.resume(asked.resume, teacher, asked.device, asked.log, measured, asked.trust_code, asked.iterations)
         return _report_run(asked.resume, asked.json)
-    name, options = distill_options(words, "distill", ABOUT)
+    if is_auto(words):
+        name, chosen = NAME, auto_options(words, "distill", ABOUT)
+        options, teacher, drawn = chosen.options, chosen.teacher, chosen.drawn
+    else:
+        (name, options), teacher, drawn = distill_options(words, "distill", ABOUT), None, None
     if options.dry_run:
         return print_plan(name, options)
     recipe, out = options.settings, options.out_of(name)
     kinds = "FILE.pkl, FILE.safetensors, a diffusers FOLDER or package.module:function"
     check_output(out, folder=True)
     require(recipe.teacher != "", "--teacher", recipe.teacher, f"given for {name}: {kinds}")
-    with progress_bar("loading the teacher"):
-        teacher = load_teacher(recipe.teacher, recipe.teacher_levels)
+    if teacher is None:
+        with progress_bar("loading the teacher"):
+            teacher = load_teacher(recipe.teacher, recipe.teacher_levels)
     limit_threads(parameters(teacher))
     measured = _measurements(options)
-    distilling.distill(teacher, recipe, out, options.overwrite, options.device, options.log, measured)
+    distilling.distill(teacher, recipe, out, options.overwrite, options.device, options.log, measured, drawn)
     return _report_run(out, options.json)
 
 

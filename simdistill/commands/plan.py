@@ -7,11 +7,14 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
+from simdistill.commands.auto import auto_options, is_auto
 from simdistill.commands.settings import Distill, distill_options
+from simdistill.config.auto import NAME
 from simdistill.config.recipes import Recipe
 from simdistill.config.settings import to_toml
 from simdistill.support.bar import progress_bar
 from simdistill.workflows.planning import CONVOLUTIONS_SHARE, PRODUCTS_SHARE, Outlook, Plan, plan
+from simdistill.workflows.ranges import NEGLIGIBLE
 
 ABOUT = """Print what `simdistill distill` with the same options would need; start nothing.
 
@@ -22,9 +25,11 @@ ABOUT = """Print what `simdistill distill` with the same options would need; sta
 
 
 def run(words: Sequence[str]) -> None:
-    """`simdistill plan RECIPE …`."""
+    """`simdistill plan RECIPE …` or `simdistill plan --teacher X`."""
+    if is_auto(words):
+        return print_plan(NAME, auto_options(words, "plan", ABOUT).options)
     name, options = distill_options(words, "plan", ABOUT)
-    print_plan(name, options)
+    return print_plan(name, options)
 
 
 def print_plan(name: str, options: Distill) -> None:
@@ -36,6 +41,9 @@ def print_plan(name: str, options: Distill) -> None:
         return print(json.dumps(made.as_mapping()))
     print(f"# would write {made.out}; {made.parameters:,} parameters per network; teacher: {made.teacher}")
     print(to_toml(made.recipe))
+    for setting, share in made.outside_range.items():
+        option, done = setting.replace("_", "-"), _done(share, recipe)
+        print(f"{option}: {share:.2%} of its levels are outside the teacher's range{done}")
     console = Console(file=sys.stdout, soft_wrap=True)
     passes = made.flops_per_iteration / (made.flops_per_forward_pass * recipe.batch)
     console.print(
@@ -48,6 +56,12 @@ def print_plan(name: str, options: Distill) -> None:
         used = ", ".join(f"{share:.0%} in {arithmetic}" for arithmetic, share in shares.items())
         console.print(f"[dim]Assumed share of the GPU's peak for {what}: {used} (docs/planning.md)[/dim]")
     return None
+
+
+def _done(share: float, recipe: Recipe) -> str:
+    if share <= NEGLIGIBLE:
+        return ""
+    return " (allowed)" if recipe.outside_range == "allow" else ": truncated to it (--outside-range allow draws them)"
 
 
 def _memory(made: Plan) -> Table:

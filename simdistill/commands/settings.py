@@ -52,11 +52,13 @@ def distill_options(words: Sequence[str], verb: str, about: str) -> tuple[str, D
     """The recipe's name and the options; recipe < --config < command line."""
     name, rest = first_word(words, verb, "RECIPE", RECIPES)
     base = configured(RECIPES[name], named_file(rest, "--config"))
-    return name, parse_options(Distill(settings=base), rest, f"{verb} {name}", f"{about}\n\n{_about_recipes(verb)}")
+    return name, parse_options(Distill(settings=base), rest, f"{verb} {name}", f"{about}\n\n{about_recipes(verb)}")
 
 
-def _about_recipes(verb: str) -> str:
+def about_recipes(verb: str) -> str:
+    """How to name a recipe, or none, and which there are."""
     return f"""\
+  simdistill {verb} --teacher X [options]{" " * (7 - len(verb))} settings for X, by its own samples
   simdistill {verb} RECIPE [options]{" " * (10 - len(verb))} RECIPE is one of
 {textwrap.fill(", ".join(RECIPES), 76, initial_indent="    ", subsequent_indent="    ", break_on_hyphens=False)}
 

@@ -23,7 +23,7 @@ C_OF_MANY = 0.00108  # c over spread √dimensions: 0.00054 (Song and Dhariwal 2
 SIGMA_INIT, SIGMA_INIT_OF_FEW = 5.0, 1.7  # over the spread (the paper's 2.5 for 0.5); at most, over the first component
 WIDTHS = 3.0  # standard deviations of ln sigma between the levels of details and of the first component …
 NARROWEST = 1.2  # … but no less than EDM's
-ONLINE_WIDEST = 1.5  # of the online network, which needs no detail to keep up
+ONLINE_CENTRE, ONLINE_WIDTH = -0.5, 1.2  # of the online network, over the spread: EDM's for training teachers
 COARSEST = 0.25  # largest level of details over the spread
 RATE, FASTEST = 0.32, 1e-3  # learning rate times √parameters, and its largest value
 AVERAGED = 0.05  # relative width of the EMA
@@ -96,6 +96,7 @@ def _levels(read: Reading) -> list[Choice]:
     fine = min(read.detail, COARSEST * spread)
     apart = math.log(read.structure / fine)
     centre, width = _rounded(math.log(fine) + apart / 2), _rounded(max(NARROWEST, apart / WIDTHS))
+    online = min(_rounded(math.log(spread) + ONLINE_CENTRE), centre)
     few = 1 / math.sqrt(read.dimensions) > C_OF_MANY * math.sqrt(read.dimensions)
     c = spread * max(C_OF_MANY * math.sqrt(read.dimensions), 1 / math.sqrt(read.dimensions))
     rule = "spread / √dimensions" if few else "0.00108 spread √dimensions"
@@ -109,8 +110,8 @@ def _levels(read: Reading) -> list[Choice]:
         ),
         Choice(
             "online_noise",
-            _inside("online_noise", LogNormal(centre, min(width, ONLINE_WIDEST)), low, high),
-            f"around the generator's levels; {inside}",
+            _inside("online_noise", LogNormal(online, ONLINE_WIDTH), low, high),
+            f"EDM's, scaled by the spread, and not above the generator's; {inside}",
         ),
         Choice("online_weighting", EDM(_rounded(spread)), told),
         _sigma_init(read),
@@ -132,18 +133,18 @@ def _length(read: Reading, batch: int | None, iterations: int | None) -> list[Ch
     speed, seconds, (fewest, most) = (
         (GPU_SPEED, GPU_SECONDS, GPU_ITERATIONS) if read.gpu else (CPU_SPEED, CPU_SECONDS, CPU_ITERATIONS)
     )
-    if iterations is None:
-        iterations = round(max(fewest, min(most, seconds * speed / work)), -2)
-    hours = iterations * work / speed / 3600
+    affordable = 100 * round(max(fewest, min(most, seconds * speed / work)) / 100)
+    length = affordable if iterations is None else iterations
+    hours = length * work / speed / 3600
     where = "a GPU" if read.gpu else "a CPU core"
     made = [
         Choice("generator_lr", rate, size),
         Choice("online_lr", rate, size),
-        Choice("warmup", max(SHORTEST_WARMUP, iterations // WARMUP), "1 % of the iterations"),
+        Choice("warmup", max(SHORTEST_WARMUP, length // WARMUP), "1 % of the iterations"),
         Choice("decay", "linear", "the generator settles at the end"),
         Choice("batch", size_of_batch, f"{read.flops / 1e6:,.1f} MFLOP per sample and call, on {where}"),
         Choice("share_samples", True, "saves a forward pass in eleven"),
-        Choice("iterations", iterations, f"about {_time(hours)} on {where}"),
+        Choice("iterations", length, f"about {_time(hours)} on {where}"),
         Choice("ema", (PowerEMA(AVERAGED),), "its width follows the length of training"),
     ]
     if read.features:

@@ -14,14 +14,14 @@ from simdistill.method.samplers import heun, noise_from_seeds
 from simdistill.method.shapes import Data, Rows
 from simdistill.teachers.teacher import Teacher
 
-STEPS = 8  # of Heun's sampler from lower starts
-FEW = 32  # samples per start and per noise level
-FALL = 3.0  # between two starts
-STARTS = 5
-LEVELS = 8  # at which errors are measured
+STEPS = 10  # of Heun's sampler from lower starts
+FEW = 16  # samples per start and per noise level
+FALL = 4.0  # between two starts
+STARTS = 4
+LEVELS = 12  # at which errors are measured
 NOTHING = 0.9  # spread over sigma_max, from which on the network removes no noise
 NARROW = 0.4  # … from which on sigma_max is too small for the data
-GROWN = 1.5  # a spread that is so many times that from a lower start is wrong
+GROWN = 2.0  # a spread that is so many times that from a lower start is wrong
 WORSE = 1.5  # … and an error, over that of the better of two guesses
 NARROWINGS = 4  # halvings of the gap between a right and a wrong start
 QUANTILES = 2**20  # values, of which torch sorts 2**24 at most
@@ -46,39 +46,41 @@ def doubts(teacher: Teacher, samples: Data, rows: Rows = None, device: torch.dev
     low, high, spread = teacher.sigma_min, teacher.sigma_max, spread_of(samples)
     if spread < low:
         return [
-            f"its samples are all alike (spread {spread:.2g}, below its smallest noise level {low:.2g}): does the network "
-            "use its input, and is its range in the units of its data?"
+            f"its samples are all alike (spread {spread:.2g}, below its smallest noise level {low:.2g}): does the "
+            "network use its input, and is its range in the units of its data?"
         ]
-    few = samples[:FEW]
-    found: list[str] = []
-    largest, plain = _right_start(teacher, few, rows, device)
+    few, rows = samples[:FEW], None if rows is None else rows[:FEW]
+    largest, lowest, plain = _right_start(teacher, few, rows, device)
     if largest == 0:
         return [_hopeless(spread, high)]
-    if largest < high:
-        found.append(
-            f"it is wrong at high noise: samples that start at σ = {high:.3g} have a spread of {spread:.2g}, from "
-            f"{largest:.2g} on {plain:.2g}; give it a smaller sigma_max, {largest:.2g}"
-        )
-        few, spread = _drawn(teacher, len(few), rows, largest, device), plain
-    return found + _errors(teacher, few, rows, spread, largest, device) + _units(teacher, samples)
+    if largest == high:
+        told, _ = _errors(teacher, few, rows, spread, high, device)
+        return told + _units(teacher, samples)
+    told, advised = _errors(teacher, _drawn(teacher, len(few), rows, lowest, device), rows, plain, largest, device)
+    limit = largest if advised is None else advised
+    return [
+        f"it is wrong at high noise: samples that start at σ = {high:.3g} have a spread of {spread:.2g}, from "
+        f"{largest:.2g} on {plain:.2g}; give it a smaller sigma_max, {limit:.2g}",
+        *(told if advised is None else []),
+    ]
 
 
 def _hopeless(spread: float, high: float) -> str:
     if spread > NOTHING * high:
         return (
-            f"it removes no noise: its samples' spread {spread:.3g} is that of the noise at sigma_max = {high:.3g}; is the "
-            "network loaded, does it return x_0 (and not the noise), and does sigma reach it?"
+            f"it removes no noise: its samples' spread {spread:.3g} is that of the noise at sigma_max = {high:.3g}; is "
+            "the network loaded, does it return x_0 (and not the noise), and does sigma reach it?"
         )
     return (
-        f"its samples' spread {spread:.3g} is too near to sigma_max = {high:.3g}, at which only noise should be left; give "
-        f"a sigma_max of {10 * spread:.2g}, or the samples in the units of its range"
+        f"its samples' spread {spread:.3g} is too near to sigma_max = {high:.3g}, at which only noise should be left; "
+        f"give a sigma_max of {10 * spread:.2g}, or the samples in the units of its range"
     )
 
 
-def _right_start(teacher: Teacher, few: Data, rows: Rows, device: torch.device | str) -> tuple[float, float]:
-    """The largest level from which samples have no larger spread than from lower ones, and their spread.
+def _right_start(teacher: Teacher, few: Data, rows: Rows, device: torch.device | str) -> tuple[float, float, float]:
+    """The largest level from which samples are no wider than elsewhere, the level of the least spread, and that.
 
-    0 for the level if samples are as wide as the noise wherever they start.
+    0 for the first if samples are as wide as the noise wherever they start.
     """
     high = teacher.sigma_max
     starts = [high / FALL**k for k in range(STARTS) if high / FALL**k > 2 * teacher.sigma_min]
@@ -88,40 +90,40 @@ def _right_start(teacher: Teacher, few: Data, rows: Rows, device: torch.device |
 
     spreads = {start: spread(start) for start in starts}
     if spreads[high] > NARROW * high:
-        return 0, spreads[high]
+        return 0, 0, spreads[high]
     wide = {start: value for start, value in spreads.items() if start >= GROWN * value}
     plain = min(wide.values())
-    right = max(start for start, value in wide.items() if value == plain)
+    right = lowest = max(start for start, value in wide.items() if value == plain)
     for wrong, lower in pairwise(starts):
         if wrong <= right:
             break
         if spreads[wrong] <= GROWN * plain:
-            return wrong, spreads[wrong]
+            return wrong, lowest, plain
         if spreads[lower] <= GROWN * plain:
             right = lower
             for _ in range(NARROWINGS):
                 middle = math.sqrt(right * wrong)
                 right, wrong = (middle, wrong) if spread(middle) <= GROWN * plain else (right, middle)
             break
-    return right, plain
+    return right, lowest, plain
 
 
 @torch.no_grad()
 def _drawn(teacher: Teacher, n: int, rows: Rows, start: float, device: torch.device | str) -> Data:
     """`n` samples by Heun's sampler from the level `start`, on the CPU; from every level the same noise, scaled."""
     z = noise_from_seeds(range(CHECK_SEED, CHECK_SEED + n), teacher.shape).to(device)
-    condition = teacher.condition(None if rows is None else rows[:n].to(device), device)
+    condition = teacher.condition(None if rows is None else rows.to(device), device)
     return heun(teacher.denoiser, z, condition, STEPS, teacher.sigma_min, start).cpu()
 
 
 @torch.no_grad()
 def _errors(
     teacher: Teacher, x_0: Data, rows: Rows, spread: float, high: float, device: torch.device | str
-) -> list[str]:
-    """What is wrong with the errors on samples `x_0`, by noise level."""
+) -> tuple[list[str], float | None]:
+    """What is wrong with the errors on samples `x_0`, by noise level, and a sigma_max that excludes it, if one can."""
     levels = torch.logspace(math.log10(teacher.sigma_min), math.log10(high), LEVELS + 2)[1:].tolist()
     eps = noise_from_seeds(range(CHECK_SEED + 2**16, CHECK_SEED + 2**16 + len(x_0)), teacher.shape).to(device)
-    condition = teacher.condition(None if rows is None else rows[: len(x_0)].to(device), device)
+    condition = teacher.condition(None if rows is None else rows.to(device), device)
     x_0 = x_0.to(device)
     ratios: dict[float, float] = {}
     for level in levels:
@@ -130,17 +132,18 @@ def _errors(
         ratios[level] = float(error.square().mean()) / min(level, spread) ** 2
     wrong = [level for level in levels if not ratios[level] <= WORSE**2]
     if not wrong:
-        return []
+        return [], None
     right = [level for level in levels if level not in wrong]
     worst = math.sqrt(max(ratios[level] for level in wrong))
-    if right and min(wrong) > max(right):
-        remedy = f"give it a smaller sigma_max, {max(right):.2g}"
+    advised = max(right) if right and min(wrong) > max(right) else None
+    if advised is not None:
+        remedy = f"give it a smaller sigma_max, {advised:.2g}"
     elif right and max(wrong) < min(right):
         remedy = f"give it a larger sigma_min, {min(right):.2g}"
     else:
         remedy = "are its levels in the units of its data, and is its prediction type right?"
     where = f"σ = {wrong[0]:.2g}" if len(wrong) == 1 else f"σ = {wrong[0]:.2g} … {wrong[-1]:.2g}"
-    return [f"at {where} its error is up to {worst:.2g} times that of a guess; {remedy}"]
+    return [f"at {where} its error is up to {worst:.2g} times that of a guess; {remedy}"], advised
 
 
 def _units(teacher: Teacher, samples: Data) -> list[str]:
@@ -150,10 +153,13 @@ def _units(teacher: Teacher, samples: Data) -> list[str]:
     values = samples.flatten()[:QUANTILES].float()
     low, high = (float(values.quantile(share)) for share in (0.01, 0.99))
     positive = low > -0.15 * high and float(values.mean()) > 0.1 * high
-    for top, wrapped in ((1.0, "2 d((x + 1)/2, sigma/2, c) - 1"), (255.0, "d(127.5 (x + 1), 127.5 sigma, c)/127.5 - 1")):
+    for top, wrapped in (
+        (1.0, "2 d((x + 1)/2, sigma/2, c) - 1"),
+        (255.0, "d(127.5 (x + 1), 127.5 sigma, c)/127.5 - 1"),
+    ):
         if positive and 0.6 * top < high < 1.3 * top:
             return [
-                f"its samples are in 0 … {top:g}, and pictures here are in -1 … 1; wrap it as {wrapped}, with sigma_min "
-                f"and sigma_max {'times 2' if top == 1 else 'over 127.5'}"
+                f"its samples are in 0 … {top:g}, and pictures here are in -1 … 1; wrap it as {wrapped}, with "
+                f"sigma_min and sigma_max {'times 2' if top == 1 else 'over 127.5'}"
             ]
     return []

@@ -1,6 +1,5 @@
 """The recipe `auto` for a teacher: its samples are drawn and read, and a batch is split until it fits the memory."""
 
-import math
 import os
 import sys
 from collections.abc import Collection, Sequence
@@ -21,7 +20,11 @@ from simdistill.workflows.models import Device
 from simdistill.workflows.planning import starting_kind
 from simdistill.workflows.reading import Drawn, detail_of, draw_some
 
-MOST, SECONDS = 256, 30.0  # samples to read, and about how long they may take
+MOST, SECONDS = 256, 15.0  # samples to read, and about how long they may take
+LEVELS = {"objective", "generator_noise", "online_noise", "online_weighting", "sigma_init"}
+TRAINING = {"generator_lr", "online_lr", "warmup", "decay", "share_samples", "iterations", "ema"}
+SETTINGS = LEVELS | TRAINING | {"batch", "gradient_accumulation"}
+"""What `auto` chooses for any teacher."""
 ROOM = 0.8  # of the free memory
 IN_RANGE = 1.5  # largest sample of pictures in [-1, 1], as diffusion draws them
 
@@ -99,7 +102,8 @@ def _features(teacher: Teacher, drawn: Drawn) -> str:
     """The feature space of a shipped teacher of the same kind: alike in shape and classes, and in [-1, 1]; else ""."""
     if teacher.name in SHIPPED:
         return RECIPES[teacher.name].features
-    pictures = {(1, 8, 8): ("digits", 10), (1, 32, 32): ("fashion-mnist", 10)}
+    pictures: dict[tuple[int, ...], tuple[str, int]] = {(1, 8, 8): ("digits", 10), (1, 32, 32): ("fashion-mnist", 10)}
+
     name, classes = pictures.get(teacher.shape, ("", -1))
     return name if classes == teacher.classes and float(drawn.samples.abs().max()) < 2 * IN_RANGE else ""
 
@@ -137,8 +141,8 @@ def lines(auto: Auto) -> list[str]:
     """What was read and chosen, and why: a line for each setting."""
     read, count = auto.reading, len(auto.drawn.samples)
     head = (
-        f"auto: by {count} samples of the teacher: spread {read.spread:.3g}, first component {read.structure:.3g}, details {read.detail:.2g}; "
-        f"{'latents' if read.latents else 'samples'} of shape {list(read.shape)}"
+        f"auto: by {count} samples of the teacher: spread {read.spread:.3g}, first component {read.structure:.3g}, "
+        f"details {read.detail:.2g}; {'latents' if read.latents else 'samples'} of shape {list(read.shape)}"
     )
     shown = [(choice.name.replace("_", "-"), _shown(choice.value), choice.why) for choice in auto.choices]
     width = max(len(name) for name, *_ in shown)
@@ -151,6 +155,6 @@ def _shown(value: Any) -> str:
     return str(value) if isinstance(value, (bool, int, float, str)) else expression(value)
 
 
-def tell(auto: Auto) -> None:
-    """Print what was read and chosen on stderr."""
-    print("\n".join(lines(auto)), file=sys.stderr, flush=True)
+def tell(told: Sequence[str]) -> None:
+    """Print lines on stderr."""
+    print("\n".join(told), file=sys.stderr, flush=True)

@@ -37,6 +37,8 @@ from simdistill.workflows.lengthening import lengthened
 from simdistill.workflows.measuring import WITHIN_BUDGET, Measurements, Measuring
 from simdistill.workflows.models import Device, own_code_of, recipe_of, starting_network, teacher_of
 from simdistill.workflows.proxy import fit_proxy
+from simdistill.workflows.ranges import kept_in_range
+from simdistill.workflows.reading import Drawn, check_as_sampler
 
 
 def distill(
@@ -47,6 +49,7 @@ def distill(
     device: Device = "cpu",
     log: Sequence[str] = (),
     measured: Measurements = WITHIN_BUDGET,
+    drawn: Drawn | None = None,
 ) -> Generator:
     """Distil `teacher` by Algorithm 2 into a one-step generator; everything is stored in the folder `out`.
 
@@ -54,6 +57,8 @@ def distill(
     generator and online network start from it. A module is moved to `device`, put in eval mode and frozen. In a script
     started by torchrun, the processes share the work, each on its own device, and all return the generator. `log` names
     services that also get the metrics: tensorboard, wandb, trackio. `measured` sets how often the run is measured.
+    `drawn` are samples of the teacher, if there are some already: a handful are pictured and checked. Noise
+    distributions are kept inside the teacher's range, unless the recipe allows more.
 
     Raises `ValueError` for invalid settings, a denoiser that returns another shape, or an existing folder;
     `Interrupted` after Ctrl-C, with everything saved; `OSError` for a full disk, with older checkpoints intact;
@@ -69,9 +74,11 @@ def distill(
         check_reference(recipe.reference, recipe.features, teacher.shape, teacher.judged.decode)
         named = ("prompts", "held_out_prompts", "reference", "features")
         files = {name: resolved(getattr(recipe, name)) for name in named}
-        recipe = replace(recipe, **files)
+        recipe = kept_in_range(replace(recipe, **files), teacher, processes.is_main)
         asked = {"verb": "distill", **to_mapping(replace(recipe, teacher=teacher.name))}
         run = processes.on_main(lambda: held.enter_context(RunFolder.begin(Path(out), asked, overwrite)))
+        if processes.is_main and not processes.shards(recipe.shard):
+            check_as_sampler(run, teacher, device, drawn)
         return _distill(run, teacher, recipe, device, processes, log, measured)
 
 

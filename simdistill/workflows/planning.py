@@ -16,6 +16,7 @@ from simdistill.teachers.published import ARCHITECTURES
 from simdistill.teachers.teacher import Teacher
 from simdistill.training.footprint import Footprint, footprints, forward
 from simdistill.workflows.proxy import proxy_settings
+from simdistill.workflows.ranges import kept_in_range, shares_outside
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,8 @@ class Plan:
     teacher: str
     recipe: dict[str, Any]
     parameters: int
+    outside_range: dict[str, float]
+    """The share of each noise distribution's levels outside the teacher's range, before it is truncated."""
     flops_per_forward_pass: int
     flops_per_iteration: float
     micro_batch: dict[int, int]
@@ -101,6 +104,7 @@ def plan(name: str, recipe: Recipe, out: Path, gpus: Sequence[str] = (), counts:
     for count in counts:
         require(count >= 1, "--gpus", count, "at least 1")
     teacher = teacher_of_plan(name, recipe)
+    outside, recipe = shares_outside(recipe, teacher), kept_in_range(recipe, teacher, shown=False)
     start = starting_kind(teacher)
     counts = list(counts) or [n for n in COUNTS if n * recipe.gradient_accumulation <= recipe.batch] or [1]
     needs = footprints(teacher, recipe, start, counts)
@@ -112,6 +116,7 @@ def plan(name: str, recipe: Recipe, out: Path, gpus: Sequence[str] = (), counts:
         teacher=recipe.teacher or f"{name}'s published architecture",
         recipe=to_mapping(recipe),
         parameters=sum(p.numel() for p in teacher.trainable.parameters()) if teacher.trainable else 0,
+        outside_range=outside,
         flops_per_forward_pass=forward(teacher, start, 1)[1],
         flops_per_iteration=needs[counts[0]].flops,
         micro_batch={n: need.micro_batch for n, need in needs.items()},

@@ -51,4 +51,5 @@ def _inside(option: str, distribution: Any, low: float, high: float) -> Any:
         return kept_inside(distribution, low, high)
     except ValueError as error:
         remedy = "give one with levels in it, or the range that the teacher was trained on"
-        raise ValueError(f"{option} {distribution}: has no level in the teacher's range {low:g} … {high:g}: {remedy}") from error
+        none = f"{option} {distribution}: has no level in the teacher's range {low:g} … {high:g}"
+        raise ValueError(f"{none}: {remedy}") from error

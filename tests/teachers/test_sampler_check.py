@@ -1,0 +1,135 @@
+"""A teacher is doubted where its samples and errors do not fit its noise levels, and only there."""
+
+import pytest
+import torch
+from torch import nn
+
+from simdistill.evaluation.sampling import balanced_labels, draw, teacher_sampler
+from simdistill.method.denoisers import residual
+from simdistill.teachers.loading import load_teacher
+from simdistill.teachers.sampler_check import doubts
+from simdistill.teachers.teacher import Judged, Teacher
+
+
+class Changed(nn.Module):
+    """The exact denoiser of N(mean, spread² I), or another function of it."""
+
+    def __init__(self, change=lambda d, x, sigma: d, mean=0.0, spread=1.0):
+        super().__init__()
+        self.change, self.mean, self.spread = change, mean, spread
+
+    def forward(self, x_t, sigma, condition=None):
+        s = sigma.reshape(-1, *[1] * (x_t.ndim - 1))
+        d = self.mean + self.spread**2 / (self.spread**2 + s**2) * (x_t - self.mean)
+        return self.change(d, x_t, s)
+
+
+def found(denoiser, shape=(8,), **facts):
+    teacher = Teacher(denoiser, shape, **facts)
+    return doubts(teacher, draw(teacher_sampler(teacher), range(64), shape, None))
+
+
+@pytest.mark.parametrize("spread", [0.1, 1.0, 2.0])
+@pytest.mark.parametrize("scale", [1.0, 0.05, 20.0])
+def test_an_exact_denoiser_is_not_doubted(spread, scale):
+    denoiser = Changed(spread=spread * scale)
+    assert found(denoiser, sigma_min=0.002 * scale, sigma_max=80.0 * scale) == []
+
+
+@pytest.mark.parametrize("name", ["digits", "gaussians-25", "gaussians-8", "rings", "checkerboard"])
+def test_shipped_teachers_are_not_doubted(name):
+    teacher = load_teacher(name)
+    rows = balanced_labels(64, teacher.conditions)
+    samples = draw(teacher_sampler(teacher), range(64), teacher.shape, rows)
+    assert doubts(teacher, samples, rows) == []
+
+
+@pytest.mark.slow
+def test_the_shipped_clothes_are_not_doubted():
+    teacher = load_teacher("fashion-mnist")
+    rows = balanced_labels(32, 10)
+    assert doubts(teacher, draw(teacher_sampler(teacher), range(32), teacher.shape, rows), rows) == []
+
+
+@pytest.mark.parametrize("k", [1.0, 0.1, 20.0])
+def test_a_network_that_is_wrong_above_a_level_is_told_a_sigma_max(k):
+    """Half of the noise is left in above σ = 5 k, as by a noise predictor that was not trained there."""
+
+    def change(d, x, s):
+        return torch.where(s > 5 * k, d + 0.5 * x, d)
+
+    told = found(Changed(change, spread=k), sigma_min=0.002 * k, sigma_max=80.0 * k)
+    assert "wrong at high noise" in told[0]
+    assert "smaller sigma_max" in told[0]
+    advised = float(told[0].rsplit(" ", 1)[1])
+    assert 2 * k <= advised <= 6.5 * k
+
+
+def test_errors_without_a_wide_spread_are_told_too():
+    """A bounded error that the sampler undoes at lower levels."""
+
+    def change(d, x, s):
+        return torch.where(s > 20, d + 3 * torch.tanh(x), d)
+
+    told = found(Changed(change))
+    assert any("smaller sigma_max" in sentence for sentence in told)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda d, x, s: x, "removes no noise"),
+        (lambda d, x, s: 2 * x - d, "removes no noise|not finite"),  # the noise, with the wrong sign
+        (lambda d, x, s: 0 * x + 0.3, "all alike"),
+        (lambda d, x, s: d / 0.0, "not finite"),
+    ],
+)
+def test_a_network_that_predicts_nothing_is_told(change, said):
+    told = found(Changed(change))
+    assert len(told) == 1
+    assert any(part in told[0] for part in said.split("|"))
+
+
+def test_a_range_that_ends_within_the_data_is_told_a_larger_one():
+    told = found(Changed(spread=60.0))
+    assert "too near to sigma_max = 80" in told[0]
+
+
+@pytest.mark.parametrize(("mean", "spread", "top"), [(0.5, 0.25, "0 … 1,"), (127.5, 60.0, "0 … 255,")])
+def test_pictures_in_another_range_are_told_how_to_wrap_them(mean, spread, top):
+    scale = 255 if mean > 1 else 1
+
+    def bounded(d, x, s):  # between two values, 0 and top, per coordinate: exactly E[x_0 | x_t]
+        high = 2 * mean
+        return high * torch.sigmoid((x - mean) * high / s**2)
+
+    facts = {"sigma_min": 0.002 * scale, "sigma_max": 80.0 * scale}
+    told = found(Changed(bounded, mean, spread), (1, 4, 4), **facts)
+    assert top in told[-1]
+    assert "wrap it" in told[-1]
+    latents = Teacher(Changed(bounded, mean, spread), (1, 4, 4), **facts, judged=Judged(decode=lambda x: x))
+    assert doubts(latents, draw(teacher_sampler(latents), range(64), (1, 4, 4), None)) == []
+
+
+def test_the_advice_for_pictures_in_0_to_1_makes_them_right():
+    class Wrapped(nn.Module):
+        def __init__(self, inner):
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, x, sigma, c=None):
+            return 2 * self.inner((x + 1) / 2, sigma / 2, c) - 1
+
+    def bounded(d, x, s):
+        return torch.sigmoid((x - 0.5) / s**2)
+
+    assert found(Wrapped(Changed(bounded)), (1, 4, 4), sigma_min=0.004, sigma_max=160.0) == []
+
+
+def test_the_check_changes_nothing_of_the_teacher():
+    teacher = load_teacher("digits")
+    x, sigma = torch.ones(2, 1, 8, 8), torch.tensor([0.5, 1.0])
+    before = residual(teacher.denoiser, x, sigma, torch.tensor([1, 2]))
+    rows = balanced_labels(16, 10)
+    doubts(teacher, draw(teacher_sampler(teacher), range(16), teacher.shape, rows), rows)
+    assert torch.equal(before, residual(teacher.denoiser, x, sigma, torch.tensor([1, 2])))
