@@ -16,7 +16,8 @@ from simdistill.method.distances import DISTANCES
 PAGE = Path(__file__).with_suffix(".md")
 FORMULAS = re.compile(r"d\(y\) = (.+?), d'\(y\) = (.+?)(?=[.:]|, and| \[).*?\[Table 4, row (\d)\]", re.DOTALL)
 PAPER = ["cifar10-uncond", "cifar10-cond", "pixart-512", "listing-1"]
-NOT_THE_PAPERS = {"teacher", "checkpoint_minutes", "teacher_guidance", "online_guidance", "guidance_interval"}
+OURS = "teacher checkpoint_minutes outside_range"
+NOT_THE_PAPERS = {*OURS.split(), "teacher_guidance", "online_guidance", "guidance_interval"}
 UNUSED = ("", "none", "scheduler", 0, False, None, ())
 
 
