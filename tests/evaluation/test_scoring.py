@@ -173,7 +173,7 @@ def test_pictures_of_all_sizes_and_kinds_are_scored_as_they_are(weights, tmp_pat
     assert main(["score", "turbo", "--prompts", "p.txt", *named, "--json"]) == 0
     told = {"images of 16 bits, scaled to 8": 1, "images turned upright by EXIF": 1}
     assert json.loads(capsys.readouterr().out)["notes"] == told
-    (clip, _), table = load_scores(**weights), pl.read_csv("scores.csv")
+    (clip, _), table = load_scores(**weights), pl.read_csv(next(tmp_path.glob("scores*.csv")))
     shown = [large, small.convert("L").convert("RGB"), small]
     alone = [tensor_of(image)[None] / 127.5 - 1 for image in shown]
     expected = [float(clip(image, [text])) for image, text in zip(alone, PROMPTS, strict=True)]

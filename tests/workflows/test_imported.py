@@ -15,7 +15,7 @@ from simdistill.cli import main
 from simdistill.commands.common import own_teacher
 from simdistill.config.settings import read_toml
 from simdistill.method.samplers import noise_from_seeds
-from simdistill.runs.folder import RunFolder
+from simdistill.runs.folder import RunFolder, content_of
 from simdistill.support.tensors import read_tensors
 from simdistill.teachers.pipeline_encoders import PipelineEncoder
 from simdistill.workflows import evaluating, models
@@ -72,7 +72,7 @@ def test_the_command_leaves_a_run_and_says_what_it_is(checkpoint, teacher, run, 
     told = {"verb": "convert", "teacher": str(teacher), "teacher_levels": "paper", "sigma_init": 2.5}
     assert read_toml(out / "config.toml") == told
     assert "repeated by" not in (out / "config.toml").read_text()
-    assert sorted(path.name for path in out.iterdir()) == ["config.toml", "generator.safetensors"]
+    assert sorted(path.name for path in content_of(out)) == ["config.toml", "generator.safetensors"]
     assert (out / "generator.safetensors").read_bytes() == RunFolder(run).network.read_bytes()
     assert models.load_generator(out)[1]["sha256"] == digest
     assert main([*words, "--overwrite"]) == 0
