@@ -129,12 +129,18 @@ class Preconditioned(nn.Module):
             return condition
         if self.classes == 0:
             return None
+        labels = f"class labels 0 … {self.classes - 1}, which the network expects"
         if not isinstance(condition, Tensor):
             given = "None" if condition is None else "encoded prompts"
-            labels = f"class labels 0 … {self.classes - 1}, which the network expects"
             raise ValueError(f"condition = {given}: must be {labels}")  # noqa: TRY004  (a bad value, as all others)
         # not one_hot, which would synchronise with the device to check the labels' range
-        return torch.eye(self.classes, dtype=x_t.dtype, device=x_t.device)[condition]
+        rows = torch.eye(self.classes, dtype=x_t.dtype, device=x_t.device)
+        if torch.compiler.is_compiling():
+            return rows[condition]
+        try:
+            return rows[condition]
+        except IndexError as error:  # on a GPU it is a failed assertion of the device's
+            raise ValueError(f"condition = {condition.tolist()}: must be {labels}") from error
 
 
 class GaussianMixture:

@@ -24,7 +24,8 @@ class EMA:
     """An EMA with a half-life of `half_life` images, shorter at the start; 0 means no EMA.
 
     After n images the half-life is min(half_life, ramp_up n), as in EDM (Karras et al. 2022), so that the start is
-    forgotten soon. Until it reaches `half_life`, this is a power-function EMA of exponent ln 2 / ramp_up - 1.
+    forgotten soon; n includes the batch of the step, where EDM and SiD count the images before it: they ramp up one
+    step later. Until it reaches `half_life`, this is a power-function EMA of exponent ln 2 / ramp_up - 1.
     """
 
     half_life: float = 500_000.0

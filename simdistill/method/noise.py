@@ -74,8 +74,9 @@ class Karras:
     """The discrete levels of Karras et al. (2022), drawn uniformly from the `highest` + 1 smallest ones [B.8].
 
     sigma_k = (sigma_min^(1/rho) + k/(levels-1) (sigma_max^(1/rho) - sigma_min^(1/rho)))^rho,
-    k ~ Unif{0, …, highest}. The defaults are SiD's: levels 801 to 999 are never drawn, so that the largest level is
-    about 24.5. The paper's scan hides which end k = 0 is; it is sigma_min, as in SiD (Zhou et al. 2024).
+    k ~ Unif{0, …, highest}. The defaults are the paper's: levels 801 to 999 are never drawn, so that the largest is
+    24.54. SiD (Zhou et al. 2024) draws the same schedule continuously, up to 24.41. The paper's scan hides which end
+    k = 0 is; it is sigma_min, as in SiD.
     """
 
     sigma_min: float = 0.002

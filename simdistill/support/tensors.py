@@ -37,17 +37,17 @@ def _read_safetensors(path: Path, tensors: bool) -> tuple[dict[str, Tensor], dic
         raise ValueError(f"{path}: not a valid safetensors file ({what}); {remedy}") from error
 
 
-def read_content(path: Path) -> Any:
+def read_content(path: Path, device: str = "cpu") -> Any:
     """The content of a .safetensors or `torch.save` file that holds only tensors and plain values.
 
-    Nothing is executed: torch's restricted unpickler refuses everything else. Raises `ValueError` if the file is
-    missing, damaged, or holds anything else.
+    The tensors of the latter are on `device`; on "meta", they are not read. Nothing is executed: torch's restricted
+    unpickler refuses everything else. Raises `ValueError` if the file is missing, damaged, or holds anything else.
     """
     if path.suffix == ".safetensors":
         return read_tensors(path)[0]
     _check_there(path)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # torch.load documents no types, and its message advises to execute the file
         asked = re.search(r"GLOBAL ([\w.]+)", str(error))
         what = f"damaged, or without tensors ({type(error).__name__}); download it again"

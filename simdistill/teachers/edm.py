@@ -15,6 +15,7 @@ from simdistill.method.preconditioning import IDDPMScaling, Scaling
 from simdistill.support.checks import require
 from simdistill.support.tensors import check_names, fill
 from simdistill.teachers.edm_settings import NETWORKS, PRECONDITIONINGS, SCALARS, build, plain, plain_settings
+from simdistill.teachers.foreign import OWN_NETWORK
 from simdistill.teachers.pickled_tensors import TENSOR_NAMES, read_tensor
 from simdistill.teachers.pickles import Call, read_pickle
 
@@ -31,6 +32,7 @@ _ALLOWED = {
 }
 _REPEATED = {"img_resolution", "img_channels", "label_dim", "model_type"}  # they repeat the network's own settings
 _IGNORED = {"use_fp16"}  # the run chooses the precision
+_EDM2 = b"mp_silu"  # a function in the source code that EDM2's files carry
 
 
 def read_edm(path: Path) -> Preconditioned:
@@ -44,10 +46,22 @@ def read_edm(path: Path) -> Preconditioned:
     size = path.stat().st_size
     if size > MAX_BYTES:
         raise ValueError(f"{path}: has {size:,} bytes, an EDM checkpoint at most {MAX_BYTES:,}; name another file")
+    data = path.read_bytes()
     try:
-        return _denoiser(read_pickle(path.read_bytes(), _ALLOWED))
+        return _denoiser(read_pickle(data, _ALLOWED))
     except ValueError as error:
-        raise ValueError(f"{path}: {str(error)[:400]}") from error
+        raise ValueError(f"{path}: {_other(data) or str(error)[:400]}") from error
+
+
+def _other(data: bytes) -> str:
+    """What a file is that is no checkpoint of EDM, if it is known."""
+    if data.startswith(b"PK\x03\x04"):
+        return f"is an archive of torch.save, not a checkpoint of EDM; {OWN_NETWORK}"
+    if _EDM2 in data[: 2**20]:
+        return (
+            f"is a checkpoint of EDM2 (Karras et al. 2024), which is not supported; {OWN_NETWORK}; none of it was run"
+        )
+    return ""
 
 
 def _denoiser(content: Any) -> Preconditioned:

@@ -13,8 +13,9 @@ from simdistill.support.libraries import TEXT, need
 from simdistill.teachers.autoencoders import Autoencoder
 from simdistill.teachers.diffusers_folder import read_folder
 from simdistill.teachers.edm import read_edm
+from simdistill.teachers.foreign import SUFFIXES, refusal
 from simdistill.teachers.teacher import Asked, Judged, Teacher
-from simdistill.teachers.weights import read_network
+from simdistill.teachers.weights import has_header, read_network
 
 SHIPPED = ("digits", "fashion-mnist", "faces")
 """The trained teachers that come with the package; `simdistill/weights/README.md` says how they were made."""
@@ -38,6 +39,8 @@ def load_teacher(name: str, levels: Levels = "scheduler") -> Teacher:
         return Teacher(mixture, mixture.shape, name=name)
     if _is_file(name):
         return _from_file(Path(name))
+    if name.endswith(SUFFIXES) and Path(name).is_file():
+        raise ValueError(f"teacher = {name!r}: {refusal(Path(name))}")
     if Path(name).is_dir():
         return _from_folder(Path(name), levels)
     others = 'a .safetensors or .pkl file, a diffusers folder, or "package.module:function"'
@@ -57,6 +60,8 @@ def is_code(name: str) -> bool:
 
 
 def _from_file(path: Path) -> Teacher:
+    if path.suffix == ".safetensors" and not has_header(path):
+        raise ValueError(f"teacher = '{path}': {refusal(path)}")
     denoiser, facts = (read_edm(path), {}) if path.suffix == ".pkl" else read_network(path)
     return Teacher(
         denoiser,

@@ -162,6 +162,11 @@ class Teacher:
         Raises `ValueError` unless its output has the samples' shape and is float32, finite and differentiable.
         """
         if isinstance(self.denoiser, nn.Module):  # eval: without dropout
+            hollow = next((name for name, p in self.denoiser.named_parameters() if p.is_meta), "")
+            remedy = (
+                "with its weights: load them (load_state_dict with assign=True), or build it outside of a meta context"
+            )
+            require(not hollow, f"teacher {self.name!r}: parameter", f"{hollow} on the meta device", remedy)
             self.denoiser.to(device).eval()
         x_t = torch.zeros(2, *self.shape, device=device, requires_grad=True)
         sigma = torch.tensor([0.5, 1.0], device=device)

@@ -58,6 +58,11 @@ def write_network(path: Path, denoiser: nn.Module, left_out: Collection[str] = (
     write_atomically(path, save(stored, {"simdistill": json.dumps(header)}))
 
 
+def has_header(path: Path) -> bool:
+    """Whether the file was written by this package; `ValueError` if it is missing or damaged."""
+    return "simdistill" in read_metadata(path)
+
+
 def is_partial(path: Path) -> bool:
     """Whether the file has only a part of its network; `ValueError` if it is missing, damaged or not ours."""
     return bool(_header(read_metadata(path), path).left_out)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from simdistill.method.shapes import Data
 from simdistill.method.text import Text, TextInput
+from simdistill.support.checks import require
 from simdistill.teachers.families.family import Conditioning, Family, Pipeline, every_token
 from simdistill.teachers.families.latents import Config, Size
 
@@ -27,11 +28,19 @@ def _call(model: Any, state: Data, time: Tensor, text: Text, size: Size) -> Tens
 
 def _condition(config: Config) -> Conditioning:
     """The width of SDXL's pooled embedding is that of the joint input without the six numbers about the size."""
-    pooled = 0
-    if config.get("addition_embed_type") == "text_time":
+    for key in ("encoder_hid_dim_type", "class_embed_type"):
+        require(config.get(key) is None, key, config.get(key), "absent: networks that are conditioned so are not known")
+    added = config.get("addition_embed_type")
+    known = "text_time, as in SDXL, or absent: networks that take an image or something else besides are not known"
+    require(added in (None, "text_time"), "addition_embed_type", added, known)
+    widths = config.get("cross_attention_dim") or 0
+    distinct = {*widths} if isinstance(widths, list) else {widths}
+    require(len(distinct) == 1, "cross_attention_dim", widths, "one number, or the same for all blocks")
+    width, pooled = int(distinct.pop()), 0
+    if added == "text_time":
         together = int(config["projection_class_embeddings_input_dim"])
         pooled = together - 6 * int(config["addition_time_embed_dim"])
-    return Conditioning(TextInput(TOKENS, int(config.get("cross_attention_dim") or 0), pooled))
+    return Conditioning(TextInput(TOKENS, width, pooled))
 
 
 def _encode(pipeline: Any, prompts: list[str], device: torch.device) -> Text:

@@ -1,0 +1,157 @@
+"""Files of other programs, given as teachers: one line that says what they are, and the remedy."""
+
+import pickle
+import sys
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from simdistill.method.denoisers import Preconditioned
+from simdistill.method.generator import Generator
+from simdistill.networks.mlp import MLP
+from simdistill.teachers.families.stable_diffusion import FAMILY
+from simdistill.teachers.loading import load_teacher
+from simdistill.teachers.pickles import read_pickle
+from simdistill.teachers.teacher import Teacher
+
+ONE = torch.ones(2)
+
+
+@pytest.mark.parametrize(
+    ("name", "tensors", "said"),
+    [
+        ("net.pt", {"fc.weight": ONE}, ["state dict", "fc.weight", "--teacher module:function"]),
+        ("net.pth", {"module.fc.weight": ONE}, ["without the prefix 'module.'", "DistributedDataParallel"]),
+        ("nested.ckpt", {"state_dict": {"fc.weight": ONE}, "epoch": 3}, ["state dict", "fc.weight"]),
+        (
+            "sd.ckpt",
+            {"state_dict": {"model.diffusion_model.input_blocks.0.0.weight": ONE}},
+            ["StableDiffusionPipeline"],
+        ),
+        ("sd.safetensors", {"model.diffusion_model.input_blocks.0.0.weight": ONE}, ["from_single_file", "sd.safetens"]),
+        (
+            "xl.safetensors",
+            {
+                f"model.diffusion_model.{name}": ONE.clone()
+                for name in ("input_blocks.0.0.weight", "label_emb.0.0.weight")
+            },
+            ["StableDiffusionXLPipeline"],
+        ),
+        ("sd3.safetensors", {"model.diffusion_model.joint_blocks.0.x": ONE}, ["StableDiffusion3Pipeline"]),
+        ("flux.safetensors", {"double_blocks.0.img_attn.qkv.weight": ONE}, ["FluxPipeline"]),
+        ("style.safetensors", {"unet.lora_A.weight": ONE}, ["is a LoRA", "fuse it"]),
+        (
+            "diffusion_pytorch_model.safetensors",
+            {"conv_in.weight": ONE},
+            ["weights of a diffusers folder", "config.json"],
+        ),
+        ("diffusion_pytorch_model.bin", {"conv_in.weight": ONE}, ["weights of a diffusers folder"]),
+    ],
+)
+def test_weights_of_other_programs(tmp_path, name, tensors, said):
+    path = tmp_path / name
+    save_file(tensors, path) if path.suffix == ".safetensors" else torch.save(tensors, path)
+    with pytest.raises(ValueError, match="teacher = ") as refused:
+        load_teacher(str(path))
+    message = str(refused.value)
+    assert "\n" not in message
+    assert [part for part in said if part not in message] == []
+
+
+def test_the_command_that_converts_can_be_pasted(tmp_path):
+    """Where a pipeline's configuration lies beside the file, nothing is downloaded; the path is quoted."""
+    folder = tmp_path / "a folder"
+    folder.mkdir()
+    (folder / "model_index.json").write_text("{}")
+    save_file({"model.diffusion_model.input_blocks.0.0.weight": ONE}, folder / "v1 5.safetensors")
+    with pytest.raises(ValueError, match="local_files_only=True") as refused:
+        load_teacher(str(folder / "v1 5.safetensors"))
+    assert f"--teacher '{folder}/v1 5'" in str(refused.value)
+
+
+def test_a_corrupt_file_is_no_run_to_be_repeated(tmp_path):
+    path = tmp_path / "teacher.safetensors"
+    path.write_bytes(b"junk" * 10)
+    with pytest.raises(ValueError, match="not a valid safetensors file"):
+        load_teacher(str(path))
+
+
+class Whole(nn.Module):
+    pass
+
+
+def test_a_pickled_module_is_not_run(tmp_path):
+    torch.save(Whole(), tmp_path / "whole.pt")
+    with pytest.raises(ValueError, match=r"nothing in it was executed.*--teacher module:function"):
+        load_teacher(str(tmp_path / "whole.pt"))
+
+
+CONTENT = {"name": "ema", "sizes": [1, 2.5, None, True], "bytes": b"\x00\xff", "none": b"", "set": {1, 2}, "t": (1,)}
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_pickles_of_every_current_protocol_are_read(protocol):
+    assert read_pickle(pickle.dumps(CONTENT, protocol), ()) == CONTENT
+
+
+def test_the_oldest_says_how_to_write_it_anew():
+    with pytest.raises(ValueError, match="protocol 2 or later"):
+        read_pickle(pickle.dumps({"x": {1}, "y": ["a", 2.5]}, 0), ())
+
+
+def test_older_protocols_open_no_door():
+    """What protocols 2 and 3 name for their values builds values only, and of bounded size."""
+
+    class Payload:
+        def __reduce__(self):
+            return (sys.exit, (1,))
+
+    for protocol in (2, 3, 4, 5):
+        with pytest.raises(ValueError, match="none of it was run"):
+            read_pickle(pickle.dumps({"a": Payload()}, protocol), ())
+    with pytest.raises(ValueError, match="do not trust it"):
+        read_pickle(b"\x80\x02cbuiltins\neval\nX\x01\x00\x00\x001\x85R.", ())
+
+
+def test_archives_and_edm2_are_named(tmp_path):
+    torch.save({"ema": ONE}, tmp_path / "zip.pkl")
+    with pytest.raises(ValueError, match=r"an archive of torch\.save"):
+        load_teacher(str(tmp_path / "zip.pkl"))
+    source = "def mp_silu(x): return torch.nn.functional.silu(x) / 0.596"
+    (tmp_path / "edm2.pkl").write_bytes(pickle.dumps({"module_src": source, "x": Whole}))
+    with pytest.raises(ValueError, match="a checkpoint of EDM2"):
+        load_teacher(str(tmp_path / "edm2.pkl"))
+
+
+def test_a_network_without_weights():
+    with torch.device("meta"):
+        net = nn.Linear(2, 2)
+    with pytest.raises(ValueError, match="weight on the meta device"):
+        Teacher(net, (2,)).check()
+
+
+@pytest.mark.parametrize("labels", [None, torch.tensor([12])])
+def test_labels_that_a_generator_does_not_know(labels):
+    network = Preconditioned(MLP((2,), 8, 1, label_dim=10), (2,), classes=10)
+    with pytest.raises(ValueError, match=r"condition = .*class labels 0 … 9"):
+        Generator(network, (2.5,))(torch.zeros(1, 2), labels)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("encoder_hid_dim_type", "text_proj"),
+        ("addition_embed_type", "image"),
+        ("class_embed_type", "projection"),
+        ("cross_attention_dim", [16, 32]),
+    ],
+)
+def test_networks_that_take_something_else_are_refused_by_the_setting(key, value):
+    with pytest.raises(ValueError, match=key):
+        FAMILY.condition({"cross_attention_dim": 16} | {key: value})
+
+
+def test_equal_widths_in_a_list_are_one_width():
+    assert FAMILY.condition({"cross_attention_dim": [16, 16]}).text.width == 16
