@@ -39,10 +39,11 @@ def fresh(module: str, *arguments: str, threads: int, environment: Mapping[str, 
 
 
 def start(command: list[str], threads: int, environment: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
-    """Start a process with `threads` threads that do not spin while they wait."""
+    """Start a process with `threads` threads that do not spin while they wait, and with libraries kept compiled."""
     settings = {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive", **(environment or {})}
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     return subprocess.Popen(
-        command, env={**os.environ, **settings}, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, env={**kept, **settings}, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
 
 
