@@ -74,6 +74,7 @@ CASES: dict[str, Case] = {
     "fashion-mnist": Case(partial(load_teacher, "fashion-mnist"), RECIPES["fashion-mnist"], 100, "fashion-mnist"),
     "faces": Case(_faces, RECIPES["faces-unguided"], 100, "faces"),
     "epsilon": Case(partial(teachers.epsilon, FOLDER), DIGITS, 2000),
+    "epsilon-weak": Case(partial(teachers.epsilon, FOLDER, 300), DIGITS, 2000),
     "flow": Case(partial(teachers.flow, FOLDER), DIGITS, 2000),
     "scale-0.2": Case(partial(teachers.scaled, 0.2), DIGITS, 2000, scale=0.2),  # spread 0.10
     "scale-40": Case(partial(teachers.scaled, 40.0), DIGITS, 2000, scale=40.0),  # spread 21

@@ -54,15 +54,15 @@ class Scaled(nn.Module):
         return self.scale * residual(own, x_t / self.scale, sigma / self.scale, condition)
 
 
-def epsilon(folder: Path) -> Teacher:
-    """A network that predicts the noise at one of 999 steps of linear betas."""
+def epsilon(folder: Path, iterations: int = ITERATIONS) -> Teacher:
+    """A network that predicts the noise at one of 999 steps of linear betas; badly, after few iterations."""
 
     def loss(net: nn.Module, x_0: Data, eps: Data, labels: Tensor, rng: torch.Generator) -> Tensor:
         t = torch.randint(len(LINEAR), (len(x_0),), generator=rng)
         sigma = LINEAR[t].float()[:, None, None, None]
         return (net((x_0 + sigma * eps) / torch.sqrt(1 + sigma**2), t, labels) - eps).square().mean()
 
-    net = _fitted(Timed(len(LINEAR) - 1), loss, folder / "epsilon.safetensors")
+    net = _fitted(Timed(len(LINEAR) - 1), loss, folder / f"epsilon-{iterations}.safetensors", iterations)
     low, high = float(LINEAR[0]), float(LINEAR[-1])
     return Teacher(EpsilonPrediction(net, NearestTime(LINEAR)), SHAPE, CLASSES, low, high, judged=Judged("digits"))
 
@@ -87,7 +87,7 @@ def scaled(scale: float) -> Teacher:
     return Teacher(Scaled(teacher.trainable, scale), SHAPE, CLASSES, *ends)
 
 
-def _fitted(net: Timed, loss: Callable[..., Tensor], path: Path) -> Timed:
+def _fitted(net: Timed, loss: Callable[..., Tensor], path: Path, iterations: int = ITERATIONS) -> Timed:
     """The network fitted to the digits with Adam and a cosine schedule; kept in `path`."""
     if path.exists():
         return fill(net, read_tensors(path)[0], path, "the network")
@@ -96,8 +96,8 @@ def _fitted(net: Timed, loss: Callable[..., Tensor], path: Path) -> Timed:
     assert labels is not None
     rng = torch.Generator().manual_seed(0)
     optimizer = torch.optim.Adam(net.parameters(), RATE)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, ITERATIONS)
-    for _ in range(ITERATIONS):
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, iterations)
+    for _ in range(iterations):
         k = torch.randint(len(x), (BATCH,), generator=rng)
         optimizer.zero_grad()
         loss(net, x[k], torch.randn(BATCH, *SHAPE, generator=rng), labels[k], rng).backward()

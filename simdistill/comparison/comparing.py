@@ -28,6 +28,7 @@ MARK = "comparison.json"  # makes a folder a comparison's
 MEASURED = (
     "teacher",
     "teacher_levels",
+    "teacher_range",
     "teacher_guidance",
     "guidance_interval",
     "prompts",

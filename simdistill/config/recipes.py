@@ -43,6 +43,8 @@ class Recipe:
     """Such a folder of other prompts, for milestones and evaluation; the training's own if empty."""
     teacher_levels: Levels = "scheduler"
     """Noise levels of a diffusers FOLDER's timesteps: its scheduler's, or the paper's for PixArt [B.13]."""
+    teacher_range: tuple[float, float] = (0.0, math.inf)
+    """Noise levels at which the teacher is asked, from, to: a part of its own range, if it is wrong beyond."""
     teacher_guidance: float = 1.0
     """Classifier-free guidance scale of the teacher, in training and in its samples; 1 is none."""
     online_guidance: float = 1.0

@@ -5,6 +5,7 @@ unit, or everywhere. What is looked at needs no data, only samples of its own.
 """
 
 import math
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
@@ -21,6 +22,7 @@ STARTS = 4
 LEVELS = 12  # at which errors are measured
 NOTHING = 0.9  # spread over sigma_max, from which on the network removes no noise
 NARROW = 0.4  # … from which on sigma_max is too small for the data
+WITHIN = 0.7  # first component over the level from which samples start, that is within the data
 GROWN = 2.0  # a spread that is so many times that from a lower start is wrong
 WORSE = 1.5  # … and an error, over that of the better of two guesses
 NARROWINGS = 4  # halvings of the gap between a right and a wrong start
@@ -33,36 +35,61 @@ def spread_of(samples: Data) -> float:
     return float(samples.flatten(1).double().var(0).mean().sqrt())
 
 
-def doubts(teacher: Teacher, samples: Data, rows: Rows = None, device: torch.device | str = "cpu") -> list[str]:
-    """What speaks against a teacher, by its `samples` of the conditions `rows`; one sentence each, with the remedy.
+def structure_of(samples: Data) -> float:
+    """The standard deviation along the first principal component; at least the spread."""
+    centred = samples.flatten(1).double()
+    centred = centred - centred.mean(0)
+    values = torch.linalg.eigvalsh(centred @ centred.T)  # those of the covariance that are not zero
+    return max(spread_of(samples), math.sqrt(max(float(values[-1]), 0.0) / (len(centred) - 1)))
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What speaks against a teacher, a sentence each with the remedy, and the levels at which nothing does."""
+
+    doubts: list[str]
+    low: float
+    high: float
+
+
+def check_sampler(teacher: Teacher, samples: Data, rows: Rows = None, device: torch.device | str = "cpu") -> Checked:
+    """What speaks against a teacher, by its `samples` of the conditions `rows`.
 
     - The spread of samples must not grow with the level from which they start, and must be far below `sigma_max`.
     - On its own samples x_0, E ‖d(x_0 + sigma eps, sigma) - x_0‖² is at most that of guessing x_t or the mean,
       min(sigma², spread²) per coordinate, at every level of its range.
     - Pictures are in [-1, 1].
     """
+    low, high = teacher.sigma_min, teacher.sigma_max
     if not bool(samples.isfinite().all()):
-        return ["its samples are not finite: is the network loaded, and is [sigma_min, sigma_max] its range?"]
-    low, high, spread = teacher.sigma_min, teacher.sigma_max, spread_of(samples)
+        told = "its samples are not finite: is the network loaded, and is [sigma_min, sigma_max] its range?"
+        return Checked([told], low, high)
+    spread = spread_of(samples)
     if spread < low:
-        return [
+        told = (
             f"its samples are all alike (spread {spread:.2g}, below its smallest noise level {low:.2g}): does the "
             "network use its input, and is its range in the units of its data?"
-        ]
+        )
+        return Checked([told], low, high)
     few, rows = samples[:FEW], None if rows is None else rows[:FEW]
     largest, lowest, plain = _right_start(teacher, few, rows, device)
     if largest == 0:
-        return [_hopeless(spread, high)]
+        return Checked([_hopeless(spread, high)], low, high)
     if largest == high:
-        told, _ = _errors(teacher, few, rows, spread, high, device)
-        return told + _units(teacher, samples)
-    told, advised = _errors(teacher, _drawn(teacher, len(few), rows, lowest, device), rows, plain, largest, device)
-    limit = largest if advised is None else advised
-    return [
+        found = _errors(teacher, few, rows, spread, high, device)
+        return replace(found, doubts=found.doubts + _units(teacher, samples))
+    found = _errors(teacher, _drawn(teacher, len(few), rows, lowest, device), rows, plain, largest, device)
+    told = (
         f"it is wrong at high noise: samples that start at σ = {high:.3g} have a spread of {spread:.2g}, from "
-        f"{largest:.2g} on {plain:.2g}; give it a smaller sigma_max, {limit:.2g}",
-        *(told if advised is None else []),
-    ]
+        f"{largest:.2g} on {plain:.2g}; {_remedy('sigma_max', found.high)}"
+    )
+    return replace(found, doubts=[told, *(found.doubts if found.high == largest else [])])
+
+
+def _remedy(end: str, level: float) -> str:
+    ends = f"0 {level:.2g}" if end == "sigma_max" else f"{level:.2g} inf"
+    size = "smaller" if end == "sigma_max" else "larger"
+    return f"give it a {size} {end}, {level:.2g}: --teacher-range {ends}"
 
 
 def _hopeless(spread: float, high: float) -> str:
@@ -80,20 +107,17 @@ def _hopeless(spread: float, high: float) -> str:
 def _right_start(teacher: Teacher, few: Data, rows: Rows, device: torch.device | str) -> tuple[float, float, float]:
     """The largest level from which samples are no wider than elsewhere, the level of the least spread, and that.
 
-    0 for the first if samples are as wide as the noise wherever they start.
+    Elsewhere are lower levels that are still above the data. 0 for the first if samples are as wide as the noise.
     """
     high = teacher.sigma_max
     starts = [high / FALL**k for k in range(STARTS) if high / FALL**k > 2 * teacher.sigma_min]
-
-    def spread(start: float) -> float:
-        return spread_of(_drawn(teacher, len(few), rows, start, device))
-
-    spreads = {start: spread(start) for start in starts}
+    drawn = {start: _drawn(teacher, len(few), rows, start, device) for start in starts}
+    spreads = {start: spread_of(samples) for start, samples in drawn.items()}
     if spreads[high] > NARROW * high:
         return 0, 0, spreads[high]
-    wide = {start: value for start, value in spreads.items() if start >= GROWN * value}
-    plain = min(wide.values())
-    right = lowest = max(start for start, value in wide.items() if value == plain)
+    above = {start: spreads[start] for start, samples in drawn.items() if structure_of(samples) <= WITHIN * start}
+    plain = min(above.values(), default=spreads[high])
+    right = lowest = max((start for start, value in above.items() if value == plain), default=high)
     for wrong, lower in pairwise(starts):
         if wrong <= right:
             break
@@ -103,7 +127,8 @@ def _right_start(teacher: Teacher, few: Data, rows: Rows, device: torch.device |
             right = lower
             for _ in range(NARROWINGS):
                 middle = math.sqrt(right * wrong)
-                right, wrong = (middle, wrong) if spread(middle) <= GROWN * plain else (right, middle)
+                spread = spread_of(_drawn(teacher, len(few), rows, middle, device))
+                right, wrong = (middle, wrong) if spread <= GROWN * plain else (right, middle)
             break
     return right, lowest, plain
 
@@ -117,11 +142,10 @@ def _drawn(teacher: Teacher, n: int, rows: Rows, start: float, device: torch.dev
 
 
 @torch.no_grad()
-def _errors(
-    teacher: Teacher, x_0: Data, rows: Rows, spread: float, high: float, device: torch.device | str
-) -> tuple[list[str], float | None]:
-    """What is wrong with the errors on samples `x_0`, by noise level, and a sigma_max that excludes it, if one can."""
-    levels = torch.logspace(math.log10(teacher.sigma_min), math.log10(high), LEVELS + 2)[1:].tolist()
+def _errors(teacher: Teacher, x_0: Data, rows: Rows, spread: float, high: float, device: torch.device | str) -> Checked:
+    """What is wrong with the errors on samples `x_0`, by noise level up to `high`, and where they are right."""
+    low = teacher.sigma_min
+    levels = torch.logspace(math.log10(low), math.log10(high), LEVELS + 2)[1:].tolist()
     eps = noise_from_seeds(range(CHECK_SEED + 2**16, CHECK_SEED + 2**16 + len(x_0)), teacher.shape).to(device)
     condition = teacher.condition(None if rows is None else rows.to(device), device)
     x_0 = x_0.to(device)
@@ -132,18 +156,16 @@ def _errors(
         ratios[level] = float(error.square().mean()) / min(level, spread) ** 2
     wrong = [level for level in levels if not ratios[level] <= WORSE**2]
     if not wrong:
-        return [], None
+        return Checked([], low, high)
     right = [level for level in levels if level not in wrong]
     worst = math.sqrt(max(ratios[level] for level in wrong))
-    advised = max(right) if right and min(wrong) > max(right) else None
-    if advised is not None:
-        remedy = f"give it a smaller sigma_max, {advised:.2g}"
-    elif right and max(wrong) < min(right):
-        remedy = f"give it a larger sigma_min, {min(right):.2g}"
-    else:
-        remedy = "are its levels in the units of its data, and is its prediction type right?"
     where = f"σ = {wrong[0]:.2g}" if len(wrong) == 1 else f"σ = {wrong[0]:.2g} … {wrong[-1]:.2g}"
-    return [f"at {where} its error is up to {worst:.2g} times that of a guess; {remedy}"], advised
+    told = f"at {where} its error is up to {worst:.2g} times that of a guess"
+    if right and min(wrong) > max(right):
+        return Checked([f"{told}; {_remedy('sigma_max', max(right))}"], low, max(right))
+    if right and max(wrong) < min(right):
+        return Checked([f"{told}; {_remedy('sigma_min', min(right))}"], min(right), high)
+    return Checked([f"{told}; are its levels in the units of its data, and is its prediction type right?"], low, high)
 
 
 def _units(teacher: Teacher, samples: Data) -> list[str]:

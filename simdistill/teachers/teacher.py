@@ -94,9 +94,10 @@ class Teacher:
         return Guided(denoiser, self.asked.unconditional, scale, interval)
 
     def prepared(self, recipe: Recipe) -> "Teacher":
-        """The teacher with the recipe's prompts, if it takes text, and guidance, replacing its own.
+        """The teacher with the recipe's prompts, if it takes text, guidance, replacing its own, and range.
 
-        Raises `ValueError` if it takes text and gets no prompts, or those of another encoder, or if it takes no text.
+        Raises `ValueError` if it takes text and gets no prompts, or those of another encoder, if it takes no text, or
+        if it has no level in that range.
         """
         if self.text is None:
             require(recipe.prompts == "", "prompts", recipe.prompts, f"left out: {self.name!r} takes no text")
@@ -109,7 +110,14 @@ class Teacher:
             require(self.asked.prompts is not None, "prompts", recipe.prompts, f"given for {self.name!r}: {what}")
             teacher = self
         guided = teacher.guide(self.unguided, recipe.teacher_guidance, recipe.guidance_interval)
-        return replace(teacher, denoiser=guided)
+        return replace(teacher.within(*recipe.teacher_range), denoiser=guided)
+
+    def within(self, low: float, high: float) -> "Teacher":
+        """The teacher with the part of its range that is in [`low`, `high`]; `ValueError` if there is none."""
+        least, most = max(low, self.sigma_min), min(high, self.sigma_max)
+        own = f"levels within those of teacher {self.name!r}, {self.sigma_min:g} … {self.sigma_max:g}"
+        require(0 <= low < high and least < most, "teacher_range", (low, high), own)
+        return replace(self, sigma_min=least, sigma_max=most)
 
     def with_prompts(self, prompts: Prompts, unconditional: Text | None = None) -> "Teacher":
         """The teacher with other prompts, and another encoded empty prompt if one is given."""

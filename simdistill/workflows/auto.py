@@ -18,7 +18,7 @@ from simdistill.teachers.teacher import Teacher
 from simdistill.training.footprint import footprints, forward
 from simdistill.workflows.models import Device
 from simdistill.workflows.planning import starting_kind
-from simdistill.workflows.reading import Drawn, detail_of, draw_some
+from simdistill.workflows.reading import Drawn, detail_of, draw_and_check, draw_where_right
 
 MOST, SECONDS = 256, 15.0  # samples to read, and about how long they may take
 LEVELS = {"objective", "generator_noise", "online_noise", "online_weighting", "sigma_init"}
@@ -55,21 +55,33 @@ def choose(
     given: Collection[str] = (),
 ) -> Auto:
     """The recipe `base` with all that is chosen for `teacher`; its settings `given` stay, and the others fit them."""
-    teacher = teacher.prepared(base)
-    teacher.check(device)
-    drawn = draw_some(teacher, device, MOST, SECONDS)
+    whole = teacher.prepared(base)
+    whole.check(device)
+    if "teacher_range" in given:
+        teacher, drawn = whole, draw_and_check(whole, device, MOST, SECONDS)
+    else:
+        teacher, drawn = draw_where_right(whole, device, MOST, SECONDS)
     read = read_off(teacher, drawn, device)
     made = choices(
         read,
         base.batch if "batch" in given else None,
         base.iterations if "iterations" in given else None,
     )
-    made = tuple(choice for choice in made if choice.name not in given)
+    made = tuple(choice for choice in (*_range(whole, teacher), *made) if choice.name not in given)
     recipe = chosen(made, replace(base, teacher=teacher.name))
     if "gradient_accumulation" not in given:
         split = fitting(recipe, teacher, device)
         made, recipe = (*made, split), chosen([split], recipe)
     return Auto(recipe, made, drawn, read)
+
+
+def _range(whole: Teacher, right: Teacher) -> list[Choice]:
+    """The part of a teacher's range where it is right, if that is not all of it."""
+    ends = right.sigma_min, right.sigma_max
+    if ends == (whole.sigma_min, whole.sigma_max):
+        return []
+    why = f"of its {whole.sigma_min:.3g} … {whole.sigma_max:.3g}: beyond, its samples or errors do not fit the noise"
+    return [Choice("teacher_range", ends, why)]
 
 
 def read_off(teacher: Teacher, drawn: Drawn, device: Device = "cpu") -> Reading:
@@ -91,11 +103,12 @@ def read_off(teacher: Teacher, drawn: Drawn, device: Device = "cpu") -> Reading:
 
 
 def _flops(teacher: Teacher, start: nn.Module) -> float:
-    """Operations of a call for one sample; for code that cannot be simulated, two per parameter."""
+    """Operations of a call for one sample, products of matrices and convolutions; at least two per parameter."""
+    least = 2.0 * max(1, sum(p.numel() for p in start.parameters()))
     try:
-        return float(forward(teacher, start, 1)[1])
+        return max(least, forward(teacher, start, 1)[1])
     except Exception:  # whatever the user's own code raises without data
-        return 2.0 * sum(p.numel() for p in start.parameters())
+        return least
 
 
 def _features(teacher: Teacher, drawn: Drawn) -> str:

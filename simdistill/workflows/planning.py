@@ -128,7 +128,7 @@ def plan(name: str, recipe: Recipe, out: Path, gpus: Sequence[str] = (), counts:
 def teacher_of_plan(name: str, recipe: Recipe) -> Teacher:
     """The recipe's teacher, or its published architecture without weights if it names none."""
     if recipe.teacher:
-        return load_teacher(recipe.teacher, recipe.teacher_levels)
+        return load_teacher(recipe.teacher, recipe.teacher_levels).within(*recipe.teacher_range)
     known = name in ARCHITECTURES
     require(known, "--teacher", "", f"given for {name}, whose network is not known: FILE.safetensors, …")
     return ARCHITECTURES[name](name)

@@ -4,7 +4,7 @@ import json
 import math
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -19,7 +19,7 @@ from simdistill.reports.pictures import picture
 from simdistill.runs.folder import RunFolder
 from simdistill.support.bar import progress_bar
 from simdistill.support.files import write_atomically
-from simdistill.teachers.sampler_check import doubts, spread_of
+from simdistill.teachers.sampler_check import WITHIN, Checked, check_sampler, spread_of, structure_of
 from simdistill.teachers.teacher import Teacher
 from simdistill.workflows.models import Device
 
@@ -30,6 +30,7 @@ HANDFUL = 64  # samples, and …
 HANDFUL_SECONDS = 4.0  # … about so long, to check a teacher
 PICTURED = 64
 DETAIL_LEVELS, HALF = 12, 0.5
+NARROWINGS = 2  # of the range
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class Drawn:
 
     samples: Data
     rows: Rows = None
+    checked: Checked | None = None
+    """What the check found, if it was made."""
 
     @property
     def spread(self) -> float:
@@ -47,10 +50,7 @@ class Drawn:
     @property
     def structure(self) -> float:
         """The standard deviation along the first principal component; at least the spread."""
-        centred = self.samples.flatten(1).double()
-        centred = centred - centred.mean(0)
-        values = torch.linalg.eigvalsh(centred @ centred.T)  # those of the covariance that are not zero
-        return max(self.spread, math.sqrt(float(values[-1]) / (len(centred) - 1)))
+        return structure_of(self.samples)
 
 
 def draw_some(teacher: Teacher, device: Device, most: int = HANDFUL, seconds: float = HANDFUL_SECONDS) -> Drawn:
@@ -76,6 +76,31 @@ def draw_some(teacher: Teacher, device: Device, most: int = HANDFUL, seconds: fl
             parts.append(samples(first, min(at_once, count - first)))
             advance(len(parts[-1]))
     return Drawn(torch.cat(parts), balanced_labels(count, teacher.conditions))
+
+
+def draw_where_right(teacher: Teacher, device: Device, most: int, seconds: float) -> tuple[Teacher, Drawn]:
+    """Samples of `teacher`, and the teacher with the part of its range where the check finds it right.
+
+    Samples that start where it is wrong tell nothing of its data, so they are drawn again from where it is right. That
+    must be above the data: from a level within them, samples are about as wide as the level.
+    """
+    drawn = draw_and_check(teacher, device, most, seconds)
+    for _ in range(NARROWINGS):
+        found = drawn.checked
+        if found is None or (found.low, found.high) == (teacher.sigma_min, teacher.sigma_max):
+            break
+        narrower = teacher.within(found.low, found.high)
+        again = draw_and_check(narrower, device, most, seconds)
+        if again.structure > WITHIN * narrower.sigma_max:
+            break
+        teacher, drawn = narrower, again
+    return teacher, drawn
+
+
+def draw_and_check(teacher: Teacher, device: Device, most: int = HANDFUL, seconds: float = HANDFUL_SECONDS) -> Drawn:
+    """Samples as by `draw_some`, and what the check says of them."""
+    drawn = draw_some(teacher, device, most, seconds)
+    return replace(drawn, checked=check_sampler(teacher, drawn.samples, drawn.rows, device))
 
 
 @torch.no_grad()
@@ -143,13 +168,15 @@ def check_as_sampler(run: RunFolder, teacher: Teacher, device: Device, drawn: Dr
     """
     if file_of(run).exists():
         return
-    drawn = drawn or draw_some(teacher, device)
+    if drawn is None or drawn.checked is None:
+        drawn = draw_and_check(teacher, device)
     keep(run, drawn)
     shown = drawn.samples if len(teacher.shape) != 3 else drawn.samples[:PICTURED]
     if not bool(shown.isfinite().all()):
         shown = shown.nan_to_num(0, 0, 0)
     write_atomically(run.picture("teacher-check"), picture(teacher.decoded(shown, device)))
-    warn(doubts(teacher, drawn.samples, drawn.rows, device), str(run.picture("teacher-check")))
+    assert drawn.checked is not None
+    warn(drawn.checked.doubts, str(run.picture("teacher-check")))
 
 
 def warn(found: list[str], where: str = "") -> None:

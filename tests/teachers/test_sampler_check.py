@@ -4,10 +4,11 @@ import pytest
 import torch
 from torch import nn
 
+from simdistill.config.recipes import Recipe
 from simdistill.evaluation.sampling import balanced_labels, draw, teacher_sampler
 from simdistill.method.denoisers import residual
 from simdistill.teachers.loading import load_teacher
-from simdistill.teachers.sampler_check import doubts
+from simdistill.teachers.sampler_check import check_sampler
 from simdistill.teachers.teacher import Judged, Teacher
 
 
@@ -26,7 +27,7 @@ class Changed(nn.Module):
 
 def found(denoiser, shape=(8,), **facts):
     teacher = Teacher(denoiser, shape, **facts)
-    return doubts(teacher, draw(teacher_sampler(teacher), range(64), shape, None))
+    return check_sampler(teacher, draw(teacher_sampler(teacher), range(64), shape, None)).doubts
 
 
 @pytest.mark.parametrize("spread", [0.1, 1.0, 2.0])
@@ -41,14 +42,14 @@ def test_shipped_teachers_are_not_doubted(name):
     teacher = load_teacher(name)
     rows = balanced_labels(64, teacher.conditions)
     samples = draw(teacher_sampler(teacher), range(64), teacher.shape, rows)
-    assert doubts(teacher, samples, rows) == []
+    assert check_sampler(teacher, samples, rows).doubts == []
 
 
 @pytest.mark.slow
 def test_the_shipped_clothes_are_not_doubted():
     teacher = load_teacher("fashion-mnist")
     rows = balanced_labels(32, 10)
-    assert doubts(teacher, draw(teacher_sampler(teacher), range(32), teacher.shape, rows), rows) == []
+    assert check_sampler(teacher, draw(teacher_sampler(teacher), range(32), teacher.shape, rows), rows).doubts == []
 
 
 @pytest.mark.parametrize("k", [1.0, 0.1, 20.0])
@@ -61,7 +62,7 @@ def test_a_network_that_is_wrong_above_a_level_is_told_a_sigma_max(k):
     told = found(Changed(change, spread=k), sigma_min=0.002 * k, sigma_max=80.0 * k)
     assert "wrong at high noise" in told[0]
     assert "smaller sigma_max" in told[0]
-    advised = float(told[0].rsplit(" ", 1)[1])
+    advised = float(told[0].rsplit("--teacher-range 0 ", 1)[1])
     assert 2 * k <= advised <= 6.5 * k
 
 
@@ -108,7 +109,7 @@ def test_pictures_in_another_range_are_told_how_to_wrap_them(mean, spread, top):
     assert top in told[-1]
     assert "wrap it" in told[-1]
     latents = Teacher(Changed(bounded, mean, spread), (1, 4, 4), **facts, judged=Judged(decode=lambda x: x))
-    assert doubts(latents, draw(teacher_sampler(latents), range(64), (1, 4, 4), None)) == []
+    assert check_sampler(latents, draw(teacher_sampler(latents), range(64), (1, 4, 4), None)).doubts == []
 
 
 def test_the_advice_for_pictures_in_0_to_1_makes_them_right():
@@ -131,5 +132,15 @@ def test_the_check_changes_nothing_of_the_teacher():
     x, sigma = torch.ones(2, 1, 8, 8), torch.tensor([0.5, 1.0])
     before = residual(teacher.denoiser, x, sigma, torch.tensor([1, 2]))
     rows = balanced_labels(16, 10)
-    doubts(teacher, draw(teacher_sampler(teacher), range(16), teacher.shape, rows), rows)
+    check_sampler(teacher, draw(teacher_sampler(teacher), range(16), teacher.shape, rows), rows)
     assert torch.equal(before, residual(teacher.denoiser, x, sigma, torch.tensor([1, 2])))
+
+
+def test_a_teacher_within_a_range():
+    teacher = load_teacher("digits")
+    assert (teacher.within(0.1, 20).sigma_min, teacher.within(0.1, 20).sigma_max) == (0.1, 20)
+    asked = teacher.prepared(Recipe(teacher_range=(0.0, 9.0)))
+    assert (asked.sigma_min, asked.sigma_max) == (teacher.sigma_min, 9.0)
+    assert teacher.prepared(Recipe()) == teacher
+    with pytest.raises(ValueError, match=r"teacher_range = \(100, 200\): must be levels within .* 0.002 … 80"):
+        teacher.within(100, 200)

@@ -15,7 +15,7 @@ from simdistill.method.noise import Truncated
 from simdistill.runs.folder import RunFolder
 from simdistill.teachers.loading import load_teacher
 from simdistill.teachers.teacher import Teacher
-from simdistill.workflows.auto import choose, fitting, free_memory
+from simdistill.workflows.auto import choose, fitting, free_memory, lines
 from simdistill.workflows.models import recipe_of
 from simdistill.workflows.reading import Drawn, detail_of, draw_some, kept
 
@@ -54,6 +54,44 @@ def test_a_slow_teacher_is_asked_for_few_samples():
     drawn = draw_some(load_teacher("digits"), "cpu", seconds=0.0)
     assert drawn.samples.shape == (16, 1, 8, 8)
     assert drawn.rows.tolist() == [*range(10), *range(6)]
+
+
+class WrongAbove(nn.Module):
+    """The exact denoiser of N(0, I) up to a level; above it, half of the noise is left in."""
+
+    def __init__(self, level):
+        super().__init__()
+        self.level, self.one = level, nn.Parameter(torch.ones(()))
+
+    def forward(self, x_t, sigma, condition=None):
+        s = sigma[:, None]
+        exact = self.one * x_t / (1 + s**2)
+        return torch.where(s > self.level, exact + 0.5 * x_t, exact)
+
+
+@pytest.mark.parametrize("level", [5.0, 20.0])
+def test_a_teacher_is_asked_only_where_it_is_right(level):
+    made = choose(Teacher(WrongAbove(level), (8,)))
+    low, high = made.recipe.teacher_range
+    assert low == 0.002
+    assert 2 < high <= level  # the first level right of many
+    assert made.reading.spread == pytest.approx(1.0, rel=0.15)  # as wide as 30 where it is asked everywhere
+    assert made.recipe.generator_noise.high == made.recipe.online_noise.high == high
+    assert made.recipe.sigma_init <= high
+    assert "teacher-range" in "\n".join(lines(made))
+    assert made.drawn.checked.doubts == []
+
+
+def test_a_range_that_is_given_stays():
+    made = choose(
+        Teacher(WrongAbove(5.0), (8,)), base=simdistill.Recipe(teacher_range=(0.01, 70.0)), given={"teacher_range"}
+    )
+    assert (made.reading.sigma_min, made.reading.sigma_max) == (0.01, 70.0)
+    assert made.drawn.checked.high < 10
+
+
+def test_a_sound_teacher_keeps_its_range():
+    assert choose(load_teacher("digits")).recipe.teacher_range == (0.0, math.inf)
 
 
 @pytest.mark.parametrize("k", [0.25, 32.0])
