@@ -28,12 +28,22 @@ class Chosen:
     drawn: Drawn | None = None
 
 
-def is_auto(words: Sequence[str]) -> bool:
-    """Whether the words name the recipe `auto`, or none but a teacher."""
+def is_auto(words: Sequence[str], source: str = "--teacher") -> bool:
+    """Whether the words name the recipe `auto`, or none but the option `source`: a teacher, or images."""
     if not words or words[0] == NAME:
         return bool(words)
     asks_help = "--help" in words or "-h" in words
-    return words[0].startswith("-") and not asks_help and any(word.split("=")[0] == "--teacher" for word in words)
+    return words[0].startswith("-") and not asks_help and any(word.split("=")[0] == source for word in words)
+
+
+def without_name(words: Sequence[str]) -> Sequence[str]:
+    """The words but the recipe's name `auto`."""
+    return words[1:] if words[:1] == [NAME] else words
+
+
+def stated(words: Sequence[str]) -> set[str]:
+    """The settings that the words give."""
+    return {word.split("=")[0].lstrip("-").replace("-", "_").removeprefix("no_") for word in words if word[:2] == "--"}
 
 
 def auto_options(words: Sequence[str], verb: str, about: str) -> Chosen:
@@ -41,7 +51,7 @@ def auto_options(words: Sequence[str], verb: str, about: str) -> Chosen:
 
     A configuration with all that `auto` chooses, such as a run's, is taken as it is.
     """
-    rest = words[1:] if words[:1] == [NAME] else words
+    rest = without_name(words)
     path = named_file(rest, "--config")
     prog, about = f"{verb} {NAME}", f"{about}\n\n{about_recipes(verb)}"
 
@@ -51,9 +61,8 @@ def auto_options(words: Sequence[str], verb: str, about: str) -> Chosen:
     options = parsed(Recipe())
     kinds = "FILE.pkl, FILE.safetensors, a diffusers FOLDER or package.module:function"
     require(options.settings.teacher != "", "--teacher", "", f"given for {NAME}: {kinds}")
-    stated = {word.split("=")[0].lstrip("-").replace("-", "_").removeprefix("no_") for word in rest if word[:2] == "--"}
     file: dict[str, Any] = {} if path is None else read_toml(path)
-    given = stated | set(file)
+    given = stated(rest) | set(file)
     if given >= SETTINGS:
         return Chosen(options)
     with progress_bar("loading the teacher"):

@@ -9,6 +9,7 @@ from typing import Annotated
 import torch
 from tyro.conf import arg
 
+from simdistill.commands.auto import is_auto, stated, without_name
 from simdistill.commands.common import (
     Common,
     Log,
@@ -19,6 +20,7 @@ from simdistill.commands.common import (
     print_table,
     resume_options,
 )
+from simdistill.config.auto import NAME
 from simdistill.config.options import first_word, parse_options
 from simdistill.data.embeddings import read_encoding
 from simdistill.data.images import open_images
@@ -27,6 +29,8 @@ from simdistill.support.checks import require
 from simdistill.support.files import check_output
 from simdistill.training.pretraining import PRETRAININGS, Pretraining
 from simdistill.workflows import pretraining
+from simdistill.workflows.auto import table, tell
+from simdistill.workflows.auto_images import pretraining_for
 
 
 @dataclass(frozen=True)
@@ -45,12 +49,17 @@ def run(words: Sequence[str]) -> None:
         _limit_threads_for(pretraining.settings_of(RunFolder.open(asked.resume)))
         figures = pretraining.resume_pretraining(asked.resume, asked.device, asked.log, asked.iterations)
         return print(json.dumps(figures)) if asked.json else print_table({"teacher": figures})
-    name, rest = first_word(words, "pretrain", "NAME", PRETRAININGS)
-    options = parse_options(_Pretrain(settings=PRETRAININGS[name]), rest, f"pretrain {name}", _about())
+    auto = is_auto(words, "--data")
+    name, rest = (NAME, without_name(words)) if auto else first_word(words, "pretrain", "NAME", PRETRAININGS)
+    base = Pretraining() if auto else PRETRAININGS[name]
+    options = parse_options(_Pretrain(settings=base), rest, f"pretrain {name}", _about())
     settings, out = options.settings, options.out or Path("runs") / f"{name}-teacher"
     check_output(out, folder=True)
     kinds = "a .zip or folder of images, CIFAR-10's archive, or a folder of IDX files"
     require(settings.data != "", "--data", settings.data, f"given for {name}: {kinds}")
+    if auto:
+        settings, choices = pretraining_for(settings, options.device, stated(rest))
+        tell(["auto: by the images:", *table(choices)])
     _limit_threads_for(settings)
     figures = pretraining.pretrain(settings, out, options.overwrite, options.device, options.log)
     return print(json.dumps(figures)) if options.json else print_table({"teacher": figures})
@@ -67,6 +76,7 @@ def _about() -> str:
     names = ", ".join(PRETRAININGS)
     return f"""Train a teacher on images by EDM's denoising loss (Karras et al. 2022).
 
+  simdistill pretrain --data IMAGES           settings for IMAGES, by their size
   simdistill pretrain NAME [--data IMAGES]
   simdistill pretrain --resume RUN
 

@@ -157,9 +157,14 @@ def lines(auto: Auto) -> list[str]:
         f"auto: by {count} samples of the teacher: spread {read.spread:.3g}, first component {read.structure:.3g}, "
         f"details {read.detail:.2g}; {'latents' if read.latents else 'samples'} of shape {list(read.shape)}"
     )
-    shown = [(choice.name.replace("_", "-"), _shown(choice.value), choice.why) for choice in auto.choices]
-    width = max(len(name) for name, *_ in shown)
-    return [head, *(f"  {name:<{width}}  {value}  ({why})" for name, value, why in shown)]
+    return [head, *table(auto.choices)]
+
+
+def table(made: Sequence[Choice]) -> list[str]:
+    """A line for each choice, with its reason."""
+    shown = [(choice.name.replace("_", "-"), _shown(choice.value), choice.why) for choice in made]
+    width = max((len(name) for name, *_ in shown), default=0)
+    return [f"  {name:<{width}}  {value}  ({why})" for name, value, why in shown]
 
 
 def _shown(value: Any) -> str:
