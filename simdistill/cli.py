@@ -83,6 +83,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _complain(verb, f"error: {_told(error)}", 2)
         except ValueError as error:
             return _complain(verb, f"error: {error}", 2)
+        except MemoryError as error:
+            asked = f" ({error})" if str(error) else ""
+            return _complain(verb, f"error: out of memory{asked}: ask for less at a time, or give a smaller file", 2)
+        except RecursionError:
+            return _complain(verb, "error: something in a file or an option is nested too deeply to be read", 2)
         except Diverged as error:
             return _complain(verb, f"diverged: {error}", 1)
         except Interrupted as error:
@@ -111,5 +116,7 @@ def _told(error: OSError) -> str:
 
 
 def _complain(verb: str, what: str, code: int) -> int:
-    print(f"simdistill {verb}: {' '.join(what.split())}", file=sys.stderr)
+    from simdistill.support.checks import printable
+
+    print(printable(f"simdistill {verb}: {' '.join(what.split())}"), file=sys.stderr)
     return code

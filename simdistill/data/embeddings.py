@@ -17,6 +17,7 @@ from torch import Tensor
 from simdistill.method.text import Text, TextInput
 from simdistill.support.checks import require
 from simdistill.support.files import write_atomically
+from simdistill.support.json_text import read_json
 
 ABOUT = "embeddings.json"
 PROMPTS = "prompts.parquet"
@@ -160,7 +161,7 @@ def read_encoding(folder: Path, option: str = "prompts") -> Encoding:
     """The description of a folder of embeddings; `ValueError`, naming the `option`, if it is not one."""
     require((folder / ABOUT).is_file(), option, str(folder), "a folder made by `simdistill encode`")
     try:
-        values: Any = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        values = read_json(folder / ABOUT)
         values["text"] = TextInput(**values["text"])
         return Encoding(**values)
     except (OSError, ValueError, TypeError, KeyError) as error:

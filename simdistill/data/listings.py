@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from simdistill.data.notes import Notes
-from simdistill.data.rows import COLUMNS, Row, json_value, rows_of, text_of
+from simdistill.data.rows import COLUMNS, Row, rows_of, text_of
 from simdistill.support.checks import require
+from simdistill.support.json_text import json_value
 
 LABELS = "dataset.json"
 CAPTIONS = ("metadata.jsonl", "metadata.csv", "metadata.parquet")

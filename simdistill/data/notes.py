@@ -3,6 +3,8 @@
 import sys
 from collections import Counter
 
+from simdistill.support.checks import printable
+
 
 class Notes:
     """Counts of what is worth saying about files that were read, in the order in which it was first seen."""
@@ -41,7 +43,7 @@ class Notes:
         for what, number in self.counts().items():
             noun, space, rest = what.partition(" ")
             one = f"{noun.removesuffix('s')}{space}{rest}"
-            print(f"{source}: {number:,} {one if number == 1 else what}", file=sys.stderr)
+            print(printable(f"{source}: {number:,} {one if number == 1 else what}"), file=sys.stderr)
 
 
 def in_short(counts: dict[str, int], most: int = 8) -> str:

@@ -12,9 +12,10 @@ import polars as pl
 from simdistill.data.file_names import Selection, names_in, with_suffix
 from simdistill.data.listings import FILE_NAME
 from simdistill.data.notes import Notes
-from simdistill.data.rows import COLUMNS, Rows, column_of, json_object, rows_of, text_of
+from simdistill.data.rows import COLUMNS, Rows, column_of, rows_of, text_of
 from simdistill.data.rows import READERS as WITH_ROWS
 from simdistill.support.checks import require
+from simdistill.support.json_text import json_object
 
 BUNDLED = ("figure-3", "fashion-mnist", "faces")
 """Lists shipped with the package: the three prompts of the paper's Figure 3, the class names of Fashion-MNIST, and

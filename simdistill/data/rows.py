@@ -1,7 +1,6 @@
 """Rows of tables and JSON lines, each with the place where it stands."""
 
 import io
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -10,6 +9,7 @@ import polars as pl
 
 from simdistill.data.notes import Notes
 from simdistill.support.checks import require
+from simdistill.support.json_text import BOM, json_object
 
 Row: TypeAlias = dict[str, Any]
 Rows: TypeAlias = Iterator[tuple[str, Row]]
@@ -17,27 +17,7 @@ Rows: TypeAlias = Iterator[tuple[str, Row]]
 
 COLUMNS = ("prompt", "caption", "text", "txt")
 """Columns or JSON keys that may hold texts, in order of preference."""
-BOM = b"\xef\xbb\xbf"
 NO_TEXT, SEVERAL_TEXTS = "rows without a text", "rows with several texts, of which the first is taken"
-
-
-def json_value(where: str, text: bytes) -> Any:
-    """The JSON value in UTF-8 `text`; `ValueError` of one sentence, with `where` it stands, for anything else."""
-    try:
-        return json.loads(text.removeprefix(BOM).decode())
-    except RecursionError:
-        raise ValueError(f"{where}: cannot be read (its JSON is nested too deeply)") from None
-    except UnicodeError as error:
-        raise ValueError(f"{where}: must be UTF-8 text ({error})") from error
-    except ValueError as error:
-        raise ValueError(f"{where}: cannot be read ({type(error).__name__}: {error})") from error
-
-
-def json_object(where: str, text: bytes) -> Row:
-    """The JSON object in `text`, as from `json_value`."""
-    value = json_value(where, text)
-    require(isinstance(value, dict), where, text.strip()[:40].decode(errors="replace"), "a JSON object")
-    return value
 
 
 def json_lines(where: str, lines: Iterable[bytes]) -> Rows:

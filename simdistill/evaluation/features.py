@@ -1,6 +1,5 @@
 """Classifiers of small images, whose hidden activations are a feature space for the metrics; some are shipped."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch.nn.functional import silu
 from simdistill.data.images import ImageSet
 from simdistill.method.shapes import Data
 from simdistill.support.bar import progress_bar
+from simdistill.support.json_text import json_object
 from simdistill.support.tensors import read_metadata
 from simdistill.teachers.weights import read_into, write_network
 
@@ -101,7 +101,7 @@ def read_classifier(path: Path) -> tuple[ImageClassifier, dict[str, Any]]:
     """The classifier in `path`, in eval mode and frozen, and the facts stored with it; `ValueError` if none."""
     metadata = read_metadata(path)
     try:
-        about = json.loads(metadata["simdistill"])["facts"]["classifier"]
+        about = json_object(str(path), metadata["simdistill"])["facts"]["classifier"]
         classifier = ImageClassifier(tuple(about["shape"]), about["classes"], about["features"])
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: holds no classifier; `simdistill features` makes one") from error

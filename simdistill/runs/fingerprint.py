@@ -3,7 +3,6 @@
 import hashlib
 import json
 import zlib
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from simdistill.runs.folder import RunFolder
 from simdistill.support.files import write_atomically
+from simdistill.support.json_text import read_json
 
 
 def fingerprint(denoiser: object) -> str | None:
@@ -37,7 +37,7 @@ def check_teacher(run: RunFolder, name: str, denoiser: object) -> None:
     if not run.teacher.exists():
         return write_atomically(run.teacher, json.dumps(found).encode())
     try:
-        known: Mapping[str, Any] = json.loads(run.teacher.read_text(encoding="utf-8"))
+        known = read_json(run.teacher)
         began, own = known["teacher"], known["fingerprint"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{run.teacher}: damaged; delete it to resume with whatever teacher is given") from error

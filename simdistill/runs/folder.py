@@ -16,6 +16,7 @@ from simdistill.config.former import FORMER_METRICS, FORMER_SETTINGS, present, p
 from simdistill.config.settings import read_toml, to_toml
 from simdistill.runs.lock import LOCK, locked
 from simdistill.support.files import check_output, is_temporary, remove_leftovers, write_atomically
+from simdistill.support.json_text import read_json
 
 
 @dataclass(frozen=True)
@@ -212,10 +213,7 @@ class RunFolder:
 
 def read_figures(path: Path) -> dict[str, Any]:
     """The metrics in a JSON file, which may be of version 0.1; `ValueError` if it is damaged."""
-    found = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(found, dict):
-        raise ValueError(f"{path}: holds no metrics")  # noqa: TRY004  (a damaged file, not a wrong argument)
-    return present_figures(found)
+    return present_figures(read_json(path))
 
 
 def _record(line: bytes) -> dict[str, Any] | None:

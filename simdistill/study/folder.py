@@ -15,6 +15,7 @@ from simdistill.study.pictures import bare_png, equal_sizes, scrambled
 from simdistill.study.settings import Settings
 from simdistill.support.checks import require
 from simdistill.support.files import temporary_folder, write_atomically
+from simdistill.support.json_text import json_object
 from simdistill.support.libraries import short
 
 
@@ -98,7 +99,7 @@ class StudyFolder:
 
     def _pair(self, number: int, line: str) -> Pair:
         try:
-            return Pair(**json.loads(line))
+            return Pair(**json_object(f"{self.pairs_file}, line {number}", line))
         except (ValueError, TypeError) as error:
             raise ValueError(f"{self.pairs_file}, line {number}: not a pair ({short(error)})") from error
 

@@ -12,6 +12,11 @@ def require(holds: bool, name: str, value: object, remedy: str) -> None:
         raise ValueError(f"{name} = {value!r}: must be {remedy}")
 
 
+def printable(text: str) -> str:
+    """`text` with control characters escaped: a stranger's file name must not control a terminal."""
+    return "".join(c if c.isprintable() or c in "\n\t\u00a0\u202f" else ascii(c)[1:-1] for c in text)
+
+
 LARGEST_SEED, LARGEST_COUNT, LARGEST_BATCH = 2**63 - 1, 999_999_999, 1_000_000
 
 

@@ -21,6 +21,7 @@ from simdistill.networks.pixart import PixArt
 from simdistill.networks.unet import DhariwalUNet, SongUNet
 from simdistill.support.checks import require
 from simdistill.support.files import write_atomically
+from simdistill.support.json_text import json_object
 from simdistill.support.libraries import MissingLibrary
 from simdistill.support.tensors import fill, read_metadata, read_tensors
 
@@ -101,7 +102,7 @@ def read_into(denoiser: Module, path: Path) -> tuple[Module, dict[str, Any]]:
 
 def _header(metadata: dict[str, str], path: Path) -> _Header:
     try:
-        header = json.loads(metadata["simdistill"])
+        header = json_object(str(path), metadata["simdistill"])
         left_out = frozenset(str(name) for name in (header["left_out"] if header.get("partial") else ()))
         return _Header(header["denoiser"], dict(header["facts"]), left_out)
     except (AttributeError, KeyError, TypeError, ValueError) as error:

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from simdistill.support.files import digest, replacing, write_atomically
+from simdistill.support.json_text import json_object
 from simdistill.support.tensors import read_tensors
 from simdistill.training.processes import ALONE, Processes
 
@@ -137,7 +138,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read state and facts of a checkpoint; `ValueError` if the file is not one."""
     state, metadata = read_tensors(path)
     try:
-        return state, dict(json.loads(metadata["simdistill"]))
+        return state, json_object(str(path), metadata["simdistill"])
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: not a checkpoint of simdistill") from error
 

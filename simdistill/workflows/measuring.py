@@ -20,6 +20,7 @@ from simdistill.runs.logs import Log
 from simdistill.support.bar import duration
 from simdistill.support.checks import require
 from simdistill.support.files import write_atomically
+from simdistill.support.json_text import read_json
 from simdistill.teachers.teacher import Teacher
 from simdistill.training.milestones import MILESTONES, Measured, Underway
 from simdistill.training.trainer import DistillationTrainer
@@ -109,7 +110,7 @@ class Budget:
         if self._measured.of(FULL) == self._measured.of(Fineness(0, 0, 0, 0, 0)):
             return self._measured.of(FULL), None  # nothing is left to decide
         try:
-            kept = json.loads(self._run.measuring.read_bytes())
+            kept = read_json(self._run.measuring)
             fineness = Fineness(**{name: int(kept["fineness"][name]) for name in asdict(FULL)})
             return self._measured.of(fineness), int(kept["batch"])
         except (OSError, ValueError, KeyError, TypeError):  # not there, or damaged

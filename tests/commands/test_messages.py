@@ -249,3 +249,23 @@ def test_a_run_of_faces_needs_it_too(refused, monkeypatch, tmp_path, verb):
     weights = files("simdistill") / "weights" / "faces-student.safetensors"
     run.network.write_bytes(weights.read_bytes())
     assert "pip install" in refused(verb, run.path)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (RecursionError("maximum recursion depth exceeded"), "nested too deeply"),
+        (MemoryError(), "out of memory: ask for less"),
+        (MemoryError("Unable to allocate 3 TiB"), "out of memory (Unable to allocate 3 TiB)"),
+        (ValueError("a\x1b]0;owned\x07b\r\nc"), "a\\x1b]0;owned\\x07b c"),
+    ],
+)
+def test_whatever_goes_wrong_is_one_line_without_control_characters(error, said, monkeypatch, capsys):
+    def run(words):
+        raise error
+
+    monkeypatch.setattr("simdistill.commands.sample.run", run)
+    assert main(["sample", "digits"]) == 2
+    told = capsys.readouterr().err
+    assert said in told
+    assert told.strip().isprintable()
