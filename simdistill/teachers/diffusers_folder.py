@@ -35,7 +35,7 @@ def read_folder(folder: Path, levels: Levels = "scheduler") -> tuple[nn.Module, 
     facts = {"shape": shape, "decode": decode, "sigma_min": sigma_min, "sigma_max": sigma_max}
     facts |= {"text": given.text, "classes": given.classes, "unconditional": given.unconditional}
     model = load_model(family.network, network, family.unused)
-    return adapter(DiffusersNetwork(model, family, size)), facts
+    return adapter(DiffusersNetwork(model, family, size, given.classes)), facts
 
 
 def _network(folder: Path) -> Path:

@@ -6,14 +6,18 @@ import sys
 import pytest
 import torch
 from safetensors.torch import save_file
+from tiny_models import dit, unet
 from torch import nn
+from torch.nn.functional import one_hot
 
+from simdistill.data.images import array_set
 from simdistill.method.denoisers import Preconditioned
 from simdistill.method.generator import Generator
 from simdistill.networks.mlp import MLP
-from simdistill.teachers.families.stable_diffusion import FAMILY
+from simdistill.teachers.families import FAMILIES, DiffusersNetwork
 from simdistill.teachers.loading import load_teacher
 from simdistill.teachers.pickles import read_pickle
+from simdistill.teachers.prediction_types import FlowPrediction
 from simdistill.teachers.teacher import Teacher
 
 ONE = torch.ones(2)
@@ -132,11 +136,43 @@ def test_a_network_without_weights():
         Teacher(net, (2,)).check()
 
 
-@pytest.mark.parametrize("labels", [None, torch.tensor([12])])
-def test_labels_that_a_generator_does_not_know(labels):
-    network = Preconditioned(MLP((2,), 8, 1, label_dim=10), (2,), classes=10)
+NO_LABELS = [None, torch.tensor([12]), torch.tensor([-1]), torch.tensor([1.0]), torch.tensor([True])]
+
+
+@pytest.mark.parametrize("labels", NO_LABELS, ids=str)
+@pytest.mark.parametrize("kind", ["own", "unet", "dit"])
+def test_labels_that_a_generator_does_not_know(kind, labels):
+    """-1 is no name for the last class."""
+    networks = {
+        "own": lambda: Preconditioned(MLP((2,), 8, 1, label_dim=10), (2,), classes=10),
+        "unet": lambda: _flow(unet(num_class_embeds=10), "UNet2DModel"),
+        "dit": lambda: _flow(dit(), "DiTTransformer2DModel"),
+    }
+    z = torch.zeros(1, *{"own": (2,), "unet": (3, 8, 8), "dit": (4, 8, 8)}[kind])
+    generator = Generator(networks[kind](), (2.5,))
     with pytest.raises(ValueError, match=r"condition = .*class labels 0 … 9"):
-        Generator(network, (2.5,))(torch.zeros(1, 2), labels)
+        generator(z, labels)
+    assert not generator(z, torch.tensor([9])).isnan().any()
+
+
+def _flow(model, family):
+    return FlowPrediction(DiffusersNetwork(model, FAMILIES[family], classes=10), steps=999)
+
+
+@pytest.mark.parametrize("labels", [[0, 3, 9], [9]])
+def test_labels_are_rows_of_the_identity(labels):
+    seen = []
+    network = MLP((2,), 8, 1, label_dim=10)
+    network.register_forward_hook(lambda _, given, __: seen.append(given[2]))
+    Preconditioned(network, (2,), classes=10)(
+        torch.zeros(len(labels), 2), torch.ones(len(labels)), torch.tensor(labels)
+    )
+    assert torch.equal(seen[0], one_hot(torch.tensor(labels), 10).float())
+
+
+def test_images_of_ones_own_have_labels_from_0_on():
+    with pytest.raises(ValueError, match="labels = -1"):
+        array_set("mine", torch.zeros(2, 2), torch.tensor([0, -1]))
 
 
 @pytest.mark.parametrize(
@@ -150,8 +186,8 @@ def test_labels_that_a_generator_does_not_know(labels):
 )
 def test_networks_that_take_something_else_are_refused_by_the_setting(key, value):
     with pytest.raises(ValueError, match=key):
-        FAMILY.condition({"cross_attention_dim": 16} | {key: value})
+        FAMILIES["UNet2DConditionModel"].condition({"cross_attention_dim": 16} | {key: value})
 
 
 def test_equal_widths_in_a_list_are_one_width():
-    assert FAMILY.condition({"cross_attention_dim": [16, 16]}).text.width == 16
+    assert FAMILIES["UNet2DConditionModel"].condition({"cross_attention_dim": [16, 16]}).text.width == 16

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from simdistill.config.recipes import Levels
-from simdistill.method.shapes import Condition, Data
+from simdistill.method.shapes import Condition, Data, are_labels, label_error
 from simdistill.method.text import Text, TextInput
 from simdistill.support.checks import require
 from simdistill.teachers.diffusers_process import Process, scheduled
@@ -111,13 +111,27 @@ class Family:
 class DiffusersNetwork(nn.Module):
     """A diffusers model as network(state, time, condition); the channels of a learned variance are dropped.
 
-    `size` is that of the decoded samples, such as a picture's height and width in pixels, which some networks take.
+    `size` is that of the decoded samples, such as a picture's height and width in pixels, which some networks take;
+    `classes` is the number of class labels, 0 without.
     """
 
-    def __init__(self, model: nn.Module, family: Family, size: Size = ()) -> None:
+    def __init__(self, model: nn.Module, family: Family, size: Size = (), classes: int = 0) -> None:
         super().__init__()
-        self.model, self.family, self.size = model, family, size
+        self.model, self.family, self.size, self.classes = model, family, size, classes
 
     def forward(self, state: Data, time: Tensor, condition: Condition = None) -> Data:
-        """The prediction, of the shape of `state`; `condition` is labels, a `Text` or None, as the family takes it."""
+        """The prediction, of the shape of `state`; `condition` is labels, a `Text` or None, as the family takes it.
+
+        Raises `ValueError` for labels that the network does not know, and without any if it takes some.
+        """
+        if self.classes and not are_labels(condition):
+            raise label_error(condition, self.classes)
+        if not self.classes or torch.compiler.is_compiling():
+            return self._called(state, time, condition)
+        try:
+            return self._called(state, time, condition)
+        except IndexError as error:  # of the embedding; on a GPU it is a failed assertion of the device's
+            raise label_error(condition, self.classes) from error
+
+    def _called(self, state: Data, time: Tensor, condition: Condition) -> Data:
         return self.family.call(self.model, state, time, condition, self.size)[:, : state.shape[1]]
