@@ -8,9 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from simdistill.method.shapes import Data, Pictures
+from simdistill.support.checks import require
 from simdistill.teachers.diffusers_files import class_of, load_model, read_json
+from simdistill.teachers.diffusers_settings import check_settings
 from simdistill.teachers.families import Family, Latents, autoencoders
-from simdistill.teachers.families.latents import Shape, Size
+from simdistill.teachers.families.latents import Shape, Size, check_scaling
 
 VALUES = 8 * 4 * 64 * 64  # of latents per call: those of eight pictures of 512Ã—512 pixels
 
@@ -18,13 +20,24 @@ VALUES = 8 * 4 * 64 * 64  # of latents per call: those of eight pictures of 512Ã
 class Autoencoder:
     """The autoencoder in `folder`, of a class that `latents` or any family knows, loaded on its first call.
 
-    Raises `ValueError` if the folder's configuration names another class.
+    Raises `ValueError` if the folder's configuration names another class, or has an impossible scaling.
     """
 
     def __init__(self, folder: Path, latents: Latents | None = None) -> None:
         self.folder, self._config = folder, read_json(folder / "config.json")
         known = autoencoders() if latents is None else {latents.autoencoder: latents}
         self._latents = known[class_of(self._config, folder, tuple(known))]
+        try:
+            check_scaling(self._config, self._latents.channels(self._config))
+        except ValueError as error:
+            raise ValueError(f"{folder / 'config.json'}: {error}") from error
+
+    def check(self, shape: Shape) -> None:
+        """Raise `ValueError` unless it decodes latents of the `shape` of a network's samples, as far as it says."""
+        path, channels = self.folder / "config.json", self._latents.channels(self._config)
+        check_settings(self._config, self._latents.autoencoder, path)
+        remedy = f"{shape[0]}, as the network's samples have: put the network's own autoencoder there"
+        require(channels in (None, shape[0]), f"{path}: channels of its latents", channels, remedy)
 
     def size(self, shape: Shape) -> Size:
         """The size of a picture, without channels, by the shape of its latents."""

@@ -47,8 +47,8 @@ def load_model(kind: str, folder: Path, unused: Collection[str] = ()) -> nn.Modu
     """
     variant = variant_of(folder)
     with library() as diffusers:
+        model_class = getattr(diffusers, kind)
         try:
-            model_class = getattr(diffusers, kind)
             model, report = model_class.from_pretrained(
                 str(folder),
                 local_files_only=True,
@@ -59,11 +59,24 @@ def load_model(kind: str, folder: Path, unused: Collection[str] = ()) -> nn.Modu
                 output_loading_info=True,
             )
         except Exception as error:  # whatever diffusers raises
-            raise ValueError(f"{folder}: cannot be read as a {kind} ({short(error)})") from error
+            unbuilt = type(error) is type(_build_error(model_class, folder))
+            where, whose = (folder / "config.json", "it") if unbuilt else (folder, "its weights")
+            what = f"cannot be read as a {kind} ({short(error)}); download {whose} again"
+            raise ValueError(f"{where}: {what}") from error
     found = {what: report[f"{what}_keys"] for what in ("missing", "unexpected", "mismatched")}
     odd = [f"{name} {what}" for what, names in found.items() for name in names if name not in unused]
     require(not odd, f"{folder}: weights", odd[:3], f"exactly those of the {kind} in its config.json")
     return model.eval().requires_grad_(False)
+
+
+def _build_error(model_class: Any, folder: Path) -> Exception | None:
+    """What diffusers raises where it builds a model without weights by the configuration in `folder`."""
+    try:
+        with torch.device("meta"):
+            model_class.from_config(read_json(folder / "config.json"))
+    except Exception as error:
+        return error
+    return None
 
 
 def variant_of(folder: Path) -> str | None:

@@ -6,8 +6,10 @@ from typing import Any
 from torch import nn
 
 from simdistill.config.recipes import Levels
+from simdistill.support.libraries import short
 from simdistill.teachers.autoencoders import autoencoder_in
 from simdistill.teachers.diffusers_files import class_of, load_model, read_json
+from simdistill.teachers.diffusers_settings import check_settings
 from simdistill.teachers.families import FAMILIES, DiffusersNetwork, Family
 from simdistill.teachers.families.latents import Config
 
@@ -24,13 +26,17 @@ def read_folder(folder: Path, levels: Levels = "scheduler") -> tuple[nn.Module, 
     network = _network(folder)
     path, config = network / "config.json", read_json(network / "config.json")
     family = _family(config, network)
+    check_settings(config, family.network, path)
     try:
         shape, given = family.shape(config), family.condition(config)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+    except Exception as error:  # also of a family outside of the package
+        what = str(error) if isinstance(error, ValueError) else f"cannot be read ({short(error)})"
+        raise ValueError(f"{path}: {what}") from error
     root, scheduler = _scheduler(folder)
     adapter, sigma_min, sigma_max = family.process(scheduler, levels)
     decode = autoencoder_in(root, family)
+    if decode:
+        decode.check(shape)
     size = decode.size(shape) if decode else shape[1:]
     facts = {"shape": shape, "decode": decode, "sigma_min": sigma_min, "sigma_max": sigma_max}
     facts |= {"text": given.text, "classes": given.classes, "unconditional": given.unconditional}

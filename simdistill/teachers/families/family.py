@@ -15,6 +15,8 @@ from simdistill.support.checks import require
 from simdistill.teachers.diffusers_process import Process, scheduled
 from simdistill.teachers.families.latents import Config, Latents, Shape, Size
 
+WIDTH = "the width of the text's embeddings"
+
 
 @dataclass(frozen=True)
 class Conditioning:
@@ -59,18 +61,28 @@ def labelled(model: Any, state: Data, time: Tensor, condition: Condition, size: 
     return model(state, timestep=time, class_labels=condition, return_dict=False)[0]
 
 
+def count_in(config: Config, key: str, what: str) -> int:
+    """The whole number above 0 under `key` of a configuration, `what` it is; `ValueError` for anything else."""
+    value = config.get(key)
+    require(_is_count(value), key, value, what)
+    return int(value or 0)
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
 def picture_shape(config: Config, side: int | None = None, packed: int = 1) -> Shape:
     """`(channels, height, width)` by `sample_size` and `in_channels`.
 
     `side` is used if the configuration has no size; `packed` is how many of the network's channels make one of the
     samples'. Raises `ValueError` if something is missing, or the network returns other channels than the samples'.
     """
-    size, channels, returned = config.get("sample_size", side), config.get("in_channels"), config.get("out_channels")
+    size, returned = config.get("sample_size", side), config.get("out_channels")
     sides: Any = [size, size] if isinstance(size, int) else size
-    sound = isinstance(sides, list) and len(sides) == 2 and all(isinstance(side, int) for side in sides)
+    sound = isinstance(sides, list) and len(sides) == 2 and all(_is_count(side) for side in sides)
     require(sound, "sample_size", size, "the height and width of the samples, such as 32 or [32, 32]")
-    require(isinstance(channels, int), "in_channels", channels, "the channels of the samples")
-    channels = int(channels or 0)
+    channels = count_in(config, "in_channels", "the channels of the samples")
     fits = returned in (None, channels, 2 * channels)
     require(fits, "out_channels", returned, f"{channels} as in_channels, or twice that with a learned variance")
     return (channels // packed, *sides)
