@@ -1,6 +1,7 @@
 """Loading a teacher by name: shipped, exact, a file, a folder, or code."""
 
 import importlib
+import shlex
 from dataclasses import replace
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 from simdistill.config.recipes import Levels
 from simdistill.data.densities import DENSITIES
+from simdistill.runs.folder import RunFolder, verb_of
 from simdistill.support.checks import require
 from simdistill.support.libraries import TEXT, need
 from simdistill.teachers.autoencoders import Autoencoder
@@ -20,14 +22,16 @@ from simdistill.teachers.weights import has_header, read_network
 SHIPPED = ("digits", "fashion-mnist", "faces")
 """The trained teachers that come with the package; `simdistill/weights/README.md` says how they were made."""
 
+_NO_TEACHER = "is a student, which knows only the noise levels of its steps and is no teacher"
+
 
 def load_teacher(name: str, levels: Levels = "scheduler") -> Teacher:
     """The teacher of that name: one of `SHIPPED` or `DENSITIES` (exact), a file, a folder or module:function.
 
     A file is a .safetensors of this package or a .pkl of EDM; a folder is diffusers' (see `read_folder`, also for
-    `levels`). Nothing in them is executed. `package.module:function` is imported and called without
-    arguments; it returns a `Teacher`. Raises `ValueError` with the remedy if there is no such teacher, or if the
-    function returns something else.
+    `levels`) or that of a pretraining. Nothing in them is executed. `package.module:function` is imported and called
+    without arguments; it returns a `Teacher`. Raises `ValueError` with the remedy if there is no such teacher, or if
+    the function returns something else.
     """
     if name in SHIPPED:
         if name == "faces":
@@ -41,8 +45,13 @@ def load_teacher(name: str, levels: Levels = "scheduler") -> Teacher:
         return _from_file(Path(name))
     if name.endswith(SUFFIXES) and Path(name).is_file():
         raise ValueError(f"teacher = {name!r}: {refusal(Path(name))}")
+    if Path(name).is_dir() and verb_of(Path(name)):
+        return _from_run(RunFolder(Path(name)))
     if Path(name).is_dir():
         return _from_folder(Path(name), levels)
+    if name.endswith(".json") and Path(name).is_file():
+        folder = shlex.quote(str(_folder_of(Path(name))))
+        raise ValueError(f"teacher = {name!r}: is a configuration: name its folder, --teacher {folder}")
     others = 'a .safetensors or .pkl file, a diffusers folder, or "package.module:function"'
     known = ", ".join((*SHIPPED, *DENSITIES, others))
     require(":" in name, "teacher", name, known)
@@ -63,6 +72,8 @@ def _from_file(path: Path) -> Teacher:
     if path.suffix == ".safetensors" and not has_header(path):
         raise ValueError(f"teacher = '{path}': {refusal(path)}")
     denoiser, facts = (read_edm(path), {}) if path.suffix == ".pkl" else read_network(path)
+    if facts.keys() & {"levels", "sigma_init"}:  # the latter of version 0.1
+        raise ValueError(f"teacher = '{path}': {_NO_TEACHER}; give the one that it was distilled from")
     return Teacher(
         denoiser,
         denoiser.shape,
@@ -74,6 +85,22 @@ def _from_file(path: Path) -> Teacher:
         asked=Asked(encoder=facts.get("encoder", "")),
         judged=Judged(facts.get("data"), Autoencoder(Path(facts["autoencoder"])) if "autoencoder" in facts else None),
     )
+
+
+def _from_run(run: RunFolder) -> Teacher:
+    """The network that a pretraining made; `ValueError` for the run of a distillation."""
+    if verb_of(run.path) == "pretrain":
+        remedy = f"train it first, simdistill pretrain --resume {shlex.quote(str(run.path))}"
+        require(run.network.is_file(), "teacher", str(run.path), f"a trained one, with {run.network.name}: {remedy}")
+        return _from_file(run.network)
+    whose = str(run.configuration().get("teacher", "")) or "its teacher"
+    raise ValueError(f"teacher = '{run.path}': {_NO_TEACHER}; give the one that it was distilled from, {whose}")
+
+
+def _folder_of(path: Path) -> Path:
+    """The folder of a configuration: the pipeline's, if it is that of a part."""
+    folder = path.resolve().parent
+    return folder.parent if (folder.parent / "model_index.json").is_file() else folder
 
 
 def _from_folder(path: Path, levels: Levels) -> Teacher:
