@@ -13,6 +13,7 @@ from simdistill.teachers.diffusers_files import class_of, load_model, read_json
 from simdistill.teachers.diffusers_settings import check_settings
 from simdistill.teachers.families import Family, Latents, autoencoders
 from simdistill.teachers.families.latents import Shape, Size, check_scaling
+from simdistill.teachers.single_file import AUTOENCODER, has_part, load_part
 
 VALUES = 8 * 4 * 64 * 64  # of latents per call: those of eight pictures of 512Ã—512 pixels
 
@@ -20,10 +21,13 @@ VALUES = 8 * 4 * 64 * 64  # of latents per call: those of eight pictures of 512Ã
 class Autoencoder:
     """The autoencoder in `folder`, of a class that `latents` or any family knows, loaded on its first call.
 
+    Its weights may be in a `checkpoint` of one file.
+
     Raises `ValueError` if the folder's configuration names another class, or has an impossible scaling.
     """
 
-    def __init__(self, folder: Path, latents: Latents | None = None) -> None:
+    def __init__(self, folder: Path, latents: Latents | None = None, checkpoint: Path | None = None) -> None:
+        self._checkpoint = checkpoint
         self.folder, self._config = folder, read_json(folder / "config.json")
         known = autoencoders() if latents is None else {latents.autoencoder: latents}
         self._latents = known[class_of(self._config, folder, tuple(known))]
@@ -79,14 +83,20 @@ class Autoencoder:
 
     @cached_property
     def _autoencoder(self) -> nn.Module:
+        if self._checkpoint is not None:
+            return load_part(self._latents.autoencoder, self._checkpoint, self.folder, AUTOENCODER)
         return load_model(self._latents.autoencoder, self.folder)
 
 
-def autoencoder_in(pipeline: Path, family: Family) -> Autoencoder | None:
-    """The autoencoder in a latent pipeline's folder, as in the family of its network; None without one."""
+def autoencoder_in(pipeline: Path, family: Family, checkpoint: Path | None = None) -> Autoencoder | None:
+    """The autoencoder in a latent pipeline's folder, as in the family of its network; None without one.
+
+    Its weights are those of the `checkpoint` of one file, if that has some.
+    """
+    own = checkpoint if checkpoint is not None and has_part(checkpoint, AUTOENCODER) else None
     for latents in family.latents:
         if (pipeline / latents.part / "config.json").is_file():
-            return Autoencoder(pipeline / latents.part, latents)
+            return Autoencoder(pipeline / latents.part, latents, own)
     return None
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from collections import Counter
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -82,7 +83,8 @@ def _build_error(model_class: Any, folder: Path) -> Exception | None:
 def variant_of(folder: Path) -> str | None:
     """The variant, such as "fp16", of the fullest weights in `folder`; None for those without, which go first.
 
-    Raises `ValueError` if several variants are as full, and there are no weights without.
+    Of several, the one that is taken is printed on stderr. Raises `ValueError` if several variants are as full, and
+    there are no weights without.
     """
     sizes: Counter[tuple[str, str]] = Counter()
     for path in folder.iterdir():
@@ -92,8 +94,11 @@ def variant_of(folder: Path) -> str | None:
     for (variant, _), size in sizes.items():
         fullest[variant] = max(size, fullest.get(variant, 0))
     most = max(fullest.values(), default=0)
-    if not fullest or fullest.get("", 0) * ALIKE >= most:
-        return None
     alike = sorted(variant for variant, size in fullest.items() if size * ALIKE >= most)
-    require(len(alike) == 1, f"{folder}: variants of its weights", alike, "one: move the others to another folder")
-    return alike[0]
+    taken = "" if "" in alike or not alike else alike[0]
+    require("" in alike or len(alike) <= 1, f"{folder}: variants of its weights", alike, "one: move the others away")
+    if len(fullest) > 1:
+        others = ", ".join(variant or "those without a variant" for variant in sorted(fullest.keys() - {taken}))
+        what = f"the variant {taken} is" if taken else "the weights without a variant are"
+        print(f"{folder}: {what} read, not {others}", file=sys.stderr, flush=True)
+    return taken or None

@@ -12,10 +12,15 @@ from simdistill.teachers.diffusers_files import class_of, load_model, read_json
 from simdistill.teachers.diffusers_settings import check_settings
 from simdistill.teachers.families import FAMILIES, DiffusersNetwork, Family
 from simdistill.teachers.families.latents import Config
+from simdistill.teachers.single_file import NETWORK, load_part
 
 
-def read_folder(folder: Path, levels: Levels = "scheduler") -> tuple[nn.Module, dict[str, Any]]:
+def read_folder(
+    folder: Path, levels: Levels = "scheduler", checkpoint: Path | None = None
+) -> tuple[nn.Module, dict[str, Any]]:
     """The denoiser in a diffusers folder, frozen, and the other arguments of its `Teacher`.
+
+    With a `checkpoint` of one file, the folder is its configuration: network and, if it has one, autoencoder are there.
 
     The folder is a pipeline's (with unet/ or transformer/, scheduler/ and perhaps vae/), or that of the network itself
     with the scheduler's configuration in it or beside it. `levels` are its scheduler's or the paper's [B.13].
@@ -34,13 +39,16 @@ def read_folder(folder: Path, levels: Levels = "scheduler") -> tuple[nn.Module, 
         raise ValueError(f"{path}: {what}") from error
     root, scheduler = _scheduler(folder)
     adapter, sigma_min, sigma_max = family.process(scheduler, levels)
-    decode = autoencoder_in(root, family)
+    decode = autoencoder_in(root, family, checkpoint)
     if decode:
         decode.check(shape)
     size = decode.size(shape) if decode else shape[1:]
     facts = {"shape": shape, "decode": decode, "sigma_min": sigma_min, "sigma_max": sigma_max}
     facts |= {"text": given.text, "classes": given.classes, "unconditional": given.unconditional}
-    model = load_model(family.network, network, family.unused)
+    if checkpoint is None:
+        model = load_model(family.network, network, family.unused)
+    else:
+        model = load_part(family.network, checkpoint, network, NETWORK)
     return adapter(DiffusersNetwork(model, family, size, given.classes)), facts
 
 

@@ -2,6 +2,7 @@
 
 import importlib
 import shlex
+import sys
 from dataclasses import replace
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -12,10 +13,12 @@ from simdistill.data.densities import DENSITIES
 from simdistill.runs.folder import RunFolder, verb_of
 from simdistill.support.checks import require
 from simdistill.support.libraries import TEXT, need
+from simdistill.support.tensors import read_names
 from simdistill.teachers.autoencoders import Autoencoder
 from simdistill.teachers.diffusers_folder import read_folder
 from simdistill.teachers.edm import read_edm
-from simdistill.teachers.foreign import SUFFIXES, refusal
+from simdistill.teachers.foreign import SUFFIXES, pipeline_of, refusal
+from simdistill.teachers.single_file import KINDS, TEXT_ENCODERS, configuration_of, has_part
 from simdistill.teachers.teacher import Asked, Judged, Teacher
 from simdistill.teachers.weights import has_header, read_network
 
@@ -28,7 +31,8 @@ _NO_TEACHER = "is a student, which knows only the noise levels of its steps and 
 def load_teacher(name: str, levels: Levels = "scheduler") -> Teacher:
     """The teacher of that name: one of `SHIPPED` or `DENSITIES` (exact), a file, a folder or module:function.
 
-    A file is a .safetensors of this package or a .pkl of EDM; a folder is diffusers' (see `read_folder`, also for
+    A file is a .safetensors of this package, a .pkl of EDM, or a checkpoint of Stable Diffusion beside a diffusers
+    folder with its configuration; a folder is diffusers' (see `read_folder`, also for
     `levels`) or that of a pretraining. Nothing in them is executed. `package.module:function` is imported and called
     without arguments; it returns a `Teacher`. Raises `ValueError` with the remedy if there is no such teacher, or if
     the function returns something else.
@@ -41,6 +45,8 @@ def load_teacher(name: str, levels: Levels = "scheduler") -> Teacher:
     if name in DENSITIES:
         mixture = DENSITIES[name]()
         return Teacher(mixture, mixture.shape, name=name)
+    if is_single_file(name):
+        return _from_folder(Path(name), levels)
     if _is_file(name):
         return _from_file(Path(name))
     if name.endswith(SUFFIXES) and Path(name).is_file():
@@ -61,6 +67,17 @@ def load_teacher(name: str, levels: Levels = "scheduler") -> Teacher:
 def _is_file(name: str) -> bool:
     """Whether a teacher's name is a file's."""
     return name.endswith((".safetensors", ".pkl"))
+
+
+def is_single_file(name: str) -> bool:
+    """Whether a name is that of a checkpoint of Stable Diffusion in one file whose configuration is on disk.
+
+    Raises `ValueError` if it is damaged.
+    """
+    path = Path(name)
+    if path.suffix != ".safetensors" or not path.is_file() or configuration_of(path) is None:
+        return False
+    return not has_header(path) and pipeline_of(read_names(path)) in KINDS
 
 
 def is_code(name: str) -> bool:
@@ -104,9 +121,15 @@ def _folder_of(path: Path) -> Path:
 
 
 def _from_folder(path: Path, levels: Levels) -> Teacher:
-    denoiser, facts = read_folder(path, levels)
+    """The teacher in a diffusers folder, or in a checkpoint of one file that such a folder describes."""
+    folder, checkpoint = (path, None) if path.is_dir() else (configuration_of(path) or path, path)
+    if checkpoint:
+        print(f"{checkpoint}: read by the configuration in {folder}", file=sys.stderr, flush=True)
+    denoiser, facts = read_folder(folder, levels, checkpoint)
     name = str(path.resolve())
-    encoder = name if (path / "model_index.json").is_file() else ""  # else it is the network's own folder
+    encoder = str(folder.resolve()) if (folder / "model_index.json").is_file() else ""  # else the network's own folder
+    if checkpoint and has_part(checkpoint, *TEXT_ENCODERS):
+        encoder = name
     asked = Asked(unconditional=facts.pop("unconditional", None), encoder=encoder)
     judged = Judged(decode=facts.pop("decode"))
     return Teacher(denoiser, name=name, asked=asked, judged=judged, **facts)

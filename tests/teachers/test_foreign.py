@@ -1,6 +1,8 @@
 """Files of other programs, given as teachers: one line that says what they are, and the remedy."""
 
 import pickle
+import re
+import shlex
 import sys
 
 import pytest
@@ -15,10 +17,14 @@ from simdistill.method.denoisers import Preconditioned
 from simdistill.method.generator import Generator
 from simdistill.networks.mlp import MLP
 from simdistill.teachers.families import FAMILIES, DiffusersNetwork
+from simdistill.teachers.foreign import PIPELINES
 from simdistill.teachers.loading import load_teacher
 from simdistill.teachers.pickles import read_pickle
 from simdistill.teachers.prediction_types import FlowPrediction
+from simdistill.teachers.single_file import NETWORK
 from simdistill.teachers.teacher import Teacher
+
+diffusers = pytest.importorskip("diffusers")
 
 ONE = torch.ones(2)
 
@@ -69,10 +75,40 @@ def test_the_command_that_converts_can_be_pasted(tmp_path):
     folder = tmp_path / "a folder"
     folder.mkdir()
     (folder / "model_index.json").write_text("{}")
-    save_file({"model.diffusion_model.input_blocks.0.0.weight": ONE}, folder / "v1 5.safetensors")
+    save_file({"model.diffusion_model.joint_blocks.0.x": ONE}, folder / "v1 5.safetensors")
     with pytest.raises(ValueError, match="local_files_only=True") as refused:
         load_teacher(str(folder / "v1 5.safetensors"))
     assert f"--teacher '{folder}/v1 5'" in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["sd.safetensors", "sd.ckpt"])
+@pytest.mark.parametrize(("start", "pipeline"), PIPELINES.items())
+def test_the_command_that_converts_is_pythons_and_diffusers(tmp_path, monkeypatch, name, start, pipeline):
+    """It parses, and calls what diffusers has, with the file and the folder that --teacher then takes."""
+    path, called = tmp_path / name, []
+    tensors = {NETWORK + start: ONE}
+    save_file(tensors, path) if path.suffix == ".safetensors" else torch.save({"state_dict": tensors}, path)
+    with pytest.raises(ValueError, match="convert it once") as refused:
+        load_teacher(str(path))
+    (quoted, folder) = re.search(r"python -c ('.*'), then --teacher (.*)$", str(refused.value)).groups()
+    (code,) = shlex.split(quoted)
+    kind = getattr(diffusers, pipeline)
+
+    class Loaded:
+        save_pretrained = called.append
+
+    assert callable(kind.save_pretrained)
+    monkeypatch.setattr(kind, "from_single_file", lambda *given, **more: called.append((*given, more)) or Loaded)
+    exec(code, {})
+    assert called == [(str(path), {}), folder]
+    assert folder == str(path.with_suffix(""))
+
+
+def test_a_network_of_one_file_that_is_not_known(tmp_path):
+    """No class is named that does not read it: DiffusionPipeline has no from_single_file."""
+    save_file({"model.diffusion_model.layers.0.weight": ONE}, tmp_path / "new.safetensors")
+    with pytest.raises(ValueError, match=r"by the class of its pipeline: PIPELINE\.from_single_file\('.*new\.safe"):
+        load_teacher(str(tmp_path / "new.safetensors"))
 
 
 def test_a_corrupt_file_is_no_run_to_be_repeated(tmp_path):
