@@ -25,7 +25,8 @@ def check_settings(config: Mapping[str, Any], kind: str, path: Path) -> None:
         defaults = {name: known.default for name, known in signature(function).parameters.items()}
     for name, value in config.items():
         if name in hints and _kinds(hints[name]) <= PLAIN:
-            remedy = f"{formatannotation(hints[name])}, none negative, as {kind} takes it; download the file again"
+            kinds = formatannotation(hints[name]) + (", none negative" if min([0, *_numbers(value)]) < 0 else "")
+            remedy = f"{kinds}, as {kind} takes it; download the file again"
             require(value == defaults[name] or _fits(value, hints[name]), f"{path}: {name}", value, remedy)
             few = "layers" not in name or max([0, *_numbers(value)]) <= MOST_LAYERS
             require(few, f"{path}: {name}", value, f"at most {MOST_LAYERS:,}")
@@ -36,7 +37,7 @@ def _fits(value: Any, hint: Any) -> bool:
     texts = [leaf for leaf in _leaves(value) if isinstance(leaf, str)]
     sound = not texts or str in kinds
     sound = sound and (not _numbers(value) or bool(kinds & {int, float, bool}))
-    whole = [number for number in _numbers(value) if isinstance(number, int)]
+    whole = [number for number in _numbers(value) if isinstance(number, int) and float not in kinds]
     plain = not any(isinstance(leaf, dict) for leaf in _leaves(value))
     return sound and plain and min([0, *whole]) == 0 and _depth(value) <= _levels(hint)
 

@@ -10,6 +10,7 @@ import torch
 from tiny_models import TINY, autoencoder, dit, scheduler, unet
 
 from simdistill.teachers.autoencoders import Autoencoder
+from simdistill.teachers.diffusers_process import SCHEDULERS, scheduled
 from simdistill.teachers.diffusers_settings import check_settings
 from simdistill.teachers.families import FAMILIES, autoencoders
 from simdistill.teachers.loading import load_teacher
@@ -92,6 +93,33 @@ def test_impossible_settings_of_networks(folders, tmp_path, name, changes, said)
     assert "\n" not in message
 
 
+@pytest.mark.parametrize(
+    ("kind", "changes", "said"),
+    [
+        ("DDIMScheduler", {"num_train_timesteps": "1000"}, "num_train_timesteps = '1000': must be int"),
+        ("DDIMScheduler", {"num_train_timesteps": 10**9}, "num_train_timesteps = 1000000000: must be a whole"),
+        ("DDIMScheduler", {"num_train_timesteps": 0}, "num_train_timesteps = 0: must be a whole number from 1"),
+        ("DDIMScheduler", {"beta_start": "0.1"}, "beta_start = '0.1': must be float"),
+        ("DDIMScheduler", {"beta_end": [0.1]}, "beta_end = [0.1]: must be float"),
+        ("DDIMScheduler", {"trained_betas": 0.5}, "betas = [0.5]: must be between 0 and 1"),
+        ("DDIMScheduler", {"prediction_type": 3}, "prediction_type = 3: must be Literal['epsilon'"),
+        ("EDMEulerScheduler", {"sigma_data": "0.5"}, "sigma_data = '0.5': must be float"),
+        ("EDMEulerScheduler", {"sigma_max": {}}, "sigma_max = {}: must be float"),
+        ("FlowMatchEulerDiscreteScheduler", {"shift": "3"}, "shift = '3': must be float"),
+        ("FlowMatchEulerDiscreteScheduler", {"num_train_timesteps": 1.5}, "num_train_timesteps = 1.5: must be a whole"),
+    ],
+)  # fmt: skip
+def test_impossible_settings_of_schedulers(tmp_path, kind, changes, said):
+    getattr(diffusers, kind)().save_pretrained(tmp_path)
+    path = tmp_path / "scheduler_config.json"
+    scheduled(path)
+    rewrite(path, changes)
+    with pytest.raises(ValueError, match="must be") as refused:
+        scheduled(path)
+    assert str(refused.value).startswith(f"{path}: ")
+    assert said in str(refused.value)
+
+
 @pytest.mark.parametrize("name", [SD, FLUX, "unet", "dit"])
 @pytest.mark.parametrize(
     ("changes", "said"),
@@ -127,7 +155,8 @@ def test_an_autoencoder_alone_has_a_scaling_of_its_channels(folders, tmp_path):
 
 
 MODELS = sorted(
-    name for name in {*FAMILIES, *autoencoders(), "AutoencoderDC", "AutoencoderKLWan", "SanaTransformer2DModel"}
+    name
+    for name in {*FAMILIES, *autoencoders(), "AutoencoderDC", "AutoencoderKLWan", "SanaTransformer2DModel", *SCHEDULERS}
 )
 
 
