@@ -124,6 +124,25 @@ def test_a_file_without_autoencoder_and_text_takes_the_folders(pair, tmp_path):
     assert torch.equal(teacher.decoded(z), whole.decoded(z))
 
 
+def test_half_precision_is_read_as_float32(pair, tmp_path):
+    def halve(tensors):
+        tensors |= {name: tensor.half() for name, tensor in tensors.items()}
+
+    path, _ = damaged(pair, tmp_path, halve)
+    ours, theirs = (load_teacher(str(place)).denoiser.state_dict() for place in (path, pair[0]))
+    assert ours.keys() == theirs.keys()
+    for name, tensor in ours.items():
+        assert torch.equal(tensor, theirs[name].half().float())
+
+
+def test_a_damaged_file_is_one_line(pair, tmp_path):
+    path = tmp_path / "broken.safetensors"
+    path.write_bytes(pair[1].read_bytes()[:5000])
+    configured(pair[0], path)
+    with pytest.raises(ValueError, match=r"broken\.safetensors: not a valid safetensors file"):
+        load_teacher(str(path))
+
+
 def test_without_a_configuration_the_line_says_both_ways(pair, tmp_path):
     path = shutil.copy(pair[1], tmp_path)
     with pytest.raises(ValueError, match=r"put the configuration of its diffusers folder .* or convert it once"):
