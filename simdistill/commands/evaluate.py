@@ -57,6 +57,7 @@ ABOUT = """Measure a run's teacher, student and undistilled start side by side.
 - Stopped, the same command goes on where it was.
 - The run's evaluation.json, pictures and report are updated, unless they have
   more samples.
+- With a --teacher of other weights than the run's, the figures are only printed.
 - The second command gives the FID of the literature; see docs/metrics.md.
 - Under torchrun, several GPUs share the work.
 - TorchScript (.pt) is a program: only read files whose author you trust.

@@ -137,7 +137,9 @@ def open_images(data: str | Path, framing: Framing | None = None, background: st
 
 
 def array_set(name: str, samples: Data, labels: Int[Tensor, " n"] | None = None) -> ImageSet:
-    """A set of samples of any shape in memory, float in [-1, 1]."""
+    """A set of samples of any shape in memory, float in [-1, 1]; `ValueError` for labels below 0."""
+    lowest = 0 if labels is None else int(labels.min())
+    require(lowest >= 0, "labels", lowest, "class numbers from 0 on")
     return _array(name, samples, labels)
 
 

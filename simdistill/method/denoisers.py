@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from simdistill.method.preconditioning import EDMScaling, Scaling
-from simdistill.method.shapes import Condition, Data, Sigma, like
+from simdistill.method.shapes import Condition, Data, Sigma, are_labels, label_error, like
 from simdistill.method.text import Text, TextInput
 from simdistill.support.checks import require
 
@@ -129,18 +129,16 @@ class Preconditioned(nn.Module):
             return condition
         if self.classes == 0:
             return None
-        labels = f"class labels 0 … {self.classes - 1}, which the network expects"
-        if not isinstance(condition, Tensor):
-            given = "None" if condition is None else "encoded prompts"
-            raise ValueError(f"condition = {given}: must be {labels}")  # noqa: TRY004  (a bad value, as all others)
-        # not one_hot, which would synchronise with the device to check the labels' range
-        rows = torch.eye(self.classes, dtype=x_t.dtype, device=x_t.device)
+        if not are_labels(condition):
+            raise label_error(condition, self.classes)
+        # not one_hot, which would synchronise with the device to check the labels' range; nor an index, which takes -1
+        rows, labels = torch.eye(self.classes, dtype=x_t.dtype, device=x_t.device), condition.to(x_t.device)
         if torch.compiler.is_compiling():
-            return rows[condition]
+            return rows.index_select(0, labels)
         try:
-            return rows[condition]
+            return rows.index_select(0, labels)
         except IndexError as error:  # on a GPU it is a failed assertion of the device's
-            raise ValueError(f"condition = {condition.tolist()}: must be {labels}") from error
+            raise label_error(condition, self.classes) from error
 
 
 class GaussianMixture:

@@ -1,11 +1,12 @@
-"""The shape annotations of all signatures, and two helpers for broadcasting.
+"""The shape annotations of all signatures, two helpers for broadcasting, and the check of class labels.
 
 A batch of data has any number of axes after the first (`[batch, 64]` vectors, `[batch, 3, 32, 32]` images); a noise
 level, a weight or a loss is one number per sample. The test suite checks these annotations at every call.
 """
 
-from typing import TypeAlias
+from typing import TypeAlias, TypeGuard
 
+import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
@@ -33,3 +34,14 @@ def like(per_sample: PerSample, data: Data) -> Tensor:
 def dot(a: Data, b: Data) -> PerSample:
     """The inner product per sample, `a_i · b_i`, both flattened; shape `[batch]`."""
     return (a * b).flatten(1).sum(1)
+
+
+def label_error(condition: Condition, classes: int) -> ValueError:
+    """The error for a condition that is not integer class labels 0 … classes - 1 `[batch]`."""
+    given = condition.tolist() if isinstance(condition, Tensor) else "encoded prompts" if condition else None
+    return ValueError(f"condition = {given}: must be class labels 0 … {classes - 1} (int64), which the network expects")
+
+
+def are_labels(condition: Condition) -> TypeGuard[Tensor]:
+    """Whether a condition is a tensor of integers; their values are checked by the lookup, which waits for no GPU."""
+    return isinstance(condition, Tensor) and condition.dtype in (torch.int64, torch.int32)

@@ -1,4 +1,4 @@
-"""The fingerprint of a run's teacher: whoever resumes the run with another teacher is told."""
+"""The fingerprint of a run's teacher: whoever resumes or evaluates the run with another teacher is told."""
 
 import hashlib
 import json
@@ -33,20 +33,34 @@ def check_teacher(run: RunFolder, name: str, denoiser: object) -> None:
 
     A run of an older version, which has none, takes that of the first teacher that it is resumed with.
     """
-    found = {"teacher": name, "fingerprint": fingerprint(denoiser)}
     if not run.teacher.exists():
+        found = {"teacher": name, "fingerprint": fingerprint(denoiser)}
         return write_atomically(run.teacher, json.dumps(found).encode())
+    differs = other_teacher(run, name, denoiser)
+    if differs:
+        raise ValueError(f"{differs}; give that one, or start a new run")
+    return None
+
+
+def other_teacher(run: RunFolder, name: str, denoiser: object) -> str:
+    """In what the teacher `name` is another than the run's; "" if it is the same, or the run has no fingerprint.
+
+    Raises `ValueError` if the run's file of it is damaged.
+    """
+    if not run.teacher.exists():
+        return ""
     try:
         known = read_json(run.teacher)
         began, own = known["teacher"], known["fingerprint"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{run.teacher}: damaged; delete it to resume with whatever teacher is given") from error
-    if own != found["fingerprint"]:
-        raise ValueError(
-            f"--teacher = {name}: has other weights (fingerprint {found['fingerprint']}) than the teacher that "
-            f"{run.path} began with, {began} (fingerprint {own}); give that one, or start a new run"
-        )
-    return None
+        raise ValueError(f"{run.teacher}: damaged; delete it to go on with whatever teacher is given") from error
+    found = fingerprint(denoiser)
+    if own == found:
+        return ""
+    return (
+        f"--teacher = {name}: has other weights (fingerprint {found}) than the teacher that {run.path} began with, "
+        f"{began} (fingerprint {own})"
+    )
 
 
 def _tensors(denoiser: object) -> dict[str, Tensor]:

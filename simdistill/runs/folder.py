@@ -254,13 +254,14 @@ def _check_free(path: Path, overwrite: bool) -> None:
     if path.exists() and content_of(path):
         if not overwrite:
             raise ValueError(f"--out = {path}: exists; give another --out, --overwrite it, or --resume the run")
-        if not _is_run(path):
+        if verb_of(path) is None:
             raise ValueError(f"--out = {path}: not a run's folder, so it is not overwritten; give another --out")
 
 
-def _is_run(path: Path) -> bool:
-    """Whether a folder is a run's and may be overwritten: other programs have a config.toml, too."""
+def verb_of(path: Path) -> str | None:
+    """The command that made a run's folder; None for any other folder: other programs have a config.toml, too."""
     try:
-        return read_toml(path / "config.toml").get("verb") in ("distill", "pretrain", "convert")
+        verb = read_toml(path / "config.toml").get("verb")
     except ValueError:
-        return False
+        return None
+    return verb if verb in ("distill", "pretrain", "convert") else None

@@ -1,7 +1,8 @@
 """Files of tensors: read without executing anything in them, and loaded into networks strictly."""
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,22 +16,34 @@ from simdistill.support.files import digest
 Network = TypeVar("Network", bound=nn.Module)
 
 
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """All tensors and the metadata of a safetensors file; `ValueError` if it is missing or damaged."""
-    return _read_safetensors(path, tensors=True)
+def read_tensors(path: Path, beginning: str = "") -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors whose names have that beginning, and the metadata, of a safetensors file.
+
+    Raises `ValueError` if it is missing or damaged.
+    """
+    with _opened(path) as file:
+        names = [name for name in [*file.keys()] if name.startswith(beginning)]
+        return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
 
 
 def read_metadata(path: Path) -> dict[str, str]:
     """The metadata of a safetensors file, without its tensors; `ValueError` if it is missing or damaged."""
-    return _read_safetensors(path, tensors=False)[1]
+    with _opened(path) as file:
+        return file.metadata() or {}
 
 
-def _read_safetensors(path: Path, tensors: bool) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_names(path: Path) -> list[str]:
+    """The names of the tensors in a safetensors file, without reading them; `ValueError` as above."""
+    with _opened(path) as file:
+        return [*file.keys()]
+
+
+@contextmanager
+def _opened(path: Path) -> Generator[Any]:
     _check_there(path)
     try:
         with safe_open(path, framework="pt") as file:
-            names: Sequence[str] = file.keys() if tensors else ()
-            return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
+            yield file
     except (SafetensorError, OSError) as error:
         what = f"{type(error).__name__}: {error}".splitlines()[0]
         remedy = "download it again, or repeat the run that wrote it"

@@ -8,9 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from simdistill.method.shapes import Data, Pictures
+from simdistill.support.checks import require
 from simdistill.teachers.diffusers_files import class_of, load_model, read_json
+from simdistill.teachers.diffusers_settings import check_settings
 from simdistill.teachers.families import Family, Latents, autoencoders
-from simdistill.teachers.families.latents import Shape, Size
+from simdistill.teachers.families.latents import Shape, Size, check_scaling
+from simdistill.teachers.single_file import AUTOENCODER, has_part, load_part
 
 VALUES = 8 * 4 * 64 * 64  # of latents per call: those of eight pictures of 512Ã—512 pixels
 
@@ -18,13 +21,27 @@ VALUES = 8 * 4 * 64 * 64  # of latents per call: those of eight pictures of 512Ã
 class Autoencoder:
     """The autoencoder in `folder`, of a class that `latents` or any family knows, loaded on its first call.
 
-    Raises `ValueError` if the folder's configuration names another class.
+    Its weights may be in a `checkpoint` of one file.
+
+    Raises `ValueError` if the folder's configuration names another class, or has an impossible scaling.
     """
 
-    def __init__(self, folder: Path, latents: Latents | None = None) -> None:
+    def __init__(self, folder: Path, latents: Latents | None = None, checkpoint: Path | None = None) -> None:
+        self._checkpoint = checkpoint
         self.folder, self._config = folder, read_json(folder / "config.json")
         known = autoencoders() if latents is None else {latents.autoencoder: latents}
         self._latents = known[class_of(self._config, folder, tuple(known))]
+        try:
+            check_scaling(self._config, self._latents.channels(self._config))
+        except ValueError as error:
+            raise ValueError(f"{folder / 'config.json'}: {error}") from error
+
+    def check(self, shape: Shape) -> None:
+        """Raise `ValueError` unless it decodes latents of the `shape` of a network's samples, as far as it says."""
+        path, channels = self.folder / "config.json", self._latents.channels(self._config)
+        check_settings(self._config, self._latents.autoencoder, path)
+        remedy = f"{shape[0]}, as the network's samples have: put the network's own autoencoder there"
+        require(channels in (None, shape[0]), f"{path}: channels of its latents", channels, remedy)
 
     def size(self, shape: Shape) -> Size:
         """The size of a picture, without channels, by the shape of its latents."""
@@ -66,14 +83,20 @@ class Autoencoder:
 
     @cached_property
     def _autoencoder(self) -> nn.Module:
+        if self._checkpoint is not None:
+            return load_part(self._latents.autoencoder, self._checkpoint, self.folder, AUTOENCODER)
         return load_model(self._latents.autoencoder, self.folder)
 
 
-def autoencoder_in(pipeline: Path, family: Family) -> Autoencoder | None:
-    """The autoencoder in a latent pipeline's folder, as in the family of its network; None without one."""
+def autoencoder_in(pipeline: Path, family: Family, checkpoint: Path | None = None) -> Autoencoder | None:
+    """The autoencoder in a latent pipeline's folder, as in the family of its network; None without one.
+
+    Its weights are those of the `checkpoint` of one file, if that has some.
+    """
+    own = checkpoint if checkpoint is not None and has_part(checkpoint, AUTOENCODER) else None
     for latents in family.latents:
         if (pipeline / latents.part / "config.json").is_file():
-            return Autoencoder(pipeline / latents.part, latents)
+            return Autoencoder(pipeline / latents.part, latents, own)
     return None
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from collections import Counter
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -47,8 +48,8 @@ def load_model(kind: str, folder: Path, unused: Collection[str] = ()) -> nn.Modu
     """
     variant = variant_of(folder)
     with library() as diffusers:
+        model_class = getattr(diffusers, kind)
         try:
-            model_class = getattr(diffusers, kind)
             model, report = model_class.from_pretrained(
                 str(folder),
                 local_files_only=True,
@@ -59,17 +60,31 @@ def load_model(kind: str, folder: Path, unused: Collection[str] = ()) -> nn.Modu
                 output_loading_info=True,
             )
         except Exception as error:  # whatever diffusers raises
-            raise ValueError(f"{folder}: cannot be read as a {kind} ({short(error)})") from error
+            unbuilt = type(error) is type(_build_error(model_class, folder))
+            where, whose = (folder / "config.json", "it") if unbuilt else (folder, "its weights")
+            what = f"cannot be read as a {kind} ({short(error)}); download {whose} again"
+            raise ValueError(f"{where}: {what}") from error
     found = {what: report[f"{what}_keys"] for what in ("missing", "unexpected", "mismatched")}
     odd = [f"{name} {what}" for what, names in found.items() for name in names if name not in unused]
     require(not odd, f"{folder}: weights", odd[:3], f"exactly those of the {kind} in its config.json")
     return model.eval().requires_grad_(False)
 
 
+def _build_error(model_class: Any, folder: Path) -> Exception | None:
+    """What diffusers raises where it builds a model without weights by the configuration in `folder`."""
+    try:
+        with torch.device("meta"):
+            model_class.from_config(read_json(folder / "config.json"))
+    except Exception as error:
+        return error
+    return None
+
+
 def variant_of(folder: Path) -> str | None:
     """The variant, such as "fp16", of the fullest weights in `folder`; None for those without, which go first.
 
-    Raises `ValueError` if several variants are as full, and there are no weights without.
+    Of several, the one that is taken is printed on stderr. Raises `ValueError` if several variants are as full, and
+    there are no weights without.
     """
     sizes: Counter[tuple[str, str]] = Counter()
     for path in folder.iterdir():
@@ -79,8 +94,11 @@ def variant_of(folder: Path) -> str | None:
     for (variant, _), size in sizes.items():
         fullest[variant] = max(size, fullest.get(variant, 0))
     most = max(fullest.values(), default=0)
-    if not fullest or fullest.get("", 0) * ALIKE >= most:
-        return None
     alike = sorted(variant for variant, size in fullest.items() if size * ALIKE >= most)
-    require(len(alike) == 1, f"{folder}: variants of its weights", alike, "one: move the others to another folder")
-    return alike[0]
+    taken = "" if "" in alike or not alike else alike[0]
+    require("" in alike or len(alike) <= 1, f"{folder}: variants of its weights", alike, "one: move the others away")
+    if len(fullest) > 1:
+        others = ", ".join(variant or "those without a variant" for variant in sorted(fullest.keys() - {taken}))
+        what = f"the variant {taken} is" if taken else "the weights without a variant are"
+        print(f"{folder}: {what} read, not {others}", file=sys.stderr, flush=True)
+    return taken or None

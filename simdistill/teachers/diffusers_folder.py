@@ -6,14 +6,21 @@ from typing import Any
 from torch import nn
 
 from simdistill.config.recipes import Levels
+from simdistill.support.libraries import short
 from simdistill.teachers.autoencoders import autoencoder_in
 from simdistill.teachers.diffusers_files import class_of, load_model, read_json
+from simdistill.teachers.diffusers_settings import check_settings
 from simdistill.teachers.families import FAMILIES, DiffusersNetwork, Family
 from simdistill.teachers.families.latents import Config
+from simdistill.teachers.single_file import NETWORK, load_part
 
 
-def read_folder(folder: Path, levels: Levels = "scheduler") -> tuple[nn.Module, dict[str, Any]]:
+def read_folder(
+    folder: Path, levels: Levels = "scheduler", checkpoint: Path | None = None
+) -> tuple[nn.Module, dict[str, Any]]:
     """The denoiser in a diffusers folder, frozen, and the other arguments of its `Teacher`.
+
+    With a `checkpoint` of one file, the folder is its configuration: network and, if it has one, autoencoder are there.
 
     The folder is a pipeline's (with unet/ or transformer/, scheduler/ and perhaps vae/), or that of the network itself
     with the scheduler's configuration in it or beside it. `levels` are its scheduler's or the paper's [B.13].
@@ -24,18 +31,25 @@ def read_folder(folder: Path, levels: Levels = "scheduler") -> tuple[nn.Module, 
     network = _network(folder)
     path, config = network / "config.json", read_json(network / "config.json")
     family = _family(config, network)
+    check_settings(config, family.network, path)
     try:
         shape, given = family.shape(config), family.condition(config)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+    except Exception as error:  # also of a family outside of the package
+        what = str(error) if isinstance(error, ValueError) else f"cannot be read ({short(error)})"
+        raise ValueError(f"{path}: {what}") from error
     root, scheduler = _scheduler(folder)
     adapter, sigma_min, sigma_max = family.process(scheduler, levels)
-    decode = autoencoder_in(root, family)
+    decode = autoencoder_in(root, family, checkpoint)
+    if decode:
+        decode.check(shape)
     size = decode.size(shape) if decode else shape[1:]
     facts = {"shape": shape, "decode": decode, "sigma_min": sigma_min, "sigma_max": sigma_max}
     facts |= {"text": given.text, "classes": given.classes, "unconditional": given.unconditional}
-    model = load_model(family.network, network, family.unused)
-    return adapter(DiffusersNetwork(model, family, size)), facts
+    if checkpoint is None:
+        model = load_model(family.network, network, family.unused)
+    else:
+        model = load_part(family.network, checkpoint, network, NETWORK)
+    return adapter(DiffusersNetwork(model, family, size, given.classes)), facts
 
 
 def _network(folder: Path) -> Path:

@@ -17,6 +17,7 @@ from simdistill.method.preconditioning import EDMScaling
 from simdistill.support.checks import require
 from simdistill.support.libraries import library, short
 from simdistill.teachers.diffusers_files import read_json
+from simdistill.teachers.diffusers_settings import check_settings
 from simdistill.teachers.prediction_types import (
     EDMPrediction,
     EpsilonPrediction,
@@ -48,6 +49,7 @@ BETAS = (
 )  # fmt: skip
 """The settings of the betas."""
 HIGHEST = 160.0  # of DDPM's betas 157: above it a state is noise to within 1 %, and sampling steps are wasted
+MOST_TIMES = 100_000
 LINEAR = {"beta_schedule": "linear", "beta_start": 0.0001, "beta_end": 0.02, "num_train_timesteps": 1000}
 
 
@@ -103,6 +105,10 @@ def _read(path: Path, known: tuple[str, ...]) -> dict[str, Any]:
     config = read_json(path)
     scheduler = config.get("_class_name")
     require(scheduler in known, f"{path}: _class_name", scheduler, f"one of {', '.join(known)}")
+    check_settings(config, str(scheduler), path)
+    steps = config.get("num_train_timesteps", 1000)
+    sound = isinstance(steps, int) and not isinstance(steps, bool) and 1 <= steps <= MOST_TIMES
+    require(sound, f"{path}: num_train_timesteps", steps, f"a whole number from 1 to {MOST_TIMES:,}")
     return config
 
 
@@ -174,9 +180,9 @@ def _levels(config: dict[str, Any], path: Path) -> Tensor:
             betas: Tensor = getattr(diffusers, name).from_config(settings).betas
         except Exception as error:  # whatever diffusers raises
             raise ValueError(f"{path}: betas cannot be read ({short(error)})") from error
-    levels = _from_betas(betas.double())
+    levels = _from_betas(betas.double().reshape(-1))
     rising = len(levels) > 1 and bool((levels.diff() > 0).all()) and 0 < float(levels[0]) < HIGHEST
-    require(rising, f"{path}: betas", betas[:3].tolist(), "between 0 and 1")
+    require(rising, f"{path}: betas", betas.reshape(-1)[:3].tolist(), "between 0 and 1")
     return levels
 
 

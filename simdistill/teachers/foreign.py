@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from simdistill.support.tensors import read_content
+from simdistill.support.tensors import read_content, read_names
+from simdistill.teachers.single_file import KINDS, NETWORK
 
 SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".tar")
 """Files of torch.save."""
@@ -23,7 +23,18 @@ PIPELINES = {
     "input_blocks.0.0.weight": "StableDiffusionPipeline",
 }
 """diffusers' pipelines by the beginning of a tensor's name in their checkpoints of one file; the first there counts."""
-PREFIX = "model.diffusion_model."
+
+
+def pipeline_of(names: list[str]) -> str | None:
+    """The pipeline whose parts a checkpoint of one file has, by the names of its tensors.
+
+    None if it is no such checkpoint, "" if its pipeline is not known.
+    """
+    if not any(name.startswith((NETWORK, "double_blocks.0.", "joint_blocks.0.")) for name in names):
+        return None
+    bare = [name.removeprefix(NETWORK) for name in names]
+    known = (kind for start, kind in PIPELINES.items() if any(name.startswith(start) for name in bare))
+    return next(known, "")
 
 
 def refusal(path: Path) -> str:
@@ -32,8 +43,9 @@ def refusal(path: Path) -> str:
     Raises `ValueError` if the file is missing or damaged.
     """
     names = _names(path)
-    if any(PREFIX in name or name.startswith("double_blocks.0.") for name in names):
-        return f"is a single-file checkpoint of several parts; {_conversion(path, names)}"
+    pipeline = pipeline_of(names)
+    if pipeline is not None:
+        return f"is a single-file checkpoint of several parts; {_conversion(path, pipeline)}"
     if any("lora_" in name for name in names):
         return "is a LoRA, a change of a network: fuse it into its pipeline, and name the folder of save_pretrained"
     if path.name.startswith("diffusion_pytorch_model"):
@@ -51,12 +63,7 @@ def refusal(path: Path) -> str:
 def _names(path: Path) -> list[str]:
     """The names of the tensors in a file, without reading them if possible."""
     if path.suffix == ".safetensors":
-        try:
-            with safe_open(path, framework="pt") as file:
-                return [*file.keys()]
-        except (SafetensorError, OSError) as error:
-            what = f"{type(error).__name__}: {error}".splitlines()[0]
-            raise ValueError(f"{path}: not a valid safetensors file ({what}); download it again") from error
+        return read_names(path)
     try:
         return _tensors(read_content(path, "meta"))
     except ValueError as error:
@@ -71,16 +78,19 @@ def _tensors(content: Any) -> list[str]:
     return max([own, *(_tensors(value) for value in content.values())], key=len)
 
 
-def _conversion(path: Path, names: list[str]) -> str:
-    """The command that converts a single-file checkpoint by diffusers, for the pipeline whose tensors it has."""
-    bare = [name.partition(PREFIX)[2] or name for name in names]
-    pipeline = next(
-        (kind for start, kind in PIPELINES.items() if any(name.startswith(start) for name in bare)), "DiffusionPipeline"
-    )
+def _conversion(path: Path, pipeline: str) -> str:
+    """The command that converts a single-file checkpoint by diffusers, as the pipeline whose tensors it has."""
     out, given = path.with_suffix(""), ""
+    quoted = shlex.quote(str(out))
     if (path.parent / "model_index.json").is_file():  # where its configuration is on disk
         given = f", config={str(path.parent)!r}, local_files_only=True"
-    code = (
-        f"from diffusers import {pipeline} as P; P.from_single_file({str(path)!r}{given}).save_pretrained({str(out)!r})"
-    )
-    return f"convert it once with diffusers: python -c {shlex.quote(code)}, then --teacher {shlex.quote(str(out))}"
+    call = f".from_single_file({str(path)!r}{given}).save_pretrained({str(out)!r})"
+    if not pipeline:
+        return f"convert it once with diffusers, by the class of its pipeline: PIPELINE{call}, then --teacher {quoted}"
+    code = f"from diffusers import {pipeline} as P; P{call}"
+    direct = ""
+    if pipeline in KINDS and path.suffix == ".safetensors":
+        direct = (
+            f"put the configuration of its diffusers folder (model_index.json, and that of each part) into {out}, or "
+        )
+    return f"{direct}convert it once with diffusers: python -c {shlex.quote(code)}, then --teacher {quoted}"

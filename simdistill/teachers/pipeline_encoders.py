@@ -22,10 +22,17 @@ LEFT_OUT = ("transformer", "unet", "vae", "safety_checker", "feature_extractor",
 class PipelineEncoder:
     """Encodes prompts as `Text` with the encoders of the pipeline in `folder`; nothing in the folder is executed.
 
-    Raises `ValueError` if it is no pipeline of a known family, or its encoders are missing or damaged.
+    The encoders' weights may be in a `checkpoint` of one file, a .safetensors. Raises `ValueError` if it is no pipeline
+    of a known family, or its encoders are missing or damaged.
     """
 
-    def __init__(self, folder: Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        checkpoint: Path | None = None,
+    ) -> None:
         index, known = read_json(folder / "model_index.json"), pipelines()
         name = str(index.get("_class_name"))
         require(name in known, f"{folder / 'model_index.json'}: _class_name", name, f"one of {', '.join(known)}")
@@ -34,19 +41,26 @@ class PipelineEncoder:
         strange = [f"{part} of {value[:1]}" for part, value in parts.items() if value[:1] not in KNOWN]
         require(not strange, f"{folder / 'model_index.json'}: parts", strange, "of diffusers or transformers")
         absent: dict[str, Any] = {part: None for part in LEFT_OUT if part in index}
-        variant = _variant(folder)
+        local = {"local_files_only": True, "torch_dtype": dtype, **absent}
         with library() as diffusers:
+            kind = getattr(diffusers, name)
             try:
-                self._pipeline: Any = getattr(diffusers, name).from_pretrained(
-                    str(folder), local_files_only=True, variant=variant, torch_dtype=dtype, **absent
+                self._pipeline: Any = (
+                    kind.from_pretrained(str(folder), variant=_variant(folder), **local)
+                    if checkpoint is None
+                    else kind.from_single_file(str(checkpoint), config=str(folder), **local)
                 )
             except Exception as error:  # whatever diffusers and transformers raise
-                raise ValueError(f"{folder}: its text encoder cannot be read ({short(error)})") from error
+                raise ValueError(f"{checkpoint or folder}: its text encoder cannot be read ({short(error)})") from error
         encoders = [part for part in parts if part.startswith("text_encoder")]
         missing = [part for part in encoders if getattr(self._pipeline, part, None) is None]
         require(
             not missing, f"{folder}: its text encoders", f"without {', '.join(missing)}", "there, as the pipeline's own"
         )
+        for part in encoders:
+            hollow = [name for name, p in getattr(self._pipeline, part).named_parameters() if p.is_meta]
+            remedy = f"there, as {folder / part / 'config.json'} describes it"
+            require(not hollow, f"{checkpoint or folder}: weights of its {part}", f"without {hollow[:1]}", remedy)
         self._pipeline.to(self._device)
 
     @torch.no_grad()

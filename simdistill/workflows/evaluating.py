@@ -22,6 +22,7 @@ from simdistill.method.metrics import OwnMetric
 from simdistill.method.shapes import Data
 from simdistill.reports.pictures import Window, picture, side_by_side
 from simdistill.reports.report import write_report
+from simdistill.runs.fingerprint import other_teacher
 from simdistill.runs.folder import RunFolder
 from simdistill.runs.lock import in_use
 from simdistill.support.bar import progress_bar
@@ -50,7 +51,8 @@ def evaluate_run(
 ) -> dict[str, Any]:
     """Measure a run's teacher, student and undistilled generator side by side, and renew its pictures and report.
 
-    They are left as they are if they rest on more samples than this evaluation. `reference`, `features` and `prompts`
+    They are left as they are if they rest on more samples than this evaluation, or if this teacher has other weights
+    than the run's, of which a warning is printed. `reference`, `features` and `prompts`
     go before those of the run's recipe. `metrics` of your own are measured beside the table's; those that the recipe
     names are code, so that they have to be given again. Of several `processes` each draws its part of the samples, and
     all return the figures. With `student_only` neither teacher nor undistilled generator draw any, and nothing is
@@ -69,6 +71,9 @@ def evaluate_run(
     if prompts:
         recipe = replace(recipe, prompts=prompts, held_out_prompts="")
     teacher = (teacher or teacher_of(run)).prepared(recipe).held_out(recipe)
+    other = other_teacher(run, teacher.name, teacher.unguided)
+    if other and processes.is_main:
+        print(f"warning: {other}; the figures are only printed", file=sys.stderr, flush=True)
     teacher.check(device)
     start = starting_network(run, teacher)
     emas = run.configuration().get("ema", [""])
@@ -91,10 +96,12 @@ def evaluate_run(
             repeat = f"simdistill evaluate {shlex.quote(str(out))}"
             raise Interrupted(f"stopped by {stop[0]} in the evaluation; what is measured is kept for {repeat}", stop[0])
 
-    kept = None if prompts else run.reference
+    kept = None if prompts or other else run.reference
     against = reference_for(teacher, samples, device, stored, features, kept, processes, between)
     asked = samples, recipe.prompts, recipe.held_out_prompts, described(metrics), student_only
-    partial = Partial(run.partial, repr((weights, teacher.name, against.extractor.name, against.name, stored, asked)))
+    partial = Partial(
+        run.partial, repr((weights, teacher.name, other, against.extractor.name, against.name, stored, asked))
+    )
     processes.on_main(partial.prepare)
     found = evaluate(
         samplers,
@@ -123,7 +130,8 @@ def evaluate_run(
         return figures
     ratio = found["student"]["images_per_second"] / found["teacher"]["images_per_second"]
     figures["speedup"] = round(ratio, 1)
-    processes.on_main(lambda: _keep(run, figures, samplers, teacher, against, device))
+    if not other:
+        processes.on_main(lambda: _keep(run, figures, samplers, teacher, against, device))
     return figures
 
 

@@ -18,7 +18,7 @@ from simdistill.runs.folder import RunFolder
 from simdistill.support.checks import require
 from simdistill.support.libraries import TEXT, need
 from simdistill.teachers.autoencoders import Autoencoder
-from simdistill.teachers.loading import is_code, load_teacher
+from simdistill.teachers.loading import is_code, is_single_file, load_teacher
 from simdistill.teachers.teacher import Asked, Judged, Teacher
 from simdistill.teachers.weights import is_partial, read_into, read_network
 
@@ -106,14 +106,15 @@ def _read_generator(path: Path, teacher: Teacher | None) -> tuple[Generator, dic
 
 
 def folder_teacher(out: str | Path) -> Teacher | None:
-    """The teacher of the run `out` if it is a folder, which has the library network whose weights the run stores.
+    """The teacher of the run `out` if it is diffusers', a folder or one file, whose network's weights the run stores.
 
     None for any other teacher, if the folder is gone, or if `out` is not a run. Raises `ValueError` if it is damaged.
     """
     if not Path(out).is_dir():
         return None
     folder = Path(str(RunFolder.open(Path(out)).configuration().get("teacher", "")))
-    return load_teacher(str(folder), levels_of(out)) if folder.is_absolute() and folder.is_dir() else None
+    there = folder.is_absolute() and (folder.is_dir() or is_single_file(str(folder)))
+    return load_teacher(str(folder), levels_of(out)) if there else None
 
 
 def levels_of(out: str | Path) -> Levels:

@@ -70,9 +70,8 @@ def autoencoder(**more):
         block_out_channels=(4, 4),
         down_block_types=("DownEncoderBlock2D",) * 2,
         up_block_types=("UpDecoderBlock2D",) * 2,
-        latent_channels=4,
         norm_num_groups=2,
-        **{"scaling_factor": 0.3, **more},
+        **{"latent_channels": 4, "scaling_factor": 0.3, **more},
     )
 
 

@@ -32,6 +32,24 @@ def test_ramp_up_and_none():
     assert EMA(0).decay(10, 10) == 0.0
 
 
+def edm_beta(batch, half_life, ramp_up, images_before):
+    """The decay in training_loop.py of Karras et al. (2022), in images: ema_beta."""
+    return 0.5 ** (batch / max(min(half_life, images_before * ramp_up), 1e-8))
+
+
+@pytest.mark.parametrize(("half_life", "ramp_up", "batch"), [(500_000, 0.05, 512), (2000, 0.05, 64), (700, 1.5, 256)])
+def test_edms_ramp_up_one_step_earlier(half_life, ramp_up, batch):
+    """EDM counts the images before a step's batch, we those after it; the same from where the ramp ends."""
+    ema = EMA(half_life, ramp_up)
+    for step in range(1, 1500):
+        ours = ema.decay(batch, batch * step)
+        assert ours == pytest.approx(edm_beta(batch, half_life, ramp_up, batch * step), rel=1e-12)
+        if ramp_up * batch * (step - 1) >= half_life:
+            assert ours == pytest.approx(edm_beta(batch, half_life, ramp_up, batch * (step - 1)), rel=1e-12)
+    assert edm_beta(batch, half_life, ramp_up, 0) == 0  # EDM's first step forgets the start
+    assert ema.decay(batch, batch) == pytest.approx(0.5 ** max(1 / ramp_up, batch / half_life), rel=1e-12)
+
+
 @pytest.mark.parametrize("std", [0.05, 0.1, 0.25])
 def test_a_power_function_ema_has_the_weights_of_its_name(std):
     """∝ n^exponent, none on the start, their times' standard deviation `std` of the training so far."""

@@ -1,5 +1,6 @@
 """A run is only resumed with the teacher that it began with."""
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -13,6 +14,7 @@ from simdistill.teachers.loading import load_teacher
 from simdistill.teachers.weights import write_network
 from simdistill.workflows import distilling
 from simdistill.workflows.distilling import Measurements
+from simdistill.workflows.evaluating import evaluate_run
 
 UNMEASURED = Measurements(milestones=1, seeds=0, samples=0)
 
@@ -83,3 +85,23 @@ def test_weights_that_were_replaced_between_stop_and_resume(tmp_path):
     assert (tmp_path / "run" / "generator.safetensors").read_bytes() == before
     (tmp_path / "run" / "teacher.json").unlink()
     distilling.resume(tmp_path / "run", measured=UNMEASURED)
+
+
+def test_evaluating_with_another_teacher_is_told_and_not_kept(tmp_path, capsys):
+    """Neither its figures nor samples of its own replace those of the run's teacher."""
+    teacher, run = load_teacher("digits"), RunFolder(tmp_path / "run")
+    teacher = replace(teacher, judged=replace(teacher.judged, data=None))  # so that its samples are the reference
+    distilling.distill(teacher, replace(RECIPES["digits"], batch=4, iterations=1), run.path, measured=UNMEASURED)
+    capsys.readouterr()
+    evaluate_run(run.path, teacher, 20, 1, features="pixels")
+    assert "warning" not in capsys.readouterr().err
+    kept = {path: path.read_bytes() for path in (run.reference, run.evaluation, run.report)}
+    other = copy.deepcopy(teacher)
+    with torch.no_grad():
+        next(other.denoiser.parameters()).add_(1e-3)
+    found = evaluate_run(run.path, replace(other, name="other"), 40, 1, features="pixels")
+    said = capsys.readouterr().err
+    assert "warning: --teacher = other: has other weights" in said
+    assert "the figures are only printed" in said
+    assert found["reference"] == "40 samples of the teacher"
+    assert {path: path.read_bytes() for path in kept} == kept

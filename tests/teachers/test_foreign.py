@@ -1,20 +1,30 @@
 """Files of other programs, given as teachers: one line that says what they are, and the remedy."""
 
 import pickle
+import re
+import shlex
 import sys
 
 import pytest
 import torch
 from safetensors.torch import save_file
+from tiny_models import dit, unet
 from torch import nn
+from torch.nn.functional import one_hot
 
+from simdistill.data.images import array_set
 from simdistill.method.denoisers import Preconditioned
 from simdistill.method.generator import Generator
 from simdistill.networks.mlp import MLP
-from simdistill.teachers.families.stable_diffusion import FAMILY
+from simdistill.teachers.families import FAMILIES, DiffusersNetwork
+from simdistill.teachers.foreign import PIPELINES
 from simdistill.teachers.loading import load_teacher
 from simdistill.teachers.pickles import read_pickle
+from simdistill.teachers.prediction_types import FlowPrediction
+from simdistill.teachers.single_file import NETWORK
 from simdistill.teachers.teacher import Teacher
+
+diffusers = pytest.importorskip("diffusers")
 
 ONE = torch.ones(2)
 
@@ -65,10 +75,40 @@ def test_the_command_that_converts_can_be_pasted(tmp_path):
     folder = tmp_path / "a folder"
     folder.mkdir()
     (folder / "model_index.json").write_text("{}")
-    save_file({"model.diffusion_model.input_blocks.0.0.weight": ONE}, folder / "v1 5.safetensors")
+    save_file({"model.diffusion_model.joint_blocks.0.x": ONE}, folder / "v1 5.safetensors")
     with pytest.raises(ValueError, match="local_files_only=True") as refused:
         load_teacher(str(folder / "v1 5.safetensors"))
     assert f"--teacher '{folder}/v1 5'" in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["sd.safetensors", "sd.ckpt"])
+@pytest.mark.parametrize(("start", "pipeline"), PIPELINES.items())
+def test_the_command_that_converts_is_pythons_and_diffusers(tmp_path, monkeypatch, name, start, pipeline):
+    """It parses, and calls what diffusers has, with the file and the folder that --teacher then takes."""
+    path, called = tmp_path / name, []
+    tensors = {NETWORK + start: ONE}
+    save_file(tensors, path) if path.suffix == ".safetensors" else torch.save({"state_dict": tensors}, path)
+    with pytest.raises(ValueError, match="convert it once") as refused:
+        load_teacher(str(path))
+    (quoted, folder) = re.search(r"python -c ('.*'), then --teacher (.*)$", str(refused.value)).groups()
+    (code,) = shlex.split(quoted)
+    kind = getattr(diffusers, pipeline)
+
+    class Loaded:
+        save_pretrained = called.append
+
+    assert callable(kind.save_pretrained)
+    monkeypatch.setattr(kind, "from_single_file", lambda *given, **more: called.append((*given, more)) or Loaded)
+    exec(code, {})
+    assert called == [(str(path), {}), folder]
+    assert folder == str(path.with_suffix(""))
+
+
+def test_a_network_of_one_file_that_is_not_known(tmp_path):
+    """No class is named that does not read it: DiffusionPipeline has no from_single_file."""
+    save_file({"model.diffusion_model.layers.0.weight": ONE}, tmp_path / "new.safetensors")
+    with pytest.raises(ValueError, match=r"by the class of its pipeline: PIPELINE\.from_single_file\('.*new\.safe"):
+        load_teacher(str(tmp_path / "new.safetensors"))
 
 
 def test_a_corrupt_file_is_no_run_to_be_repeated(tmp_path):
@@ -132,11 +172,43 @@ def test_a_network_without_weights():
         Teacher(net, (2,)).check()
 
 
-@pytest.mark.parametrize("labels", [None, torch.tensor([12])])
-def test_labels_that_a_generator_does_not_know(labels):
-    network = Preconditioned(MLP((2,), 8, 1, label_dim=10), (2,), classes=10)
+NO_LABELS = [None, torch.tensor([12]), torch.tensor([-1]), torch.tensor([1.0]), torch.tensor([True])]
+
+
+@pytest.mark.parametrize("labels", NO_LABELS, ids=str)
+@pytest.mark.parametrize("kind", ["own", "unet", "dit"])
+def test_labels_that_a_generator_does_not_know(kind, labels):
+    """-1 is no name for the last class."""
+    networks = {
+        "own": lambda: Preconditioned(MLP((2,), 8, 1, label_dim=10), (2,), classes=10),
+        "unet": lambda: _flow(unet(num_class_embeds=10), "UNet2DModel"),
+        "dit": lambda: _flow(dit(), "DiTTransformer2DModel"),
+    }
+    z = torch.zeros(1, *{"own": (2,), "unet": (3, 8, 8), "dit": (4, 8, 8)}[kind])
+    generator = Generator(networks[kind](), (2.5,))
     with pytest.raises(ValueError, match=r"condition = .*class labels 0 … 9"):
-        Generator(network, (2.5,))(torch.zeros(1, 2), labels)
+        generator(z, labels)
+    assert not generator(z, torch.tensor([9])).isnan().any()
+
+
+def _flow(model, family):
+    return FlowPrediction(DiffusersNetwork(model, FAMILIES[family], classes=10), steps=999)
+
+
+@pytest.mark.parametrize("labels", [[0, 3, 9], [9]])
+def test_labels_are_rows_of_the_identity(labels):
+    seen = []
+    network = MLP((2,), 8, 1, label_dim=10)
+    network.register_forward_hook(lambda _, given, __: seen.append(given[2]))
+    Preconditioned(network, (2,), classes=10)(
+        torch.zeros(len(labels), 2), torch.ones(len(labels)), torch.tensor(labels)
+    )
+    assert torch.equal(seen[0], one_hot(torch.tensor(labels), 10).float())
+
+
+def test_images_of_ones_own_have_labels_from_0_on():
+    with pytest.raises(ValueError, match="labels = -1"):
+        array_set("mine", torch.zeros(2, 2), torch.tensor([0, -1]))
 
 
 @pytest.mark.parametrize(
@@ -150,8 +222,8 @@ def test_labels_that_a_generator_does_not_know(labels):
 )
 def test_networks_that_take_something_else_are_refused_by_the_setting(key, value):
     with pytest.raises(ValueError, match=key):
-        FAMILY.condition({"cross_attention_dim": 16} | {key: value})
+        FAMILIES["UNet2DConditionModel"].condition({"cross_attention_dim": 16} | {key: value})
 
 
 def test_equal_widths_in_a_list_are_one_width():
-    assert FAMILY.condition({"cross_attention_dim": [16, 16]}).text.width == 16
+    assert FAMILIES["UNet2DConditionModel"].condition({"cross_attention_dim": [16, 16]}).text.width == 16

@@ -6,7 +6,7 @@ import warnings
 
 import pytest
 import torch
-from edm_files import Evil, saved
+from edm_files import Evil, refused, saved
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,7 +21,7 @@ VALUES = st.recursive(
 
 
 @settings(max_examples=60, deadline=None)
-@given(VALUES, st.sampled_from([4, 5]))
+@given(VALUES, st.sampled_from([2, 3, 4, 5]))
 def test_plain_values_come_out_as_they_went_in(value, protocol):
     assert read_pickle(pickle.dumps(value, protocol), []) == value
 
@@ -32,6 +32,28 @@ def test_a_call_is_written_down_and_not_made():
     assert isinstance(found, Call)
     assert (found.function, found.arguments, found.state) == (name, ("touch marker",), None)
     assert read_pickle(pickle.dumps(os.system), [name]) == Name(name)
+
+
+def copies(kind, length, times):
+    """A pickle of protocol 2 with one value of `length`, and so many copies of it: bytes of a text, sets of a list."""
+    if kind == "bytes":
+        value = b"X" + length.to_bytes(4, "little") + b"a" * length + b"q\x00"
+        copy = b"c_codecs\nencode\nh\x00X\x06\x00\x00\x00latin1\x86R"
+    else:
+        value = b"](" + b"".join(b"J" + k.to_bytes(4, "little") for k in range(length)) + b"eq\x00"
+        copy = b"c__builtin__\nset\nh\x00\x85R"
+    return b"\x80\x02](" + value + copy * times + b"e."
+
+
+@pytest.mark.parametrize(("kind", "length"), [("bytes", 100_000), ("set", 2_000)])
+def test_copies_are_no_longer_than_the_file(kind, length):
+    """A few bytes for each copy would otherwise ask for gigabytes."""
+    most = len(copies(kind, length, 1)) // length
+    value, *made = read_pickle(copies(kind, length, most), [])
+    assert [len(one) for one in (value, *made)] == [length] * (1 + most)
+    bomb = copies(kind, length, 1000)
+    assert sum(map(len, pickle.loads(bomb))) == 1001 * length  # which Python makes without a word
+    assert refused(bomb) == "makes copies of its own content without end: do not trust it"
 
 
 with warnings.catch_warnings():

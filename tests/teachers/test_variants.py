@@ -64,11 +64,15 @@ def renamed(folder):
         (["bf16", "fp32"], {"max_shard_size": "20KB"}, "fp32"),
     ],
 )
-def test_the_fullest_weights_are_read(tmp_path, variants, how, read):
+def test_the_fullest_weights_are_read(tmp_path, variants, how, read, capsys):
     folder = folder_of(tmp_path, *variants, **how)
     if "max_shard_size" in how:
         assert len([*folder.glob("unet/*-of-*")]) > 2
+    capsys.readouterr()
     torch.testing.assert_close(answer(folder), expected(read), rtol=0, atol=1e-6)
+    said, others = capsys.readouterr().err, [variant for variant in variants if variant != read]
+    what = f"the variant {read} is read" if read else "the weights without a variant are read"
+    assert said == (f"{folder / 'unet'}: {what}, not {others[0]}\n" if others else "")
 
 
 def test_shards_with_the_number_before_the_variant(tmp_path):

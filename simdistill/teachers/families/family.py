@@ -9,11 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from simdistill.config.recipes import Levels
-from simdistill.method.shapes import Condition, Data
+from simdistill.method.shapes import Condition, Data, are_labels, label_error
 from simdistill.method.text import Text, TextInput
 from simdistill.support.checks import require
 from simdistill.teachers.diffusers_process import Process, scheduled
 from simdistill.teachers.families.latents import Config, Latents, Shape, Size
+
+WIDTH = "the width of the text's embeddings"
 
 
 @dataclass(frozen=True)
@@ -59,18 +61,28 @@ def labelled(model: Any, state: Data, time: Tensor, condition: Condition, size: 
     return model(state, timestep=time, class_labels=condition, return_dict=False)[0]
 
 
+def count_in(config: Config, key: str, what: str) -> int:
+    """The whole number above 0 under `key` of a configuration, `what` it is; `ValueError` for anything else."""
+    value = config.get(key)
+    require(_is_count(value), key, value, what)
+    return int(value or 0)
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
 def picture_shape(config: Config, side: int | None = None, packed: int = 1) -> Shape:
     """`(channels, height, width)` by `sample_size` and `in_channels`.
 
     `side` is used if the configuration has no size; `packed` is how many of the network's channels make one of the
     samples'. Raises `ValueError` if something is missing, or the network returns other channels than the samples'.
     """
-    size, channels, returned = config.get("sample_size", side), config.get("in_channels"), config.get("out_channels")
+    size, returned = config.get("sample_size", side), config.get("out_channels")
     sides: Any = [size, size] if isinstance(size, int) else size
-    sound = isinstance(sides, list) and len(sides) == 2 and all(isinstance(side, int) for side in sides)
+    sound = isinstance(sides, list) and len(sides) == 2 and all(_is_count(side) for side in sides)
     require(sound, "sample_size", size, "the height and width of the samples, such as 32 or [32, 32]")
-    require(isinstance(channels, int), "in_channels", channels, "the channels of the samples")
-    channels = int(channels or 0)
+    channels = count_in(config, "in_channels", "the channels of the samples")
     fits = returned in (None, channels, 2 * channels)
     require(fits, "out_channels", returned, f"{channels} as in_channels, or twice that with a learned variance")
     return (channels // packed, *sides)
@@ -111,13 +123,27 @@ class Family:
 class DiffusersNetwork(nn.Module):
     """A diffusers model as network(state, time, condition); the channels of a learned variance are dropped.
 
-    `size` is that of the decoded samples, such as a picture's height and width in pixels, which some networks take.
+    `size` is that of the decoded samples, such as a picture's height and width in pixels, which some networks take;
+    `classes` is the number of class labels, 0 without.
     """
 
-    def __init__(self, model: nn.Module, family: Family, size: Size = ()) -> None:
+    def __init__(self, model: nn.Module, family: Family, size: Size = (), classes: int = 0) -> None:
         super().__init__()
-        self.model, self.family, self.size = model, family, size
+        self.model, self.family, self.size, self.classes = model, family, size, classes
 
     def forward(self, state: Data, time: Tensor, condition: Condition = None) -> Data:
-        """The prediction, of the shape of `state`; `condition` is labels, a `Text` or None, as the family takes it."""
+        """The prediction, of the shape of `state`; `condition` is labels, a `Text` or None, as the family takes it.
+
+        Raises `ValueError` for labels that the network does not know, and without any if it takes some.
+        """
+        if self.classes and not are_labels(condition):
+            raise label_error(condition, self.classes)
+        if not self.classes or torch.compiler.is_compiling():
+            return self._called(state, time, condition)
+        try:
+            return self._called(state, time, condition)
+        except IndexError as error:  # of the embedding; on a GPU it is a failed assertion of the device's
+            raise label_error(condition, self.classes) from error
+
+    def _called(self, state: Data, time: Tensor, condition: Condition) -> Data:
         return self.family.call(self.model, state, time, condition, self.size)[:, : state.shape[1]]

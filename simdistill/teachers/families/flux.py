@@ -10,7 +10,15 @@ from torch.nn.functional import pad
 from simdistill.method.shapes import Data
 from simdistill.method.text import Text, TextInput
 from simdistill.teachers.diffusers_process import rectified_flow
-from simdistill.teachers.families.family import Conditioning, Family, Pipeline, every_token, picture_shape
+from simdistill.teachers.families.family import (
+    WIDTH,
+    Conditioning,
+    Family,
+    Pipeline,
+    count_in,
+    every_token,
+    picture_shape,
+)
 from simdistill.teachers.families.latents import Config, Size
 
 TOKENS = 512
@@ -37,7 +45,7 @@ def _call(model: Any, state: Data, time: Tensor, text: Text, size: Size) -> Tens
 
 
 def _condition(config: Config) -> Conditioning:
-    width, pooled = (int(config.get(name) or 0) for name in ("joint_attention_dim", "pooled_projection_dim"))
+    width, pooled = (count_in(config, f"{name}_dim", WIDTH) for name in ("joint_attention", "pooled_projection"))
     return Conditioning(TextInput(TOKENS, width, pooled))
 
 

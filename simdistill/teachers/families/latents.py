@@ -1,5 +1,6 @@
 """How diffusers' autoencoders encode pictures as latents, and decode them."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor
 
 from simdistill.method.shapes import Data, Pictures
+from simdistill.support.checks import require
 
 Config: TypeAlias = Mapping[str, Any]
 """A network's or an autoencoder's configuration, as its config.json has it."""
@@ -30,6 +32,31 @@ def scaling_of(autoencoder: Any) -> Scaling:
     if mean is None or std is None:
         return scale, config.get("shift_factor") or 0.0
     return scale / torch.tensor(std), torch.tensor(mean)
+
+
+def check_scaling(config: Config, channels: int | None) -> None:
+    """Raise `ValueError` unless what `scaling_of` reads are numbers, those per channel as many as `channels`."""
+    for name in ("scaling_factor", "shift_factor"):
+        value = config.get(name)
+        sound = value is None or _is_number(value, zero=name == "shift_factor")
+        require(sound, name, value, "a number, not 0: that of the published autoencoder")
+    for name in ("latents_mean", "latents_std"):
+        values: Any = config.get(name)
+        listed = values is None or isinstance(values, list)
+        sound = listed and all(_is_number(value, zero=name == "latents_mean") for value in values or ())
+        fits = values is None or channels is None or (sound and len(values) == channels)
+        what = "a list of numbers" if channels is None else f"{channels} numbers, one for each channel of the latents"
+        require(sound and fits, name, values, what)
+
+
+def latent_channels(config: Config) -> int | None:
+    """The channels of latents, by the autoencoder's configuration; None if it does not say."""
+    found = config.get("latent_channels", config.get("z_dim"))
+    return found if isinstance(found, int) else None
+
+
+def _is_number(value: object, zero: bool) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value) and (zero or value != 0)
 
 
 def mode(autoencoder: Any, pictures: Pictures) -> Data:
@@ -62,5 +89,7 @@ class Latents:
     """`encode(autoencoder, pictures)`; None if its pipelines use other latents."""
     decode: Callable[[Any, Data], Pictures] = decoded
     """`decode(autoencoder, latents)`, scaled back."""
+    channels: Callable[[Config], int | None] = latent_channels
+    """The channels of the latents by the autoencoder's configuration; None if unknown, or a pipeline packs them."""
     size: Callable[[Config, Shape], Size] = doubled_by_blocks
     """The size of the pictures for latents of a shape, by the autoencoder's configuration."""

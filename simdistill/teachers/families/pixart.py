@@ -7,7 +7,7 @@ from torch import Tensor
 
 from simdistill.method.shapes import Data
 from simdistill.method.text import Text, TextInput
-from simdistill.teachers.families.family import Conditioning, Family, Pipeline
+from simdistill.teachers.families.family import WIDTH, Conditioning, Family, Pipeline, count_in
 from simdistill.teachers.families.latents import Config, Size
 
 TOKENS = 120
@@ -31,7 +31,7 @@ def _call(model: Any, state: Data, time: Tensor, text: Text, size: Size) -> Tens
 
 
 def _condition(config: Config) -> Conditioning:
-    return Conditioning(TextInput(TOKENS, int(config.get("caption_channels") or 0)))
+    return Conditioning(TextInput(TOKENS, count_in(config, "caption_channels", WIDTH)))
 
 
 def _encode(pipeline: Any, prompts: list[str], device: torch.device) -> Text:

@@ -11,10 +11,25 @@ from torch import Tensor
 from simdistill.method.shapes import Data
 from simdistill.method.text import Text, TextInput
 from simdistill.support.checks import require
-from simdistill.teachers.families.family import Conditioning, Family, Pipeline, every_token
+from simdistill.teachers.families.family import WIDTH, Conditioning, Family, Pipeline, count_in, every_token
 from simdistill.teachers.families.latents import Config, Size
 
 TOKENS = 77
+_LABELS = "networks that take class labels or the like beside text are not known"
+_EMBEDDINGS = "networks that take other embeddings than CLIP's, such as an image's, are not known"
+_GUIDED = (
+    "networks with guidance embedded, such as latent consistency models, are no denoisers: give the model that it was "
+    "distilled from"
+)
+OTHERS = {
+    "class_embed_type": _LABELS,
+    "num_class_embeds": _LABELS,
+    "encoder_hid_dim_type": _EMBEDDINGS,
+    "encoder_hid_dim": _EMBEDDINGS,
+    "dual_cross_attention": _EMBEDDINGS,
+    "time_cond_proj_dim": _GUIDED,
+}
+"""Settings that must be absent: networks with them are called otherwise."""
 
 
 def _call(model: Any, state: Data, time: Tensor, text: Text, size: Size) -> Tensor:
@@ -28,18 +43,22 @@ def _call(model: Any, state: Data, time: Tensor, text: Text, size: Size) -> Tens
 
 def _condition(config: Config) -> Conditioning:
     """The width of SDXL's pooled embedding is that of the joint input without the six numbers about the size."""
-    for key in ("encoder_hid_dim_type", "class_embed_type"):
-        require(config.get(key) is None, key, config.get(key), "absent: networks that are conditioned so are not known")
+    for key, what in OTHERS.items():
+        require(not config.get(key), key, config.get(key), f"absent: {what}")
     added = config.get("addition_embed_type")
     known = "text_time, as in SDXL, or absent: networks that take an image or something else besides are not known"
     require(added in (None, "text_time"), "addition_embed_type", added, known)
-    widths = config.get("cross_attention_dim") or 0
-    distinct = {*widths} if isinstance(widths, list) else {widths}
-    require(len(distinct) == 1, "cross_attention_dim", widths, "one number, or the same for all blocks")
-    width, pooled = int(distinct.pop()), 0
+    widths = config.get("cross_attention_dim")
+    same = isinstance(widths, list) and len(widths) > 0 and widths == widths[:1] * len(widths)
+    one = widths[0] if isinstance(widths, list) and same else widths
+    require(not isinstance(one, list), "cross_attention_dim", widths, "one number, or the same for all blocks")
+    width, pooled = count_in({"cross_attention_dim": one}, "cross_attention_dim", WIDTH), 0
     if added == "text_time":
-        together = int(config["projection_class_embeddings_input_dim"])
-        pooled = together - 6 * int(config["addition_time_embed_dim"])
+        keys = ("projection_class_embeddings_input_dim", "addition_time_embed_dim")
+        together, six = (count_in(config, key, "given with addition_embed_type text_time, as in SDXL") for key in keys)
+        pooled = together - 6 * six
+        remedy = f"above 6 addition_time_embed_dim, which is {6 * six}: the rest is the pooled embedding"
+        require(pooled > 0, keys[0], together, remedy)
     return Conditioning(TextInput(TOKENS, width, pooled))
 
 

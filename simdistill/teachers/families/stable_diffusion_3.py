@@ -8,7 +8,7 @@ from torch import Tensor
 from simdistill.method.shapes import Data
 from simdistill.method.text import Text, TextInput
 from simdistill.teachers.diffusers_process import rectified_flow
-from simdistill.teachers.families.family import Conditioning, Family, Pipeline, every_token
+from simdistill.teachers.families.family import WIDTH, Conditioning, Family, Pipeline, count_in, every_token
 from simdistill.teachers.families.latents import Config, Size
 
 CLIP, T5 = 77, 256  # tokens; their embeddings are concatenated
@@ -26,7 +26,7 @@ def _call(model: Any, state: Data, time: Tensor, text: Text, size: Size) -> Tens
 
 
 def _condition(config: Config) -> Conditioning:
-    width, pooled = (int(config.get(name) or 0) for name in ("joint_attention_dim", "pooled_projection_dim"))
+    width, pooled = (count_in(config, f"{name}_dim", WIDTH) for name in ("joint_attention", "pooled_projection"))
     return Conditioning(TextInput(CLIP + T5, width, pooled))
 
 
