@@ -15,9 +15,9 @@ from torch.nn.functional import normalize
 from simdistill.evaluation.inception import as_bytes
 from simdistill.method.shapes import PerSample, Pictures
 from simdistill.support.checks import require
+from simdistill.support.json_text import read_json
 from simdistill.support.libraries import library, short
 from simdistill.support.tensors import fingerprint
-from simdistill.teachers.diffusers_files import read_json
 
 Directions: TypeAlias = Float[Tensor, "batch width"]
 

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from simdistill.method.shapes import Data, Pictures
 from simdistill.support.checks import require
-from simdistill.teachers.diffusers_files import class_of, load_model, read_json
+from simdistill.support.json_text import read_json
+from simdistill.teachers.diffusers_files import class_of, load_model
 from simdistill.teachers.diffusers_settings import check_settings
 from simdistill.teachers.families import Family, Latents, autoencoders
 from simdistill.teachers.families.latents import Shape, Size, check_scaling

@@ -1,6 +1,5 @@
 """diffusers' files, configurations and weights, read from local folders by its own classes; nothing is executed."""
 
-import json
 import re
 import sys
 from collections import Counter
@@ -12,6 +11,7 @@ import torch
 from torch import nn
 
 from simdistill.support.checks import require
+from simdistill.support.json_text import read_json
 from simdistill.support.libraries import library, short
 
 _WEIGHTS = re.compile(
@@ -19,16 +19,6 @@ _WEIGHTS = re.compile(
 )
 """The weights of diffusers and transformers: `….fp16.safetensors`, or in shards, whose number formerly came first."""
 ALIKE = 1.2  # ratio of sizes below which two variants are as full
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in a file; `ValueError` if there is none."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: cannot be read as JSON ({short(error)})") from error
-    require(isinstance(values, dict), str(path), values, "a JSON object")
-    return values
 
 
 def class_of(config: Mapping[str, Any], folder: Path, known: tuple[str, ...]) -> str:

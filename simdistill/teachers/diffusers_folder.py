@@ -6,9 +6,10 @@ from typing import Any
 from torch import nn
 
 from simdistill.config.recipes import Levels
+from simdistill.support.json_text import read_json
 from simdistill.support.libraries import short
 from simdistill.teachers.autoencoders import autoencoder_in
-from simdistill.teachers.diffusers_files import class_of, load_model, read_json
+from simdistill.teachers.diffusers_files import class_of, load_model
 from simdistill.teachers.diffusers_settings import check_settings
 from simdistill.teachers.families import FAMILIES, DiffusersNetwork, Family
 from simdistill.teachers.families.latents import Config

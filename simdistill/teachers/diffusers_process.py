@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from simdistill.config.recipes import Levels
 from simdistill.method.preconditioning import EDMScaling
 from simdistill.support.checks import require
+from simdistill.support.json_text import read_json
 from simdistill.support.libraries import library, short
-from simdistill.teachers.diffusers_files import read_json
 from simdistill.teachers.diffusers_settings import check_settings
 from simdistill.teachers.prediction_types import (
     EDMPrediction,

@@ -9,8 +9,9 @@ import torch
 
 from simdistill.method.text import Text, TextInput
 from simdistill.support.checks import require
+from simdistill.support.json_text import read_json
 from simdistill.support.libraries import library, short
-from simdistill.teachers.diffusers_files import read_json, variant_of
+from simdistill.teachers.diffusers_files import variant_of
 from simdistill.teachers.families import pipelines
 
 KNOWN = (["diffusers"], ["transformers"], [None])

@@ -12,8 +12,9 @@ from simdistill.method.samplers import noise_from_seeds
 from simdistill.method.text import Text
 from simdistill.support.checks import require
 from simdistill.support.files import check_output, temporary_folder, write_atomically
+from simdistill.support.json_text import read_json
 from simdistill.support.libraries import library
-from simdistill.teachers.diffusers_files import load_model, read_json
+from simdistill.teachers.diffusers_files import load_model
 from simdistill.teachers.diffusers_process import PREDICTIONS
 from simdistill.teachers.families import DiffusersNetwork, pipelines
 from simdistill.teachers.teacher import Teacher

@@ -110,7 +110,7 @@ def test_other_weights_are_refused(copy, change, message):
 
 
 def test_other_folders_are_refused(copy, tmp_path):
-    with pytest.raises(ValueError, match=r"config.json: cannot be read as JSON"):
+    with pytest.raises(ValueError, match=r"config.json: cannot be read"):
         read_clip(tmp_path)
     (copy / "tokenizer.json").rename(copy / "elsewhere.json")
     with pytest.raises(ValueError, match=r"its tokenizer = 'missing': must be with vocab.json and merges.txt"):

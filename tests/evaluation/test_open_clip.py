@@ -64,7 +64,7 @@ def test_other_files_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"_projection.weight = \[12, \d+\]: must be \[8, \d+\]"):
         read_open_clip(path)
     (tmp_path / "config.json").unlink()
-    with pytest.raises(ValueError, match=r"config.json: cannot be read as JSON"):
+    with pytest.raises(ValueError, match=r"config.json: cannot be read"):
         read_open_clip(path)
 
 

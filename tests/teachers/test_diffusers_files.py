@@ -101,8 +101,8 @@ UNET, SCHEDULER, WEIGHTS = "unet/config.json", "scheduler/scheduler_config.json"
     [
         (lambda f: (f / UNET).unlink(), "no unet/config.json, transformer/config.json or config.json in it"),
         (lambda f: (f / SCHEDULER).unlink(), "no scheduler/scheduler_config.json in it or beside it"),
-        (lambda f: (f / UNET).write_text("{"), "cannot be read as JSON"),
-        (lambda f: (f / UNET).write_text("[1]"), "[1]: must be a JSON object"),
+        (lambda f: (f / UNET).write_text("{"), "cannot be read (JSONDecodeError"),
+        (lambda f: (f / UNET).write_text("[1]"), "'[1]': must be a JSON object"),
         (lambda f: rewrite(f / UNET, _class_name="UNet3DConditionModel"), "must be UNet2DModel or DiT"),
         (lambda f: rewrite(f / UNET, _class_name="os.system"), "'os.system': must be UNet2DModel"),
         (lambda f: rewrite(f / UNET, sample_size=None), "sample_size = None: must be the height and width"),
