@@ -10,7 +10,7 @@ from simdistill.config.auto import NAME
 from simdistill.config.recipes import RECIPES, Recipe
 from simdistill.config.settings import read_toml, settings_from_mapping
 from simdistill.method.metrics import OwnMetric
-from simdistill.runs.folder import RunFolder
+from simdistill.runs.folder import RunFolder, check_new_run
 from simdistill.support.checks import suggest
 from simdistill.teachers.loading import load_teacher
 from simdistill.teachers.teacher import Teacher
@@ -72,6 +72,7 @@ def distill(
     """
     where, measured, drawn = _device(device), Measurements(samples=evaluation_samples), None
     out = out or Path("runs") / (recipe if isinstance(recipe, str) else "distilled")
+    check_new_run(Path(out), overwrite)
     if recipe == NAME:
         teacher = teacher if isinstance(teacher, Teacher) else load_teacher(teacher)
         auto = choose(teacher, where)

@@ -10,6 +10,7 @@ from simdistill.config.auto import NAME
 from simdistill.config.options import named_file, parse_options
 from simdistill.config.recipes import Recipe
 from simdistill.config.settings import read_toml
+from simdistill.runs.folder import check_new_run
 from simdistill.support.bar import progress_bar
 from simdistill.support.checks import require
 from simdistill.teachers.loading import load_teacher
@@ -61,6 +62,8 @@ def auto_options(words: Sequence[str], verb: str, about: str) -> Chosen:
     options = parsed(Recipe())
     kinds = "FILE.pkl, FILE.safetensors, a diffusers FOLDER or package.module:function"
     require(options.settings.teacher != "", "--teacher", "", f"given for {NAME}: {kinds}")
+    if verb == "distill" and not options.dry_run:
+        check_new_run(options.out_of(NAME), options.overwrite)  # before the teacher draws samples
     file: dict[str, Any] = {} if path is None else read_toml(path)
     given = stated(rest) | set(file)
     if given >= SETTINGS:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any, TypeAlias, TypeVar
 
 import torch
@@ -16,9 +17,11 @@ from tyro.conf import arg
 from simdistill.config.options import parse_options, refuse_others
 from simdistill.evaluation.figures import in_short, metrics_of
 from simdistill.evaluation.table import RANKED_BY
+from simdistill.reports.headline import too_few
 from simdistill.support.checks import require
 from simdistill.teachers.loading import load_teacher
 from simdistill.teachers.teacher import SMALL, Teacher
+from simdistill.workflows.measuring import Measurements
 from simdistill.workflows.models import levels_of
 
 ABOUT_RESUMING = """\
@@ -53,7 +56,7 @@ EmaPlace: TypeAlias = Annotated[int, arg(help="Which EMA of the generator to use
 EvaluationSamples: TypeAlias = Annotated[
     int | None,
     arg(
-        help="Samples per evaluation seed for student, teacher and undistilled start, with 5 seeds; 0 skips the "
+        help="Samples per evaluation seed at the end, of all that is measured, with 5 seeds; 0 skips the "
         "evaluation. If not given, so many that measuring takes a tenth of the training's time, or ten seconds."
     ),
 ]
@@ -67,7 +70,7 @@ Json: TypeAlias = Annotated[bool, arg(help="Print the results to stdout as JSON,
 Log: TypeAlias = Annotated[tuple[str, ...], arg(help="Also log the metrics to: tensorboard, wandb, trackio.")]
 MilestoneCount: TypeAlias = Annotated[
     int | None,
-    arg(help="Milestones at which the student is measured during the training; 0 for none; if not given, as above."),
+    arg(help="Milestones at which it is measured during the training; 0 for none; if not given, as above."),
 ]
 MilestoneSamples: TypeAlias = Annotated[
     int | None, arg(help="Samples per evaluation seed at a milestone; if not given, as above.")
@@ -105,14 +108,29 @@ class Common:
 
 
 @dataclass(frozen=True)
-class Resume(Common):
+class Training(Common):
+    """The options of every verb that trains: where its metrics go, and how finely it is measured."""
+
+    log: Log = ()
+    evaluation_samples: EvaluationSamples = None
+    milestones: MilestoneCount = None
+    milestone_samples: MilestoneSamples = None
+
+    @property
+    def measurements(self) -> Measurements:
+        """How finely the run is measured, as asked for."""
+        samples, few = self.evaluation_samples, self.milestone_samples
+        return Measurements(milestones=self.milestones, samples=samples, milestone_samples=few)
+
+
+@dataclass(frozen=True)
+class Resume(Training):
     """The options of every verb that resumes a run."""
 
     resume: Path = Path()
     """Folder of the run to resume."""
     iterations: int | None = None
     """Total number of training iterations, to train the run for longer; its own number if not given."""
-    log: Log = ()
 
 
 def asks_to_resume(words: Sequence[str]) -> bool:
@@ -171,6 +189,8 @@ def print_figures(figures: dict[str, Any], out: Path, as_json: bool) -> None:
         print(f"real (held-out), {real['samples']} samples: {in_short(real, figures.get('features'))}")
     if not any(metric.needs == "features" and metric.name in figures["student"] for metric in metrics_of(figures)):
         print("the reference has only moments, no features: metrics that need features were skipped")
+    if "teacher" in figures and (doubts := too_few(figures, quote(str(out)))):
+        print(doubts)
     if "speedup" in figures:
         print(f"speedup of the student over the teacher: {figures['speedup']}x   report: {out / 'report.html'}")
     return None

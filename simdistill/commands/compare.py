@@ -14,7 +14,7 @@ from tyro.conf import UseAppendAction, arg
 
 from simdistill.commands.common import Common, Config
 from simdistill.commands.settings import about_blocks, configured
-from simdistill.comparison.comparing import compare
+from simdistill.comparison.comparing import check_folder, compare
 from simdistill.comparison.estimate import describe, estimate
 from simdistill.comparison.grid import GRIDS, Grid, product, ready_made, varied
 from simdistill.comparison.page import columns, number, verdict
@@ -25,7 +25,6 @@ from simdistill.config.recipes import RECIPES, Recipe
 from simdistill.evaluation.table import RANKED_BY, Metric, all_metrics, metric_named
 from simdistill.support.bar import duration
 from simdistill.support.checks import require
-from simdistill.support.files import check_output
 from simdistill.training.loop import MILESTONES
 
 
@@ -79,7 +78,7 @@ def run(words: Sequence[str]) -> None:
     options = parse_options(_Compare(settings=base), rest, f"compare {name}", about)
     out = options.out or Path("runs") / "-".join(filter(None, ["compare", name, options.grid]))
     if not options.dry_run:
-        check_output(out, folder=True)
+        check_folder(out)
     setting = Setting(
         options.settings,
         _grid(options),

@@ -9,9 +9,6 @@ from shlex import quote
 
 from simdistill.commands.auto import auto_options, is_auto
 from simdistill.commands.common import (
-    EvaluationSamples,
-    MilestoneCount,
-    MilestoneSamples,
     Resume,
     TeacherOfRun,
     asks_to_resume,
@@ -24,13 +21,11 @@ from simdistill.commands.common import (
 from simdistill.commands.plan import print_plan
 from simdistill.commands.settings import Distill, distill_options
 from simdistill.config.auto import NAME
-from simdistill.runs.folder import RunFolder
+from simdistill.runs.folder import RunFolder, check_new_run
 from simdistill.support.bar import progress_bar
 from simdistill.support.checks import require
-from simdistill.support.files import check_output
 from simdistill.teachers.loading import load_teacher
 from simdistill.workflows import distilling, models
-from simdistill.workflows.measuring import Measurements
 
 ABOUT = """Distil a teacher into a one-step generator by Algorithm 2.
 
@@ -43,9 +38,6 @@ ABOUT = """Distil a teacher into a one-step generator by Algorithm 2.
 @dataclass(frozen=True)
 class _ResumeDistillation(Resume):
     teacher: TeacherOfRun = None
-    evaluation_samples: EvaluationSamples = None
-    milestones: MilestoneCount = None
-    milestone_samples: MilestoneSamples = None
     trust_code: bool = False
     """Import the code that the run's configuration names as package.module:Class(…)."""
 
@@ -56,7 +48,7 @@ def run(words: Sequence[str]) -> None:
         asked = resume_options(_ResumeDistillation(), words, Distill, "distill", "RECIPE --config RUN/config.toml")
         teacher = own_teacher(asked.teacher, asked.resume) or models.teacher_of(RunFolder.open(asked.resume))
         limit_threads(parameters(teacher))
-        measured = _measurements(asked)
+        measured = asked.measurements
         distilling.resume(asked.resume, teacher, asked.device, asked.log, measured, asked.trust_code, asked.iterations)
         return _report_run(asked.resume, asked.json)
     if is_auto(words):
@@ -68,21 +60,15 @@ def run(words: Sequence[str]) -> None:
         return print_plan(name, options)
     recipe, out = options.settings, options.out_of(name)
     kinds = "FILE.pkl, FILE.safetensors, a diffusers FOLDER or package.module:function"
-    check_output(out, folder=True)
+    check_new_run(out, options.overwrite)
     require(recipe.teacher != "", "--teacher", recipe.teacher, f"given for {name}: {kinds}")
     if teacher is None:
         with progress_bar("loading the teacher"):
             teacher = load_teacher(recipe.teacher, recipe.teacher_levels)
     limit_threads(parameters(teacher))
-    measured = _measurements(options)
+    measured = options.measurements
     distilling.distill(teacher, recipe, out, options.overwrite, options.device, options.log, measured, drawn)
     return _report_run(out, options.json)
-
-
-def _measurements(asked: Distill | _ResumeDistillation) -> Measurements:
-    return Measurements(
-        milestones=asked.milestones, samples=asked.evaluation_samples, milestone_samples=asked.milestone_samples
-    )
 
 
 def _report_run(out: Path, as_json: bool) -> None:

@@ -4,17 +4,17 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from shlex import quote
+from typing import Annotated, Any
 
 import torch
 from tyro.conf import arg
 
 from simdistill.commands.auto import is_auto, stated, without_name
 from simdistill.commands.common import (
-    Common,
-    Log,
     Overwrite,
     Resume,
+    Training,
     asks_to_resume,
     limit_threads,
     print_table,
@@ -24,9 +24,8 @@ from simdistill.config.auto import NAME
 from simdistill.config.options import first_word, parse_options
 from simdistill.data.embeddings import read_encoding
 from simdistill.data.images import open_images
-from simdistill.runs.folder import RunFolder
+from simdistill.runs.folder import RunFolder, check_new_run
 from simdistill.support.checks import require
-from simdistill.support.files import check_output
 from simdistill.training.pretraining import PRETRAININGS, Pretraining
 from simdistill.workflows import pretraining
 from simdistill.workflows.auto import table, tell
@@ -34,12 +33,11 @@ from simdistill.workflows.auto_images import pretraining_for
 
 
 @dataclass(frozen=True)
-class _Pretrain(Common):
+class _Pretrain(Training):
     settings: Annotated[Pretraining, arg(name="")] = PRETRAININGS["digits"]
     out: Path | None = None
     """Output folder; runs/NAME-teacher if not given. Its generator.safetensors is a --teacher for distill."""
     overwrite: Overwrite = False
-    log: Log = ()
 
 
 def run(words: Sequence[str]) -> None:
@@ -47,22 +45,33 @@ def run(words: Sequence[str]) -> None:
     if asks_to_resume(words):
         asked = resume_options(Resume(), words, _Pretrain, "pretrain", "NAME")
         _limit_threads_for(pretraining.settings_of(RunFolder.open(asked.resume)))
-        figures = pretraining.resume_pretraining(asked.resume, asked.device, asked.log, asked.iterations)
-        return print(json.dumps(figures)) if asked.json else print_table({"teacher": figures})
+        how = asked.device, asked.log, asked.iterations, asked.measurements
+        return _report(pretraining.resume_pretraining(asked.resume, *how), asked.resume, asked.json)
     auto = is_auto(words, "--data")
     name, rest = (NAME, without_name(words)) if auto else first_word(words, "pretrain", "NAME", PRETRAININGS)
     base = Pretraining() if auto else PRETRAININGS[name]
     options = parse_options(_Pretrain(settings=base), rest, f"pretrain {name}", _about())
     settings, out = options.settings, options.out or Path("runs") / f"{name}-teacher"
-    check_output(out, folder=True)
+    check_new_run(out, options.overwrite)
     kinds = "a .zip or folder of images, CIFAR-10's archive, or a folder of IDX files"
     require(settings.data != "", "--data", settings.data, f"given for {name}: {kinds}")
     if auto:
         settings, choices = pretraining_for(settings, options.device, stated(rest))
         tell(["auto: by the images:", *table(choices)])
     _limit_threads_for(settings)
-    figures = pretraining.pretrain(settings, out, options.overwrite, options.device, options.log)
-    return print(json.dumps(figures)) if options.json else print_table({"teacher": figures})
+    how = options.overwrite, options.device, options.log, options.measurements
+    return _report(pretraining.pretrain(settings, out, *how), out, options.json)
+
+
+def _report(figures: dict[str, Any], out: Path, as_json: bool) -> None:
+    """Print the teacher's metrics, if it was measured."""
+    if as_json:
+        print(json.dumps(figures))
+    elif figures:
+        print_table({"teacher": figures})
+    else:
+        again = f"simdistill pretrain --resume {quote(str(out))} --evaluation-samples 500"
+        print(f"{out}: not measured at the end; to do so: {again}")
 
 
 def _limit_threads_for(settings: Pretraining) -> None:

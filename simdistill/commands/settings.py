@@ -8,15 +8,7 @@ from typing import Annotated
 
 from tyro.conf import arg
 
-from simdistill.commands.common import (
-    Common,
-    Config,
-    EvaluationSamples,
-    Log,
-    MilestoneCount,
-    MilestoneSamples,
-    Overwrite,
-)
+from simdistill.commands.common import Config, Overwrite, Training
 from simdistill.config.options import building_blocks, first_word, named_file, parse_options
 from simdistill.config.recipes import RECIPES, Recipe
 from simdistill.config.settings import read_toml, settings_from_mapping
@@ -24,7 +16,7 @@ from simdistill.support.checks import require
 
 
 @dataclass(frozen=True)
-class Distill(Common):
+class Distill(Training):
     """The options of a distillation and of its plan."""
 
     settings: Annotated[Recipe, arg(name="")] = RECIPES["digits"]
@@ -32,10 +24,6 @@ class Distill(Common):
     """Output folder; runs/RECIPE if not given."""
     config: Config = None
     overwrite: Overwrite = False
-    log: Log = ()
-    evaluation_samples: EvaluationSamples = None
-    milestones: MilestoneCount = None
-    milestone_samples: MilestoneSamples = None
     dry_run: bool = False
     """Print the plan and stop, as `simdistill plan` does."""
     gpu: tuple[str, ...] = ()

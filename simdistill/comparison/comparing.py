@@ -15,11 +15,10 @@ from simdistill.comparison.setting import Setting
 from simdistill.config.settings import to_mapping
 from simdistill.evaluation.quality import machine, reference_for
 from simdistill.evaluation.reference import check_reference
-from simdistill.evaluation.stored import Stored, write_statistics
 from simdistill.evaluation.table import all_metrics, check_metrics
 from simdistill.runs.folder import RunFolder, content_of
 from simdistill.runs.lock import locked
-from simdistill.support.files import write_atomically
+from simdistill.support.files import check_output, write_atomically
 from simdistill.workflows.distilling import resolved
 from simdistill.workflows.proxy import fit_proxy
 
@@ -68,16 +67,20 @@ def check(setting: Setting) -> None:
     Nothing is written.
     """
     teacher, judged, out = setting.teacher, setting.judged, setting.out
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"--out = {out}: is a file; give a folder")
-    if out.exists() and content_of(out) and not (out / MARK).exists():
-        raise ValueError(f"--out = {out}: has other content than a comparison; give another --out")
+    check_folder(out)
     teacher.check(setting.processes[2][0])
     check_metrics(setting.recipe.metrics)
     if setting.recipe.reference or judged.features:
         check_reference(resolved(setting.recipe.reference), judged.features, teacher.shape, teacher.judged.decode)
     if (out / "teacher").exists():
         _teacher_folder(setting)
+
+
+def check_folder(out: Path) -> None:
+    """Raise `ValueError` unless a comparison can be in the folder `out`: to be asked before its teacher is loaded."""
+    check_output(out, folder=True)
+    if out.exists() and content_of(out) and not (out / MARK).exists():
+        raise ValueError(f"--out = {out}: has other content than a comparison; give another --out")
 
 
 def prepare(setting: Setting) -> list[Job]:
@@ -87,9 +90,7 @@ def prepare(setting: Setting) -> list[Job]:
     measured = Job("teacher", "teacher", _teacher_folder(setting), 0)
     if judged.reference and not Path(judged.reference).exists():
         Console(stderr=True).print("drawing the teacher's samples, the reference of all cells")
-        drawn = reference_for(teacher, device=device, features=judged.features)
-        stored = Stored(drawn.statistics, None, drawn.extractor.name, drawn.name)
-        write_statistics(Path(judged.reference), stored)
+        reference_for(teacher, device=device, features=judged.features, kept=Path(judged.reference))
     start = out / "start.safetensors"
     if teacher.trainable is None and not start.exists():
         fit_proxy(teacher, start, device)

@@ -223,6 +223,9 @@ def _tell(line: str) -> None:
 def _reached(job: Job) -> tuple[int, str]:
     """The iteration that a job has reached, and its last milestone as text."""
     records = job.run.read_metrics()
-    qualities = [record["quality"] for record in records if "quality" in record]
-    last = in_short({RANKED_BY: qualities[-1][RANKED_BY]}, qualities[-1].get("features")) if qualities else ""
+    measured = [record for record in records if "quality" in record]
+    last = ""
+    if measured:
+        quality, iteration = measured[-1]["quality"], measured[-1]["iteration"]
+        last = f"{in_short({RANKED_BY: quality[RANKED_BY]}, quality.get('features'))} (at {iteration:,})"
     return max((record["iteration"] for record in records), default=0), last

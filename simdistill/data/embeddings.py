@@ -169,6 +169,18 @@ def read_encoding(folder: Path, option: str = "prompts") -> Encoding:
         raise ValueError(f"{option} = '{folder}': {ABOUT} is {what}") from error
 
 
+def check_place(folder: Path, prompts: int, digest: str) -> None:
+    """Raise `ValueError` if a folder has anything else than embeddings of these prompts: to be asked first."""
+    if not (folder / ABOUT).exists():
+        if folder.exists() and any(folder.iterdir()):
+            raise ValueError(f"--out = '{folder}': neither empty nor a folder of embeddings; give another folder")
+        return
+    there = read_encoding(folder)
+    if (there.prompts, there.digest) != (prompts, digest):
+        what = f"holds {there.prompts:,} prompts encoded by {there.name}, not these {prompts:,}"
+        raise ValueError(f"--out = '{folder}': {what}; give another folder")
+
+
 def begin(folder: Path, encoding: Encoding, prompts: list[str]) -> None:
     """Write the folder's description and its prompts unless they exist; `ValueError` if it holds anything else."""
     if (folder / ABOUT).exists():
@@ -178,9 +190,8 @@ def begin(folder: Path, encoding: Encoding, prompts: list[str]) -> None:
             what = f"holds {there.prompts:,} prompts encoded by {there.name} in {there.text.tokens} tokens each"
             asked = f"{encoding.prompts:,} prompts by {encoding.name} in {encoding.text.tokens}"
             raise ValueError(f"--out = '{folder}': {what}, not {asked}; give another folder")
-    elif folder.exists() and any(folder.iterdir()):
-        raise ValueError(f"--out = '{folder}': neither empty nor a folder of embeddings; give another folder")
     else:
+        check_place(folder, encoding.prompts, encoding.digest)
         write_atomically(folder / ABOUT, json.dumps(asdict(encoding), indent=2).encode())
     if not (folder / PROMPTS).exists():
         table = io.BytesIO()

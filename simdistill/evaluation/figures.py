@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from simdistill.config.expressions import expression
-from simdistill.evaluation.table import RANKED_BY, Metric, all_metrics, own_row, quick_metrics
+from simdistill.evaluation.table import OF_FEW, RANKED_BY, Metric, all_metrics, metric_named, own_row, quick_metrics
 from simdistill.method.metrics import OwnMetric
 
 
@@ -38,10 +38,14 @@ def metrics_of(figures: Mapping[str, Any]) -> tuple[Metric, ...]:
     return (*all_metrics(), *(own_row(name, **about) for name, about in own.items()))
 
 
-def in_short(figures: Mapping[str, Any], features: str | None) -> str:
-    """The quick metrics of a sampler as short text, such as "Fréchet 0.644, precision 0.877, recall 0.322"."""
-    found = [metric for metric in quick_metrics() if metric.name in figures]
-    return ", ".join(f"{metric.heading_in(features)} {metric.text(figures[metric.name])}" for metric in found)
+def in_short(figures: Mapping[str, Any], features: str | None, few: bool = False) -> str:
+    """The quick metrics of a sampler as short text, such as "Fréchet 0.644, precision 0.877, recall 0.322".
+
+    Of `few` samples, the distance for these comes in place of the first.
+    """
+    shown = [metric_named(OF_FEW if few and metric.name == RANKED_BY else metric.name) for metric in quick_metrics()]
+    names = {metric: metric.heading_in(features) or metric.title.lower() for metric in shown if metric.name in figures}
+    return ", ".join(f"{name} {metric.text(figures[metric.name])}" for metric, name in names.items())
 
 
 def total_samples(figures: Mapping[str, Any]) -> int:

@@ -126,17 +126,25 @@ def ball_radii(features: Features, k: int = 3) -> Float[Tensor, " samples"]:
     return _nearest(x, x, k + 1)  # the nearest of all is the point itself
 
 
-def energy_distance(samples: Features, reference: Reference) -> float:
+def energy_distance(samples: Features, reference: Reference, within: float | None = None) -> float:
     """2 E‖X - Y‖ - E‖X - X'‖ - E‖Y - Y'‖ (Székely & Rizzo 2013), in the unit of the samples; no root is taken.
 
     The means run over all pairs, i = j included (the V-statistic, as in the paper): the distance of the two empirical
     distributions, which is never negative and 0 for equal sets. For two sets of n samples of one distribution
-    it is 2 E‖X - X'‖ / n in expectation, not 0: only compare values of equal sample sizes.
+    it is 2 E‖X - X'‖ / n in expectation, not 0: only compare values of equal sample sizes. `within` is the last mean,
+    if it is known from `mean_distance`.
 
     Raises `ValueError` for different dimensions, fewer than 2 samples, or a value that is not finite.
     """
     x, y = _pair("samples", samples, reference)
-    return max(0.0, 2 * _mean_distance(x, y) - _mean_distance(x, x) - _mean_distance(y, y))
+    within = mean_distance(y) if within is None else within
+    return max(0.0, 2 * _mean_distance(x, y) - _mean_distance(x, x) - within)
+
+
+def mean_distance(features: Features) -> float:
+    """The mean distance of all pairs within a set, i = j included."""
+    x = features.double()
+    return _mean_distance(x, x)
 
 
 def sliced_wasserstein(samples: Features, reference: Reference, projections: int = 512, seed: int = 0) -> float:

@@ -12,10 +12,18 @@ from torch import Tensor
 from simdistill.data.images import ImageSet
 from simdistill.evaluation.extractors import SHIPPED, Extractor, load_extractor
 from simdistill.evaluation.figures import figures_of
-from simdistill.evaluation.metrics import ball_radii
+from simdistill.evaluation.metrics import ball_radii, mean_distance
 from simdistill.evaluation.statistics import Statistics, statistics_of
 from simdistill.evaluation.stored import Stored, read_statistics
-from simdistill.evaluation.table import NEIGHBOURS, Compared, Metric, all_metrics, quick_metrics
+from simdistill.evaluation.table import (
+    NEIGHBOURS,
+    OF_FEW,
+    Compared,
+    Metric,
+    all_metrics,
+    metric_named,
+    quick_metrics,
+)
 from simdistill.method.denoisers import GaussianMixture
 from simdistill.method.metrics import OwnMetric
 from simdistill.method.shapes import Data, Pictures
@@ -40,8 +48,9 @@ class Reference:
         return self._values(samples, all_metrics(own))
 
     def quick(self, samples: Statistics) -> dict[str, float]:
-        """The quick metrics, for the milestones of a training."""
-        return self._values(samples, quick_metrics())
+        """The quick metrics, for the milestones of a training; of few samples, also the distance for these."""
+        few = samples.images <= len(self.statistics.moments.mean)
+        return self._values(samples, (*quick_metrics(), *([metric_named(OF_FEW)] if few else [])))
 
     def real(self, own: Sequence[OwnMetric] = ()) -> dict[str, Any] | None:
         """The metrics of the real (held-out) samples, one value each: an upper bound for any generator."""
@@ -50,9 +59,15 @@ class Reference:
         return {"samples": self.held_out.images, **figures_of([self.measure(self.held_out, own)], own)}
 
     def _values(self, samples: Statistics, metrics: Sequence[Metric]) -> dict[str, float]:
-        compared = Compared(samples, self.statistics, self.mixture, self._radii)
+        within = self._within if any(metric.name == OF_FEW for metric in metrics) else None
+        compared = Compared(samples, self.statistics, self.mixture, self._radii, within)
         values = {metric.name: metric.value(compared) for metric in metrics}
         return {name: value for name, value in values.items() if value is not None}
+
+    @cached_property
+    def _within(self) -> float | None:
+        """The mean distance of the reference's pairs, if there are features."""
+        return None if self.statistics.features is None else mean_distance(self.statistics.features)
 
     @cached_property
     def _radii(self) -> Tensor | None:

@@ -34,6 +34,9 @@ NEIGHBOURS = 3
 RANKED_BY = "frechet"
 """The metric that ranks variants and tracks a training: a distance, lower is better."""
 
+OF_FEW = "energy"
+"""The distance that takes its place where there are no more samples than the features have dimensions."""
+
 Needs: TypeAlias = Literal["moments", "classes", "features", "mixture"]
 """Mean and covariance of both sets; class probabilities; features of both sets; also the exact mixture."""
 Section: TypeAlias = Literal["main", "modes", "own", "further"]
@@ -45,13 +48,14 @@ class Compared:
     """Samples and their reference. What several metrics share is computed once.
 
     `mixture` is the exact distribution of the reference, where it is known; `radii` are those of the reference's balls
-    (see `precision_recall`), if they are at hand.
+    (see `precision_recall`) and `within` the mean distance of its pairs (see `energy_distance`), if they are at hand.
     """
 
     samples: Statistics
     reference: Statistics
     mixture: GaussianMixture | None = None
     radii: Float[Tensor, " _"] | None = None
+    within: float | None = None
 
     def has(self, needs: Needs) -> bool:
         """Whether it has what a metric needs."""
@@ -180,7 +184,7 @@ METRICS: tuple[Metric, ...] = (
            "squared MMD with a cubic kernel, unbiased: around 0, or below, for equal distributions",
            format=".5f"),
     Metric("energy", "Energy distance", "lower", "features",
-           lambda c: energy_distance(*c.features), "further",
+           lambda c: energy_distance(*c.features, c.within), "further",
            "mean distance of pairs across the sets, against pairs within them",
            format=".5f"),
     Metric("sliced_wasserstein", "Sliced Wasserstein", "lower", "features",

@@ -22,18 +22,18 @@ INK = {name: f"#fe00{k:02x}" for k, name in enumerate(COLOURS)}
 """Placeholders for the page's colours, light and dark: matplotlib only takes its own names."""
 
 
-def learning_curve(milestones: Sequence[Record], figures: Record, colour: str) -> str:
-    """The distance over the training, and if there are `figures`, those of teacher and real (held-out) samples."""
+def learning_curve(milestones: Sequence[Record], figures: Record, colour: str, distance: str = RANKED_BY) -> str:
+    """The `distance` over the training, and if there are `figures`, those of teacher and real (held-out) samples."""
     seconds = [record["seconds"] for record in milestones]
-    distances = [record["quality"][RANKED_BY] for record in milestones]
+    distances = [record["quality"][distance] for record in milestones]
     low, high = ([f["mean"] + sign * f["std"] for f in distances] for sign in (-1, 1))
     figure, axes = _chart("seconds of training", log=True)
     axes.fill_between(seconds, low, high, color=INK[colour], alpha=0.2, linewidth=0)
     axes.plot(seconds, [f["mean"] for f in distances], color=INK[colour], marker="o", markersize=3.5)
     if figures:
-        axes.axhline(figures["teacher"][RANKED_BY]["mean"], color=INK["teacher"], linestyle="--")
+        axes.axhline(figures["teacher"][distance]["mean"], color=INK["teacher"], linestyle="--")
     if figures.get("real"):
-        axes.axhline(figures["real"][RANKED_BY]["mean"], color=INK["real"], linestyle=":")
+        axes.axhline(figures["real"][distance]["mean"], color=INK["real"], linestyle=":")
     return _svg(figure, axes, "learning")
 
 

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,12 +11,13 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 from PIL import Image
 
 from simdistill.config.settings import to_toml
 from simdistill.evaluation.quality import SAMPLES, SEEDS
 from simdistill.evaluation.statistics import KEPT
-from simdistill.evaluation.table import RANKED_BY, metric_named, quick_metrics
+from simdistill.evaluation.table import OF_FEW, RANKED_BY, metric_named, quick_metrics
 from simdistill.reports import charts
 from simdistill.reports.headline import headline
 from simdistill.reports.tables import TITLES, cells, measured, measured_with, tables, titles
@@ -78,6 +80,8 @@ def contents(run: RunFolder) -> Contents:
     film = [(int(file.stem), embedded(file)) for file in _film(run)]  # now: drawing takes time, and the run continues
     figures: Record = run.read_evaluation()
     milestones = [record for record in records if "quality" in record]
+    tracked = OF_FEW if milestones and OF_FEW in milestones[-1]["quality"] else RANKED_BY
+    milestones = [record for record in milestones if tracked in record["quality"]]
     lines = _evenly(log_lines(records), POINTS)
     profiles = [line["levels"] for line in lines if line.get("levels")]
     levels = sorted({level for line in profiles for metric in line.values() for level in metric}, key=float)
@@ -86,18 +90,19 @@ def contents(run: RunFolder) -> Contents:
     told = [name for name in ("features", "reference", "samples") if name in last]  # nothing in older runs
     known = {**figures, "samples": figures["student"]["samples"]} if figures else {}
     beside = figures if all(last[name] == known.get(name) for name in told) else {}  # otherwise not comparable
-    ranked, found = metric_named(RANKED_BY), measured(figures)
+    ranked, found = metric_named(tracked), measured(figures)
     path = Path(run.path.name) if run.path.is_absolute() else run.path  # the page may be shared
     return {
         "name": run.path.resolve().name,
         "run_path": shlex.quote(path.as_posix()),
         "config_path": shlex.quote((path / run.config.name).as_posix()),
         "who": who,
-        "outcome": headline(figures) if figures else "",
+        "outcome": _coded(headline(figures, shlex.quote(path.as_posix()))) if figures else "",
         "ranked_by": RANKED_BY,
-        "distances": cells(figures, RANKED_BY),
+        "tracked": tracked,
+        "distances": cells(figures, tracked),
         "milestones_distance": ranked.title_in(last.get("features")),
-        "milestones_heading": ranked.heading_in(last.get("features")),
+        "milestones_heading": ranked.heading_in(last.get("features")) or ranked.title.lower(),
         "beside": beside,
         "kept": KEPT,
         "full": (SAMPLES, SEEDS),
@@ -113,8 +118,8 @@ def contents(run: RunFolder) -> Contents:
         "of_all": [m.title_in(figures.get("features")) for m in found if m.needs in ("moments", "classes")],
         "of_features": any(m.needs in ("features", "mixture") for m in found),
         "milestones": milestones,
-        "by_iteration": {record["iteration"]: record["quality"][RANKED_BY]["mean"] for record in milestones},
-        "learning_curve": charts.learning_curve(milestones, beside, who) if milestones else "",
+        "by_iteration": {record["iteration"]: record["quality"][tracked]["mean"] for record in milestones},
+        "learning_curve": charts.learning_curve(milestones, beside, who, tracked) if milestones else "",
         "shares": _shares(milestones, beside),
         "curves": _curves(lines),
         "levels": levels,
@@ -176,6 +181,11 @@ def templates(package: str = "simdistill.reports") -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+def _coded(text: str) -> Markup:
+    """Text with what is in backticks as code."""
+    return Markup(re.sub("`([^`]*)`", r"<code>\1</code>", str(escape(text))))
 
 
 def _setting(value: Any) -> str:

@@ -105,8 +105,7 @@ class RunFolder:
 
         Raises `ValueError` if `path` is not empty, unless `overwrite`, or if another process holds its lock.
         """
-        _check_free(path, overwrite)
-        check_output(path, folder=True)
+        check_new_run(path, overwrite)
         with locked(path):
             _check_free(path, overwrite)  # another process may have been faster
             for old in path.iterdir():
@@ -245,6 +244,12 @@ def damaged(path: Path, why: str) -> ValueError:
 def content_of(path: Path) -> list[Path]:
     """What is in a folder, besides its lock and what killed processes left of new files."""
     return [one for one in path.iterdir() if one.name != LOCK and not is_temporary(one)]
+
+
+def check_new_run(path: Path, overwrite: bool) -> None:
+    """Raise `ValueError` unless `path` can become a new run's folder, as `RunFolder.begin` does: to be asked first."""
+    _check_free(path, overwrite)
+    check_output(path, folder=True)
 
 
 def _check_free(path: Path, overwrite: bool) -> None:

@@ -159,8 +159,8 @@ class Loop:
         speed = (self.trainer.images - self._logged[0]) / max(seconds - self._logged[1], 1e-3)
         self._logged = (self.trainer.images, seconds)
         self._record({"iteration": self.trainer.iteration, "seconds": seconds, "images_per_second": speed, **metrics})
-        self._bar.note = ", ".join([f"{speed:,.0f} samples/s", *([self._said] if self._said else [])])
         self._milestones.collect()
+        self._bar.note = ", ".join([f"{speed:,.0f} samples/s", *([self._said] if self._said else [])])
         return True
 
     def _measure(self) -> None:
@@ -187,7 +187,7 @@ class Loop:
     def _measured(self, iteration: int, seconds: float, values: dict[str, Any], text: str) -> None:
         self._record({"iteration": iteration, "seconds": seconds, **values})
         if text:
-            self._said = text
+            self._said = f"{text} (at {iteration:,})"
             self._bar.say(f"{iteration:>8}/{self.trainer.iterations} iterations  {seconds:6.0f} s  {text}")
 
     def _finish(self, stop: Sequence[str]) -> None:

@@ -19,7 +19,7 @@ from simdistill.teachers.teacher import Teacher
 SHARE = 0.1  # of the training's time …
 FEWEST_SECONDS = 10.0  # … or this, if it is more
 BATCH_SECONDS = 4.0  # for a batch: a request to stop waits for one
-PICTURED = 80  # samples in each picture
+PICTURED, PICTURED_ALONE = 80, 16  # samples in each picture, and in that of a milestone that is not measured
 TIMED = 64  # samples, to find out what one takes …
 COMPARED, GROWTH = 500, 1.5  # … and what their metrics take; those of n take (n/500)^1.5 times as long
 
@@ -29,13 +29,13 @@ class Fineness:
     """With how many samples, seeds and milestones a run is measured."""
 
     samples: int
-    """Samples of each sampler per evaluation seed at the end, and of the teacher for the reference."""
+    """Samples of each sampler per evaluation seed at the end, and of the teacher for the reference; 0: no figures."""
     seeds: int
     """Evaluation seeds at the end."""
     milestones: int
     """Milestones of the training, besides its start."""
     milestone_samples: int
-    """Samples per evaluation seed at a milestone."""
+    """Samples per evaluation seed at a milestone; 0: a picture only."""
     milestone_seeds: int
     """Evaluation seeds at a milestone."""
 
@@ -51,8 +51,9 @@ LADDER = (  # samples, seeds, milestones, their samples, their seeds; the first 
     Fineness( 200, 3,  4,  200, 1),
     Fineness( 100, 3,  4,  100, 1),
     Fineness(  50, 3,  2,   50, 1),
-    Fineness(  20, 2,  1,   20, 1),
-    Fineness(  10, 2,  1,   10, 1),
+    Fineness(   0, 0,  2,  100, 1),  # two seeds, or 20 samples, cannot tell noise from the teacher (docs/metrics.md)
+    Fineness(   0, 0,  2,   50, 1),
+    Fineness(   0, 0,  2,    0, 1),
 )
 # fmt: on
 FULL = LADDER[0]
@@ -97,7 +98,9 @@ class Costs:
             return samples * self.features + max(1.0, (samples / COMPARED) ** GROWTH) * compared
 
         n, few, batch = chosen.samples, chosen.milestone_samples, self.batch
-        once = chosen.milestone_seeds * (self.milestone.seconds(few, batch) + metrics(few, self.quick))
+        once = self.milestone.seconds(PICTURED_ALONE, batch)
+        if few:
+            once = chosen.milestone_seeds * (self.milestone.seconds(few, batch) + metrics(few, self.quick))
         pictured = sum(cost.seconds(min(PICTURED, n), batch) for cost in self.final) if n else 0.0
         drawn = sum(cost.seconds(n, batch) + metrics(n, self.full) for cost in self.final) if n else 0.0
         against = self.reference.seconds(max(n, few), batch) if self.reference is not None else 0.0

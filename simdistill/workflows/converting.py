@@ -10,7 +10,7 @@ from torch import nn
 from simdistill.data.framing import Framing
 from simdistill.data.images import open_images
 from simdistill.data.packing import write_zip
-from simdistill.runs.folder import RunFolder
+from simdistill.runs.folder import RunFolder, check_new_run
 from simdistill.support.bar import progress_bar
 from simdistill.support.checks import require
 from simdistill.support.files import digest
@@ -69,7 +69,7 @@ def convert_generator(
     """
     file_or_run = out.suffix not in (".safetensors", ".zip")
     require(file_or_run, "out", str(out), "a folder: it becomes a run, for sample, evaluate and export")
-    _check_new(out, overwrite)
+    check_new_run(out, overwrite)
     require(teacher.is_dir(), "teacher", str(teacher), "the diffusers folder of its teacher, PixArt-XL-2-512x512")
     known = load_teacher(str(teacher), "paper")
     denoiser: Any = known.denoiser

@@ -19,7 +19,7 @@ from simdistill.evaluation.table import check_metrics
 from simdistill.method.generator import Generator
 from simdistill.reports.report import write_report
 from simdistill.runs.fingerprint import check_teacher
-from simdistill.runs.folder import RunFolder
+from simdistill.runs.folder import RunFolder, check_new_run
 from simdistill.runs.logs import check_logs, open_logs
 from simdistill.support.bar import progress_bar
 from simdistill.support.checks import require
@@ -66,6 +66,7 @@ def distill(
     """
     check_logs(log)
     check_metrics(recipe.metrics)
+    check_new_run(Path(out), overwrite)
     teacher = teacher.prepared(recipe)
     teacher.held_out(recipe)  # raises errors in its prompts before anything is written
     with joined(device) as (processes, device), ExitStack() as held:
@@ -205,6 +206,8 @@ def _distill(
                     stop=stop,
                 )
             else:
+                if measured.samples is None:
+                    measuring.pictures(student, teacher)
                 write_report(run)
         return student
 

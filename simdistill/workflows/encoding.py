@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from simdistill.data.embeddings import EMPTY, Embeddings, Encoding, begin, part_of, write_part
+from simdistill.data.embeddings import EMPTY, Embeddings, Encoding, begin, check_place, part_of, write_part
 from simdistill.data.notes import Notes
 from simdistill.data.prompts import read_prompts
 from simdistill.method.text import Text
@@ -67,6 +67,9 @@ def encode(
     texts = read_prompts(prompts, column, notes=notes)
     if processes.is_main:
         notes.tell(prompts.name)
+    digest = hashlib.sha256("\n".join(texts).encode()).hexdigest()
+    processes.on_main(lambda: remove_leftovers(out))
+    processes.on_main(lambda: check_place(out, len(texts), digest))
     if is_code(encoder):  # a pipeline of the user's own family
         encoder = load_teacher(encoder).asked.encoder
     dtype = torch.bfloat16 if torch.device(device).type == "cuda" else torch.float32
@@ -75,11 +78,9 @@ def encode(
     require(
         tokens in (0, loaded.limit, loaded.text.tokens), "--tokens", tokens, f"left out: {encoder} keeps {loaded.limit}"
     )
-    digest = hashlib.sha256("\n".join(texts).encode()).hexdigest()
     form, name = loaded.text, str(Path(encoder).resolve()) if Path(encoder).exists() else encoder
     most = max(1, min(MOST, PART // (2 * form.tokens * form.width)))
     encoding = Encoding(name, digest_of(encoder) or "", form, loaded.trimmed, len(texts), digest, most)
-    processes.on_main(lambda: remove_leftovers(out))
     processes.on_main(lambda: begin(out, encoding, texts))
     parts = {part_of(out, k): rows for k, rows in enumerate(encoding.parts)}
     # one process decides for all: another might begin to write meanwhile

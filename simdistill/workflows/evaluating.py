@@ -16,7 +16,7 @@ from simdistill.evaluation.partial import Partial
 from simdistill.evaluation.quality import SAMPLES, SEEDS, evaluate, machine, reference_for
 from simdistill.evaluation.reference import Reference
 from simdistill.evaluation.sampling import Sampler, balanced_labels, draw, student_sampler, teacher_sampler
-from simdistill.evaluation.table import quick_metrics
+from simdistill.evaluation.table import METRICS, OF_FEW
 from simdistill.method.generator import Generator
 from simdistill.method.metrics import OwnMetric
 from simdistill.method.shapes import Data
@@ -30,8 +30,9 @@ from simdistill.support.files import digest, write_atomically
 from simdistill.support.stopping import Interrupted
 from simdistill.teachers.teacher import Teacher
 from simdistill.training.processes import ALONE, Processes
-from simdistill.workflows.budget import FULL, PICTURED, Fineness
+from simdistill.workflows.budget import FULL, PICTURED, PICTURED_ALONE, Fineness
 from simdistill.workflows.models import Device, load_generator, open_run, recipe_of, starting_network, teacher_of
+from simdistill.workflows.reading import READING_SEED, kept
 
 
 def evaluate_run(
@@ -96,8 +97,8 @@ def evaluate_run(
             repeat = f"simdistill evaluate {shlex.quote(str(out))}"
             raise Interrupted(f"stopped by {stop[0]} in the evaluation; what is measured is kept for {repeat}", stop[0])
 
-    kept = None if prompts or other else run.reference
-    against = reference_for(teacher, samples, device, stored, features, kept, processes, between)
+    stored_here = None if prompts or other else run.reference
+    against = reference_for(teacher, samples, device, stored, features, stored_here, processes, between)
     asked = samples, recipe.prompts, recipe.held_out_prompts, described(metrics), student_only
     partial = Partial(
         run.partial, repr((weights, teacher.name, other, against.extractor.name, against.name, stored, asked))
@@ -121,6 +122,7 @@ def evaluate_run(
         "ema": others,
         "reference": against.name,
         "features": against.extractor.name,
+        "dimensions": len(against.statistics.moments.mean),
         "real": against.real(metrics),
         "own_metrics": described(metrics),
         "machine": machine(),
@@ -183,10 +185,38 @@ def milestone(
     figures = evaluate(
         {"it": sampler}, teacher, reference, samples, seeds, full=False, device=device, batch=batch, between=between
     )
-    quality = {metric.name: figures["it"][metric.name] for metric in quick_metrics() if metric.name in figures["it"]}
-    said = in_short(quality, reference.extractor.name)
+    quality = {metric.name: figures["it"][metric.name] for metric in METRICS if metric.name in figures["it"]}
+    said = in_short(quality, reference.extractor.name, few=OF_FEW in quality)
     about = {"features": reference.extractor.name, "reference": reference.name, "samples": samples}
     return {"quality": quality | about}, said
+
+
+def picture_alone(run: RunFolder, iteration: int, sampler: Sampler, teacher: Teacher, device: Device) -> None:
+    """Picture a few samples in the middle of a training whose teacher takes too long for it to be measured."""
+    drawn = _first_samples(sampler, teacher, device, PICTURED_ALONE)
+    if bool(drawn.isfinite().all()):
+        beside = kept(run)
+        window = None if beside is None else Window.around(beside.samples)
+        write_atomically(run.picture(f"{iteration:08d}"), picture(teacher.decoded(drawn, device), window=window))
+
+
+def picture_beside(run: RunFolder, samplers: Mapping[str, Sampler], teacher: Teacher, device: Device) -> None:
+    """Picture each sampler beside the samples of the teacher that the run was checked by, from the same noise.
+
+    For a run that is not measured: the teacher draws none. Does nothing if they were not kept.
+    """
+    beside = kept(run)
+    if beside is None:
+        return
+    count = min(PICTURED, len(beside.samples)) if len(teacher.shape) == 3 else len(beside.samples)
+    rows, seeds = None if beside.rows is None else beside.rows[:count], range(READING_SEED, READING_SEED + count)
+    sets = {"teacher": beside.samples[:count]}
+    sets |= {name: draw(sampler, seeds, teacher.shape, rows, device) for name, sampler in samplers.items()}
+    window = Window.around(sets["teacher"])
+    for name, samples in sets.items():
+        write_atomically(run.picture(name), picture(teacher.decoded(samples, device), window=window))
+    both = side_by_side(run.picture("teacher").read_bytes(), run.picture("student").read_bytes())
+    write_atomically(run.picture("side-by-side"), both)
 
 
 def show(

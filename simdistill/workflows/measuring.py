@@ -25,7 +25,7 @@ from simdistill.teachers.teacher import Teacher
 from simdistill.training.milestones import MILESTONES, Measured, Underway
 from simdistill.training.trainer import DistillationTrainer
 from simdistill.workflows.budget import FULL, SHARE, Cost, Costs, Fineness, chosen, cost_of, costs_of
-from simdistill.workflows.evaluating import milestone
+from simdistill.workflows.evaluating import milestone, picture_alone, picture_beside
 
 
 @dataclass(frozen=True)
@@ -149,16 +149,25 @@ class Measuring:
         """Measure the student of an iteration; None if the budget leaves it out."""
         if not self.budget.measures(iteration, self._recipe.iterations, training.seconds):
             return None
-        fineness = self.budget.fineness(training.seconds)
-        against = self._against(fineness, training.between)
+        fineness, found = self.budget.fineness(training.seconds), None
         sampler, teacher, batch = student_sampler(student, self._teacher), self._teacher, self.budget.batch
         where = self._run, iteration
-        found = milestone(*where, sampler, teacher, against, self._device, fineness, batch, training.between)
+        if fineness.milestone_samples:
+            against = self._against(fineness, training.between)
+            found = milestone(*where, sampler, teacher, against, self._device, fineness, batch, training.between)
+        else:
+            picture_alone(*where, sampler, teacher, self._device)
         picture = self._run.picture(f"{iteration:08d}")
         for service in self._logs:
             if picture.exists():
                 service.picture("student", iteration, picture)
         return found
+
+    def pictures(self, student: Generator, teacher: Teacher) -> None:
+        """Picture a student that the budget has no time to measure, beside its teacher and its start."""
+        start = Generator(copy.deepcopy(self._start).to(self._device), student.levels)
+        both = {"student": student_sampler(student, teacher), "undistilled": student_sampler(start, teacher)}
+        picture_beside(self._run, both, teacher, self._device)
 
     def before_sharding(self, processes: int) -> None:
         """Draw the reference before the training: the teacher is whole on the device only then.
@@ -173,7 +182,9 @@ class Measuring:
             rows = self._recipe.batch // processes
             return self._recipe.iterations * 11 * self._student_cost().seconds(rows, rows)
 
-        self._against(self.budget.fineness(seconds), lambda: None)
+        fineness = self.budget.fineness(seconds)
+        if fineness.samples or fineness.milestone_samples:
+            self._against(fineness, lambda: None)
         if module is not None:
             module.to("cpu")
 
@@ -200,7 +211,9 @@ class Measuring:
 
 
 def _said(fineness: Fineness, takes: float, training: float) -> str:
-    at_milestones = f"{fineness.milestone_seeds} × {fineness.milestone_samples} at {fineness.milestones} milestones"
+    count, few = fineness.milestones, fineness.milestone_samples
+    at_milestones = f"{fineness.milestone_seeds} × {few} at" if few else "only pictures, no figures, at"
+    at_milestones += f" {count} milestone{'s' if count != 1 else ''}"
     at_the_end = f"{fineness.seeds} × {fineness.samples} at the end" if fineness.samples else "none at the end"
     return (
         f"measuring with fewer samples, for at most {SHARE:.0%} of the time or ten seconds: {at_milestones}, "

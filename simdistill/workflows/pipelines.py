@@ -37,14 +37,15 @@ def export_pipeline(
     Raises `ValueError` if the run's teacher is not such a pipeline, the student takes several steps, the folder exists,
     or the samples differ by more than 1e-4.
     """
+    path = path or Path(out) / (f"pipeline-ema-{ema}" if ema else "pipeline")
+    require(not path.exists(), "--out", str(path), "a new folder: it exists already")
     teacher = teacher or folder_teacher(out)
     source = Path("" if teacher is None else teacher.asked.encoder)
     if teacher is None or teacher.text is None or not (source / "model_index.json").is_file():
         why = f"{out} is not one, and no other program has its network; use `simdistill sample` or Python"
         raise ValueError(f"--to = 'diffusers': must be for a run whose teacher is a text-to-image pipeline; {why}")
     generator, _ = load_generator(out, teacher, ema)
-    own = Path(out) / (f"pipeline-ema-{ema}" if ema else "pipeline")
-    path, index = path or own, read_json(source / "model_index.json")
+    index = read_json(source / "model_index.json")
     name, known = index.get("_class_name"), [name for name, about in pipelines().items() if about.exported]
     require(name in known, "--to diffusers: the teacher's pipeline", name, f"one of {', '.join(known)}")
     steps = len(generator.levels)
@@ -52,7 +53,6 @@ def export_pipeline(
     known = [kind.__name__ for kind in PREDICTIONS.values()]
     require(process in known, "--to diffusers: the teacher's prediction", process, f"one of {', '.join(known)}")
     require(steps == 1, "--to diffusers: steps of the student", steps, "1: pipelines space several steps evenly")
-    require(not path.exists(), "--out", str(path), "a new folder: it exists already")
     check_output(path, folder=True)
     with temporary_folder(path) as temporary:
         folder, part = temporary / path.name, _network(generator).family.part

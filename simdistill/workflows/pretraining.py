@@ -20,7 +20,7 @@ from simdistill.evaluation.features import accuracy, train_classifier, write_cla
 from simdistill.evaluation.quality import evaluate
 from simdistill.evaluation.reference import Reference, data_reference
 from simdistill.evaluation.sampling import teacher_sampler
-from simdistill.runs.folder import RunFolder
+from simdistill.runs.folder import RunFolder, check_new_run
 from simdistill.runs.logs import check_logs, open_logs
 from simdistill.support.bar import progress_bar
 from simdistill.support.checks import require
@@ -34,9 +34,9 @@ from simdistill.training.milestones import Measured, Measurement, Underway
 from simdistill.training.pretrainer import PretrainingTrainer
 from simdistill.training.pretraining import Pretraining
 from simdistill.workflows.budget import Costs, cost_of, costs_of
-from simdistill.workflows.evaluating import milestone
+from simdistill.workflows.evaluating import milestone, picture_alone
 from simdistill.workflows.lengthening import lengthened
-from simdistill.workflows.measuring import WITHIN_BUDGET, Budget
+from simdistill.workflows.measuring import WITHIN_BUDGET, Budget, Measurements
 from simdistill.workflows.models import Device
 
 FILES = ("data", "prompts", "autoencoder", "start", "features")  # settings that may name files
@@ -44,22 +44,32 @@ ENCODED = 256  # images that are encoded to latents at a time
 
 
 def pretrain(
-    settings: Pretraining, out: str | Path, overwrite: bool = False, device: Device = "cpu", log: Sequence[str] = ()
+    settings: Pretraining,
+    out: str | Path,
+    overwrite: bool = False,
+    device: Device = "cpu",
+    log: Sequence[str] = (),
+    measured: Measurements = WITHIN_BUDGET,
 ) -> dict[str, Any]:
-    """Train a teacher on the images `settings.data` into the folder `out`; returns its metrics.
+    """Train a teacher on the images `settings.data` into the folder `out`; returns its metrics, if it is measured.
 
-    The file `generator.safetensors` there is a teacher for `distill`. Raises as `distill` does, and `ValueError` if the
-    images cannot be opened.
+    The file `generator.safetensors` there is a teacher for `distill`. `measured` sets how often and how finely it is
+    measured. Raises as `distill` does, and `ValueError` if the images cannot be opened.
     """
     check_logs(log)
     _alone()
+    check_new_run(Path(out), overwrite)
     prepared = _prepared(settings, device)
     with RunFolder.begin(Path(out), {"verb": "pretrain", **to_mapping(settings)}, overwrite) as run:
-        return _pretrain(run, *prepared, device, log)
+        return _pretrain(run, *prepared, device, log, measured)
 
 
 def resume_pretraining(
-    out: str | Path, device: Device = "cpu", log: Sequence[str] = (), iterations: int | None = None
+    out: str | Path,
+    device: Device = "cpu",
+    log: Sequence[str] = (),
+    iterations: int | None = None,
+    measured: Measurements = WITHIN_BUDGET,
 ) -> dict[str, Any]:
     """Resume an interrupted `pretrain`, as `distilling.resume` does, or train a finished one for longer.
 
@@ -73,7 +83,7 @@ def resume_pretraining(
         check_resumable(run.checkpoints, run.iteration)
         if iterations is not None:
             settings = lengthened(run, settings, iterations)
-        return _pretrain(run, *_prepared(settings, device), device, log)
+        return _pretrain(run, *_prepared(settings, device), device, log, measured)
 
 
 def settings_of(run: RunFolder) -> Pretraining:
@@ -135,7 +145,12 @@ def _latents(images: ImageSet, autoencoder: Autoencoder, device: Device) -> Imag
 
 
 def _pretrain(
-    run: RunFolder, trainer: PretrainingTrainer, reference: Reference, device: Device, log: Sequence[str]
+    run: RunFolder,
+    trainer: PretrainingTrainer,
+    reference: Reference,
+    device: Device,
+    log: Sequence[str],
+    measured: Measurements,
 ) -> dict[str, Any]:
     known = "digits" if trainer.settings.data == "digits" else None
     told: dict[str, str] = {}
@@ -162,7 +177,7 @@ def _pretrain(
         once = cost_of(short, now, device, whole.nfe)
         return costs_of(once, [once], None, now, reference.extractor, device)
 
-    budget = Budget(run, WITHIN_BUDGET, costs)
+    budget = Budget(run, measured, costs)
 
     def at_milestone() -> Measurement:
         return of(teacher(), trainer.iteration)
@@ -174,6 +189,8 @@ def _pretrain(
             if not budget.measures(iteration, trainer.iterations, training.seconds):
                 return None
             fineness, sampler = budget.fineness(training.seconds), teacher_sampler(snapshot)
+            if not fineness.milestone_samples:
+                return picture_alone(run, iteration, sampler, snapshot, device)
             return milestone(
                 run, iteration, sampler, snapshot, reference, device, fineness, budget.batch, training.between
             )
@@ -187,13 +204,18 @@ def _pretrain(
 
     logs = open_logs(log, run)
     with stop_requests() as stop:
-        loop = Loop(trainer, run, at_milestone, keep, logs=logs, stored=stored, patient=False)
+        patient = measured.milestones is not None
+        loop = Loop(
+            trainer, run, at_milestone, keep, milestones=measured.grid, logs=logs, stored=stored, patient=patient
+        )
         try:
             loop.train()
         finally:
             for service in logs:
                 service.close()
         trained, fineness = teacher(), budget.fineness(lambda: loop.seconds)
+        if not fineness.samples:
+            return {}
 
         def between() -> None:
             if stop:

@@ -1,5 +1,6 @@
 """One sentence for what a user got wrong: the option, its value and the remedy, before any work is done."""
 
+import re
 import shlex
 import sys
 import zipfile
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from simdistill.cli import VERBS, main
+from simdistill.commands import auto
 from simdistill.config.recipes import RECIPES
 from simdistill.evaluation.preferences import SOURCES, TITLES
 from simdistill.evaluation.stored import read_statistics
@@ -119,6 +121,34 @@ def test_an_output_that_cannot_be_written_is_told_before_the_work(refused, words
     option = {"convert": "OUT", "study": "STUDY"}.get(words[0], "--out")
     assert f"{option} = '/proc/x" in line
     assert f"cannot be written (no such file or directory); give another {option}" in line
+
+
+EXISTING = {
+    "distill": ["distill", "digits", "--teacher", "no.pkl", "--out"],
+    "distill auto": ["distill", "--teacher", "digits", "--out"],
+    "pretrain": ["pretrain", "digits", "--data", "no", "--out"],
+    "encode": ["encode", "PROMPTS", "--encoder", "no", "--out"],
+    "compare": ["compare", "digits", "--teacher", "no.pkl", "--grid", "table-4", "--out"],
+    "convert run": ["convert", "no.pth", "--teacher", "no"],
+    "export": ["export", "no", "--to", "diffusers", "--out"],
+    "study new": ["study", "new"],
+}
+
+
+@pytest.mark.parametrize("words", EXISTING.values(), ids=EXISTING)
+def test_an_output_of_something_else_is_refused_before_the_work(refused, tmp_path, monkeypatch, words):
+    """Before anything is loaded or drawn: what is named does not exist, and the teacher of `auto` draws nothing."""
+    monkeypatch.setattr(auto, "load_teacher", lambda *_: pytest.fail("the teacher is loaded"))
+    other, prompts = tmp_path / "other", tmp_path / "prompts.txt"
+    other.mkdir()
+    (other / "letters.txt").write_text("kept")
+    prompts.write_text("a cat")
+    words = [str(prompts) if word == "PROMPTS" else word for word in words]
+    line = refused(*words[:2], other, *words[2:]) if words[0] in ("convert", "study") else refused(*words, other)
+    assert str(other) in line
+    assert "no.pkl" not in line
+    assert re.search("exists|not empty|neither empty|other content", line)
+    assert (other / "letters.txt").read_text() == "kept"
 
 
 def test_names_tell_what_was_drawn(tmp_path):

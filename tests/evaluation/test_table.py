@@ -123,6 +123,20 @@ def test_figures_are_mean_deviation_number_and_values():
     assert over_seeds([4.0], minimum=True) == {"mean": 4.0, "std": 0.0, "seeds": 1, "values": [4.0], "minimum": 4.0}
 
 
+def test_few_samples_have_the_energy_distance_in_place_of_the_frechet_distance():
+    """The covariance of no more samples than dimensions is singular."""
+    x = torch.randn(12, 8, generator=torch.Generator().manual_seed(0))
+    reference = Reference(
+        "noise", PIXELS, Statistics.of(torch.randn(40, 8, generator=torch.Generator().manual_seed(1)))
+    )
+    assert "energy" not in reference.quick(Statistics.of(x[:9]))
+    few = reference.quick(Statistics.of(x[:8]))
+    assert few["energy"] == pytest.approx(energy_distance(x[:8], reference.statistics.features))
+    figures = {name: over_seeds([value]) for name, value in few.items()}
+    assert in_short(figures, "pixels").startswith(f"Fréchet {few['frechet']:.3f}, precision")
+    assert in_short(figures, "pixels", few=True).startswith(f"energy distance {few['energy']:.5f}, precision")
+
+
 def test_the_quick_metrics_in_short():
     figures = {"frechet": over_seeds([0.5, 0.7]), "recall": over_seeds([0.25]), "energy": over_seeds([1.0])}
     assert in_short(figures, "digits-0") == "Fréchet 0.600, recall 0.250"

@@ -321,6 +321,21 @@ def test_what_rests_on_some_of_the_samples_is_said(run):
     assert note == ["Fréchet distance: all samples. Other metrics: 10,000 of each set, chosen at random."]
 
 
+def test_milestones_of_few_samples_are_followed_by_the_energy_distance(run):
+    records = run.read_metrics()
+    run.metrics.unlink()
+    for record in records:
+        if "quality" in record:
+            energy = figure(0.5 / (1 + record["iteration"]), 0.0, 1)
+            record["quality"] |= {"energy": energy, "features": "pixels", "samples": 50}
+        run.log_metrics(record)
+    page = report(run)
+    assert "iteration 200 the Energy distance was 0.002" in page.texts("p", "lede")[0]
+    assert page.texts("figcaption", None).count("Energy distance, lower is better") == 1
+    assert "energy distance 0.00249" in page.texts("figcaption")[-1]
+    assert "too few for a Fréchet distance" in page.texts("main")[0]
+
+
 def test_milestones_without_precision_and_recall_have_one_chart(run):
     milestones_in(run, "inception-6726825d", only=["frechet"])
     page = report(run)

@@ -5,11 +5,13 @@ import signal
 import subprocess
 import threading
 import time
+from contextlib import contextmanager
 
 import pytest
 from counting import Counting, Fragile, at, counted, fail, go, qualities, saved
 
 from simdistill.runs.folder import RunFolder
+from simdistill.support.bar import Bar
 from simdistill.support.stopping import Interrupted
 from simdistill.training import checkpoints, loop
 from simdistill.training.checkpoints import newest_checkpoint, read_checkpoint
@@ -55,6 +57,25 @@ def test_measuring_does_not_hold_up_the_training(run):
 
     Loop(trainer, run, at_milestone, lambda: None, milestones=4).train()
     assert sorted(qualities(run)) == [0, 50, 100, 150, 200]
+
+
+def test_progress_tells_when_its_metrics_were_measured(run, monkeypatch):
+    """While no later milestone is measured, those of iteration 0 are not shown as if they were of now."""
+    notes = []
+
+    class Noted(Bar):
+        def __setattr__(self, name, value):
+            super().__setattr__(name, value)
+            if name == "note" and value:
+                notes.append(value)
+
+    @contextmanager
+    def noted(what, total, shown, done):
+        yield Noted(what, total, done)
+
+    monkeypatch.setattr(loop, "progress_bar", noted)
+    go(Counting(lambda trainer: time.sleep(0.2 * (trainer.iteration in (40, 140)))), run, milestones=2)
+    assert [note.partition("samples/s, ")[2] for note in notes] == ["text (at 0)"] * 2 + ["text (at 100)"] * 2
 
 
 def test_a_checkpoint_does_not_wait_for_a_measurement_and_a_resumed_run_takes_it_up(run):

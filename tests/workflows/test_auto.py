@@ -11,6 +11,7 @@ from torch import nn
 import simdistill
 from benchmarks.teachers import scaled
 from simdistill.cli import main
+from simdistill.config import auto as rules
 from simdistill.method.noise import Truncated
 from simdistill.runs.folder import RunFolder
 from simdistill.teachers.loading import load_teacher
@@ -29,6 +30,18 @@ class Gaussian(nn.Module):
 
     def forward(self, x_t, sigma, condition=None):
         return self.square / (self.square + sigma[:, None] ** 2) * x_t
+
+
+class Mixing(Gaussian):
+    """The same with a matrix, which starts as the identity."""
+
+    def __init__(self, stds):
+        super().__init__(stds)
+        self.matrix = nn.Linear(len(stds), len(stds), bias=False)
+        nn.init.eye_(self.matrix.weight)
+
+    def forward(self, x_t, sigma, condition=None):
+        return super().forward(self.matrix(x_t), sigma)
 
 
 def test_spread_and_structure_are_those_of_the_distribution():
@@ -158,6 +171,26 @@ def test_in_python(tmp_path, capsys):
     assert recipe.online_weighting.sigma_data == pytest.approx(0.524, abs=0.02)
     student = simdistill.distill(teacher, recipe, tmp_path / "run", device="cpu", evaluation_samples=0)
     assert student.sample([0]).shape == (1, 1, 8, 8)
+
+
+def test_a_teacher_and_a_folder_are_enough(tmp_path, monkeypatch, capsys):
+    """Without a recipe: the settings are chosen, the samples that were read are kept."""
+    monkeypatch.setattr(rules, "CPU_ITERATIONS", (300, 300))
+    teacher = Teacher(Mixing([2.0, 0.5]), (2,))
+    student = simdistill.distill(teacher, out=tmp_path / "run", device="cpu", evaluation_samples=0)
+    told = capsys.readouterr().err
+    assert "auto: by 256 samples of the teacher" in told
+    assert "iterations" in told
+    assert "300  (about" in told
+    run = RunFolder.open(tmp_path / "run")
+    assert recipe_of(run).iterations == 300
+    assert torch.equal(kept(run).samples, choose(teacher).drawn.samples)
+    drawn = student.sample(range(500))
+    assert drawn.shape == (500, 2)
+    assert drawn[:, 0].std() > 2 * drawn[:, 1].std()  # as the teacher's
+    with pytest.raises(ValueError, match=r"--out = .*run: exists"):
+        simdistill.distill(teacher, out=tmp_path / "run", device="cpu")
+    assert "auto:" not in capsys.readouterr().err  # before the teacher draws anything
 
 
 def test_a_bad_sampler_is_told_with_its_picture(tmp_path, capsys):

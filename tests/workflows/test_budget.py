@@ -61,8 +61,15 @@ def test_features_and_metrics_are_counted():
 
 def test_the_docs_have_the_ladder():
     page = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
+    page = page.replace("| none |", "| 0 × 0 |").replace("| pictures only |", "| 0 × 1 |")
     rows = re.findall(r"^\| ([\d,]+) × (\d) \| (\d+) \| ([\d,]+) × (\d) \|$", page, re.MULTILINE)
     assert [Fineness(*(int(number.replace(",", "")) for number in row)) for row in rows] == [*LADDER]
+
+
+def test_what_is_measured_at_the_end_can_be_tested():
+    """Welch's test of two seeds a side rejects only for differences of ten standard deviations."""
+    assert {rung.seeds for rung in LADDER if rung.samples} == {3, 5}
+    assert min(rung.samples for rung in LADDER if rung.samples) == 50
 
 
 def test_the_ladder_descends():
@@ -115,8 +122,8 @@ def test_a_run_keeps_its_fineness_and_says_what_it_chose(tmp_path, capsys):
 
     first = Budget(run, WITHIN_BUDGET, price)
     assert first.batch is None
-    taken = first.fineness(lambda: 100.0)
-    assert taken == chosen(costs(), 100.0, WITHIN_BUDGET.of) != FULL
+    taken = first.fineness(lambda: 200.0)
+    assert taken == chosen(costs(), 200.0, WITHIN_BUDGET.of) != FULL
     assert first.batch == 100
     said = capsys.readouterr().err
     assert f"{taken.seeds} × {taken.samples} at the end" in said
@@ -126,7 +133,19 @@ def test_a_run_keeps_its_fineness_and_says_what_it_chose(tmp_path, capsys):
     assert resumed.batch == 100
     assert Budget(run, Measurements(milestones=5), price).fineness(lambda: 1.0).milestones == 5
     assert asked == ["costs"]
-    assert json.loads(run.measuring.read_bytes())["training_seconds"] == 100.0
+    assert json.loads(run.measuring.read_bytes())["training_seconds"] == 200.0
+
+
+@pytest.mark.parametrize(
+    ("dear", "said"),
+    [
+        (costs(call=0.02), "1 × 100 at 2 milestones, none at the end"),
+        (costs(call=3.0), "only pictures, no figures, at 2 milestones, none at the end"),
+    ],
+)
+def test_what_is_not_measured_is_said(tmp_path, capsys, dear, said):
+    assert Budget(RunFolder(tmp_path), WITHIN_BUDGET, lambda: dear).fineness(lambda: 60.0).samples == 0
+    assert said in capsys.readouterr().err
 
 
 def test_a_damaged_file_is_decided_anew(tmp_path):

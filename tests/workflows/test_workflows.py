@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from PIL import Image
 
 from simdistill.config.recipes import RECIPES
 from simdistill.data.images import open_images
@@ -16,6 +17,7 @@ from simdistill.evaluation.sampling import Sampler, balanced_labels, batch_for, 
 from simdistill.method.denoisers import GaussianMixture, residual
 from simdistill.method.ema import EMA, PowerEMA
 from simdistill.method.samplers import noise_from_seeds
+from simdistill.reports.pictures import picture
 from simdistill.runs.folder import RunFolder
 from simdistill.teachers.loading import load_teacher
 from simdistill.teachers.teacher import Teacher
@@ -23,7 +25,8 @@ from simdistill.training.loop import Diverged, Interrupted
 from simdistill.training.pretrainer import PretrainingTrainer
 from simdistill.training.pretraining import Pretraining
 from simdistill.training.trainer import DistillationTrainer
-from simdistill.workflows import budget, distilling, evaluating, measuring, models, proxy, sampling
+from simdistill.workflows import budget, distilling, evaluating, measuring, models, proxy, reading, sampling
+from simdistill.workflows.budget import LADDER
 from simdistill.workflows.measuring import Measurements
 from simdistill.workflows.pretraining import pretrain, resume_pretraining
 
@@ -67,6 +70,29 @@ def test_a_module_of_ones_own(tmp_path):
         evaluating.evaluate_run(tmp_path / "run")
     with pytest.raises(ValueError, match=r"labels = .*no classes"):
         sampling.sample(tmp_path / "run", [0], [1], teacher)
+
+
+@pytest.mark.parametrize("rung", [row for row in LADDER if not row.samples], ids=str)
+def test_a_teacher_too_slow_to_be_measured_has_pictures_from_the_same_noise(tmp_path, monkeypatch, rung):
+    monkeypatch.setattr(budget, "LADDER", (rung,))
+    drawn = []
+    monkeypatch.setattr(measuring, "reference_for", lambda t, n, *_, **__: drawn.append(n) or reference_for(t, n))
+    teacher = load_teacher("digits")
+    teacher = replace(teacher, judged=replace(teacher.judged, data=None))  # no other reference than its own samples
+    distilling.distill(teacher, replace(SHORT, iterations=4), tmp_path / "run")
+    run = RunFolder.open(tmp_path / "run")
+    assert drawn == [rung.milestone_samples] * (rung.milestone_samples > 0)
+    assert not run.evaluation.exists()
+    assert any("quality" in record for record in run.read_metrics()) == (rung.milestone_samples > 0)
+    assert run.picture("00000004").exists()
+    names = ("teacher", "student", "undistilled")
+    sizes = {name: Image.open(run.picture(name)).size for name in names}
+    assert len(set(sizes.values())) == 1
+    kept = reading.kept(run)
+    assert run.picture("teacher").read_bytes() == picture(kept.samples[:80])
+    page = run.report.read_text()
+    assert "Not evaluated" in page
+    assert "No pictures of teacher and student" not in page
 
 
 def test_an_exact_density_has_a_proxy_first(tmp_path, monkeypatch):
@@ -181,6 +207,18 @@ def test_pretraining_learns_and_resumes(tmp_path, network):
     teacher = load_teacher(str(tmp_path / "a" / "generator.safetensors"))
     assert (teacher.shape, teacher.classes, teacher.judged.data) == ((1, 8, 8), 10, "digits")
     assert resume_pretraining(tmp_path / "a")["frechet"]["values"] == figures["frechet"]["values"]
+
+
+@pytest.mark.parametrize("rung", [row for row in LADDER if not row.samples], ids=str)
+def test_a_pretraining_too_slow_to_be_measured_is_pictured(tmp_path, monkeypatch, rung):
+    monkeypatch.setattr(budget, "LADDER", (rung,))
+    settings = Pretraining("digits", features="digits", network="mlp", width=16, depth=1, batch=32, iterations=8)
+    assert pretrain(settings, tmp_path / "a") == {}
+    run = RunFolder.open(tmp_path / "a")
+    assert run.picture("00000008").exists()
+    assert any("quality" in record for record in run.read_metrics()) == (rung.milestone_samples > 0)
+    asked = Measurements(milestones=1, samples=50)
+    assert resume_pretraining(tmp_path / "a", measured=asked)["samples"] == 50
 
 
 def test_pretraining_resumes_to_the_same_bits():
