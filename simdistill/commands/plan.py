@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Sequence
 
+import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -12,7 +13,7 @@ from simdistill.commands.settings import Distill, distill_options
 from simdistill.config.auto import NAME
 from simdistill.config.recipes import Recipe
 from simdistill.config.settings import to_toml
-from simdistill.support.bar import progress_bar
+from simdistill.support.bar import duration, progress_bar
 from simdistill.workflows.planning import CONVOLUTIONS_SHARE, PRODUCTS_SHARE, Outlook, Plan, plan
 from simdistill.workflows.ranges import NEGLIGIBLE
 
@@ -39,6 +40,8 @@ def print_plan(name: str, options: Distill) -> None:
         made = plan(name, recipe, options.out_of(name), options.gpu, options.gpus)
     if options.json:
         return print(json.dumps(made.as_mapping()))
+    if not torch.cuda.is_available():
+        print(f"# {_here(made)}")
     print(f"# would write {made.out}; {made.parameters:,} parameters per network; teacher: {made.teacher}")
     print(to_toml(made.recipe))
     for setting, share in made.outside_range.items():
@@ -56,6 +59,13 @@ def print_plan(name: str, options: Distill) -> None:
         used = ", ".join(f"{share:.0%} in {arithmetic}" for arithmetic, share in shares.items())
         console.print(f"[dim]Assumed share of the GPU's peak for {what}: {used} (docs/planning.md)[/dim]")
     return None
+
+
+def _here(made: Plan) -> str:
+    """How long the training takes on this machine, which has no GPU."""
+    threads = f"{made.cpu_threads} thread{'s' if made.cpu_threads > 1 else ''}"
+    length = f"{made.recipe['iterations']:,} iterations"
+    return f"here, without a GPU: about {duration(made.cpu_seconds)} for {length}, on {threads} of the CPU"
 
 
 def _done(share: float, recipe: Recipe) -> str:

@@ -21,7 +21,7 @@ from simdistill.evaluation.table import OF_FEW, RANKED_BY, metric_named, quick_m
 from simdistill.reports import charts
 from simdistill.reports.headline import headline
 from simdistill.reports.tables import TITLES, cells, measured, measured_with, tables, titles
-from simdistill.runs.folder import RunFolder
+from simdistill.runs.folder import UNNAMED, RunFolder, repeating
 from simdistill.runs.progress import Progress, Record, State, log_lines, losses_of, short, titled
 from simdistill.support.bar import duration
 from simdistill.support.files import write_atomically
@@ -95,7 +95,8 @@ def contents(run: RunFolder) -> Contents:
     return {
         "name": run.path.resolve().name,
         "run_path": shlex.quote(path.as_posix()),
-        "config_path": shlex.quote((path / run.config.name).as_posix()),
+        "repeat": repeating(config, path / run.config.name),
+        "unnamed": config.get("teacher") == UNNAMED,
         "who": who,
         "outcome": _coded(headline(figures, shlex.quote(path.as_posix()))) if figures else "",
         "ranked_by": RANKED_BY,

@@ -12,11 +12,16 @@ from typing import Any
 
 import tomlkit
 
+from simdistill.config.auto import NAME as AUTO
 from simdistill.config.former import FORMER_METRICS, FORMER_SETTINGS, present, present_figures
+from simdistill.config.recipes import RECIPES
 from simdistill.config.settings import read_toml, to_toml
 from simdistill.runs.lock import LOCK, locked
 from simdistill.support.files import check_output, is_temporary, remove_leftovers, write_atomically
 from simdistill.support.json_text import read_json
+
+UNNAMED = "teacher"
+"""The name of a teacher that was given as an object."""
 
 
 @dataclass(frozen=True)
@@ -112,8 +117,7 @@ class RunFolder:
                 if old.name != LOCK:
                     shutil.rmtree(old) if old.is_dir() and not old.is_symlink() else old.unlink()
             run = cls(path)
-            repeat = f"simdistill distill digits --config {shlex.quote(str(run.config))} --out NEW_FOLDER"
-            head = f"# repeated by: {repeat}\n" if config["verb"] == "distill" else ""
+            head = f"# repeated by: {repeating(config, run.config)}\n" if config["verb"] == "distill" else ""
             write_atomically(run.config, (head + to_toml(config)).encode())
             yield run
 
@@ -208,6 +212,18 @@ class RunFolder:
         kept = [record for record in self.read_metrics() if record["iteration"] <= iteration]
         write_atomically(self.metrics, "".join(json.dumps(record) + "\n" for record in kept).encode())
         return kept
+
+
+def repeating(config: Mapping[str, Any], path: Path) -> str:
+    """The command that repeats the distillation whose settings `config` are in the file `path`.
+
+    They have the place of the recipe's, which is named after the teacher: for one's own it is auto, which then reads
+    nothing off it. A teacher that was an object has to be named.
+    """
+    teacher = config.get("teacher")
+    name = next((name for name, recipe in RECIPES.items() if recipe.teacher and recipe.teacher == teacher), AUTO)
+    named = " --teacher package.module:function" if teacher == UNNAMED else ""
+    return f"simdistill distill {name} --config {shlex.quote(path.as_posix())} --out NEW_FOLDER{named}"
 
 
 def read_figures(path: Path) -> dict[str, Any]:

@@ -5,15 +5,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
+from simdistill.config.auto import CPU_SPEED
 from simdistill.config.recipes import Recipe
 from simdistill.config.settings import to_mapping
 from simdistill.evaluation.sampling import batch_for
 from simdistill.support.checks import require
 from simdistill.teachers.loading import load_teacher
 from simdistill.teachers.published import ARCHITECTURES
-from simdistill.teachers.teacher import Teacher
+from simdistill.teachers.teacher import SMALL, Teacher
 from simdistill.training.footprint import Footprint, footprints, forward
 from simdistill.workflows.proxy import proxy_settings
 from simdistill.workflows.ranges import kept_in_range, shares_outside
@@ -83,6 +85,9 @@ class Plan:
     """The share of each noise distribution's levels outside the teacher's range, before it is truncated."""
     flops_per_forward_pass: int
     flops_per_iteration: float
+    cpu_threads: int
+    cpu_seconds: float
+    """Seconds of training on this machine's CPU with so many threads, at `CPU_SPEED` each."""
     micro_batch: dict[int, int]
     memory: dict[int, dict[str, int]]
     outlook: list[Outlook]
@@ -111,14 +116,18 @@ def plan(name: str, recipe: Recipe, out: Path, gpus: Sequence[str] = (), counts:
     weights = sum(t.numel() * t.element_size() for t in (*start.parameters(), *start.buffers()))
     beside = {"measuring": weights + forward(teacher, start, batch_for(teacher.shape))[0], "reserved": RESERVED}
     memory = {n: need.memory | beside for n, need in needs.items()}
+    parameters = sum(p.numel() for p in teacher.trainable.parameters()) if teacher.trainable else 0
+    threads, flops = 1 if parameters < SMALL else torch.get_num_threads(), needs[counts[0]].flops
     return Plan(
         out=str(out),
         teacher=recipe.teacher or f"{name}'s published architecture",
         recipe=to_mapping(recipe),
-        parameters=sum(p.numel() for p in teacher.trainable.parameters()) if teacher.trainable else 0,
+        parameters=parameters,
         outside_range=outside,
         flops_per_forward_pass=forward(teacher, start, 1)[1],
-        flops_per_iteration=needs[counts[0]].flops,
+        flops_per_iteration=flops,
+        cpu_threads=threads,
+        cpu_seconds=recipe.iterations * flops / (threads * CPU_SPEED),
         micro_batch={n: need.micro_batch for n, need in needs.items()},
         memory=memory,
         outlook=[_outlook(gpu, n, need, memory[n], recipe) for gpu in gpus or GPUS for n, need in needs.items()],

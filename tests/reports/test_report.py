@@ -182,7 +182,7 @@ def test_the_configuration_and_the_command_repeat_the_run(run, tmp_path):
 def test_no_path_of_the_machine_is_told(run, tmp_path):
     write_config(run, teacher=f"{tmp_path}/secret/mine.safetensors")
     page = report(RunFolder(run.path.resolve()))
-    assert page.texts("pre") == ["simdistill distill digits --config mine/config.toml --out NEW_FOLDER"]
+    assert page.texts("pre") == ["simdistill distill auto --config mine/config.toml --out NEW_FOLDER"]
     assert "…/mine.safetensors" in page.texts("dd")
     assert str(tmp_path) not in page.html
     assert "secret" not in page.html
@@ -205,7 +205,7 @@ def test_what_others_named_is_escaped(run):
     run.path.rename(weird.path)
     page = report(weird)
     assert page.texts("h1") == ["a <i>b & c"]
-    command = "simdistill distill digits --config 'runs/a <i>b & c/config.toml' --out NEW_FOLDER"
+    command = "simdistill distill auto --config 'runs/a <i>b & c/config.toml' --out NEW_FOLDER"
     assert page.texts("pre") == [command]
 
 

@@ -1,8 +1,17 @@
 """A run's folder: it is not clobbered, and a line that a crash cut short is left out."""
 
+import shlex
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
-from simdistill.runs.folder import RunFolder
+from simdistill.commands.auto import auto_options
+from simdistill.commands.settings import distill_options
+from simdistill.config.recipes import RECIPES, Recipe
+from simdistill.config.settings import to_mapping
+from simdistill.method.ema import PowerEMA
+from simdistill.runs.folder import RunFolder, repeating
 
 
 def test_run_folders_are_not_clobbered(tmp_path):
@@ -54,3 +63,32 @@ def test_a_metrics_line_that_a_crash_cut_short_is_left_out(tmp_path):
     assert run.read_metrics() == [{"iteration": 1}, {"iteration": 2}]
     run.forget_after(1)
     assert run.metrics.read_text() == '{"iteration": 1}\n'
+
+
+@pytest.mark.parametrize("name", [*RECIPES, "of one's own"])
+def test_the_command_that_repeats_a_run_has_all_its_settings(tmp_path, name):
+    """Whichever recipe it was and whatever was changed: those of another one would have other values."""
+    recipe = RECIPES.get(name, replace(Recipe(), teacher="mine:teacher"))
+    recipe = replace(recipe, seed=17, iterations=123, ema=(PowerEMA(0.03),))
+    run = RunFolder.create(tmp_path / "a run", {"verb": "distill", **to_mapping(recipe)})
+    words = shlex.split(run.config.read_text().splitlines()[0].removeprefix("# repeated by: "))
+    assert words[:2] == ["simdistill", "distill"]
+    own = [] if recipe.teacher else ["--teacher", "x:y"]  # for auto, which these recipes leave to be named
+    if words[2] == "auto":
+        found = auto_options([*words[2:], *own], "distill", "").options
+    else:
+        found = distill_options(words[2:], "distill", "")[1]
+    assert found.settings == replace(recipe, teacher=recipe.teacher or "x:y")
+    assert found.out == Path("NEW_FOLDER")
+
+
+@pytest.mark.parametrize(
+    ("teacher", "said"),
+    [
+        ("digits", "distill digits --config c.toml --out NEW_FOLDER"),
+        ("/data/my.pkl", "distill auto --config c.toml --out NEW_FOLDER"),
+        ("teacher", "distill auto --config c.toml --out NEW_FOLDER --teacher package.module:function"),
+    ],
+)
+def test_the_recipe_in_it_is_the_teachers(teacher, said):
+    assert repeating({"teacher": teacher}, Path("c.toml")) == f"simdistill {said}"

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shlex
 from dataclasses import replace
 
 import pytest
@@ -144,7 +145,8 @@ def test_a_run_without_a_recipes_name(tmp_path, capsys):
     assert recipe.sigma_init == pytest.approx(2.6, abs=0.1)
     assert kept(run).samples.shape[1:] == (1, 8, 8)
     assert run.picture("teacher-check").read_bytes()[:4] == b"\x89PNG"
-    assert main(["distill", "auto", "--config", str(run.config), "--out", str(tmp_path / "two"), *words[7:]]) == 0
+    repeat = shlex.split(run.config.read_text().splitlines()[0].removeprefix("# repeated by: simdistill "))
+    assert main([*repeat[:-1], str(tmp_path / "two"), *words[7:], "--milestones", "0"]) == 0
     assert "spread" not in capsys.readouterr().err  # all is in the file
     assert recipe_of(RunFolder(tmp_path / "two")) == recipe
     assert (tmp_path / "two" / "generator.safetensors").read_bytes() == run.network.read_bytes()

@@ -180,9 +180,28 @@ def test_plan_and_dry_run_print_the_same(tmp_path, capsys, monkeypatch):
 def test_the_plan_as_a_table(capsys):
     assert main(["plan", "digits", "--precision", "bf16", "--gpu", "V100-32GB", "H100", "--gpus", "1"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert re.match("# would write runs/digits; 332,032 parameters .*digits$", lines[0])
+    assert lines[0].startswith("# here, without a GPU: about 1 min 44 s for 8,000 iterations, on 1 thread of the CPU")
+    assert re.match("# would write runs/digits; 332,032 parameters .*digits$", lines[1])
     assert 'precision = "bf16"' in lines
     cells = [line.split() for line in lines]
     assert ["V100-32GB", "no", "bf16"] in cells
     assert ["H100", "<", "0.1"] in cells
     assert ["online", "0.00133"] in cells
+
+
+@pytest.mark.parametrize(("gpu", "said"), [(False, 1), (True, 0)])
+def test_without_a_gpu_the_first_line_says_how_long_it_takes_here(monkeypatch, capsys, gpu, said):
+    """391 MFLOP an iteration, one thread of 30 GFLOP a second: 30,000 of them take 391 seconds."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: gpu)
+    assert main(["plan", "digits", "--iterations", "30000", "--gpu", "L4", "--gpus", "1"]) == 0
+    first = capsys.readouterr().out.splitlines()[0]
+    assert ("here, without a GPU: about 6 min 31 s for 30,000 iterations" in first) == said
+
+
+def test_a_large_network_has_all_threads(monkeypatch):
+    """One of fewer than a million parameters has one: here it counts as large."""
+    monkeypatch.setattr(planning, "SMALL", 1000)
+    monkeypatch.setattr("torch.get_num_threads", lambda: 7)
+    made = plan("digits", DIGITS, Path("x"), ["L4"], [1])
+    assert made.cpu_threads == 7
+    assert made.cpu_seconds == pytest.approx(made.recipe["iterations"] * made.flops_per_iteration / (7 * 3e10))
