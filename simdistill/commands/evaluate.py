@@ -37,7 +37,8 @@ class _Evaluate(Common):
     """Reference statistics: a .npz of `simdistill stats` or of EDM; the recipe's if not given."""
     inception: Inception = None
     features: str = ""
-    """Other feature space: pixels, digits, fashion-mnist, faces, imagenet, or a classifier's .safetensors."""
+    """Other feature space: pixels, digits, fashion-mnist, faces, imagenet, or a classifier's .safetensors (of
+    `simdistill features`)."""
     batch: int | None = None
     """Samples drawn at a time: fewer take less memory, and the metrics do not depend on it."""
     prompts: Path | None = None

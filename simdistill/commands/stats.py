@@ -24,7 +24,8 @@ class _Stats(Common):
     """Output .npz; not computed again if it has these statistics already."""
     inception: Inception = None
     features: str = ""
-    """Other feature space: pixels, digits, fashion-mnist, faces, imagenet, or a classifier's .safetensors."""
+    """Other feature space: pixels, digits, fashion-mnist, faces, imagenet, or a classifier's .safetensors (of
+    `simdistill features`)."""
     pad: Pad = 0
 
 
@@ -50,7 +51,7 @@ def run(words: Sequence[str]) -> None:
     features = chosen_features(options.inception, options.features)
     if not features:
         open_images(data)  # what is wrong with it comes first
-    remedy = "given, or --features pixels, digits, fashion-mnist, faces or imagenet"
+    remedy = "given, or --features pixels, digits, fashion-mnist, faces, imagenet or a classifier's .safetensors"
     require(features != "", "--inception", None, remedy)
     out = options.out
     if out is None or out.suffix != ".npz":

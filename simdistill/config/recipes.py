@@ -79,7 +79,8 @@ class Recipe:
     reference: str = ""
     """Reference statistics of the metrics: a .npz of `simdistill stats`; the teacher's data or samples if empty."""
     features: str = ""
-    """Feature space of the metrics: pixels, digits, fashion-mnist, faces, imagenet, or a file of Inception-v3; that of the reference or teacher if empty."""
+    """Feature space of the metrics: pixels, digits, fashion-mnist, faces, imagenet, a classifier's .safetensors (of
+    `simdistill features`), or a file of Inception-v3; that of the reference or teacher if empty."""
     metrics: tuple[OwnMetric, ...] = ()
     """More metrics than the usual ones, as package.module:Class(…)."""
     seed: int = 0

@@ -1,5 +1,6 @@
 """Pictures of all sizes made into a set of one: cropped, resized, grey or in colour."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -30,6 +31,21 @@ class Framing:
     def __post_init__(self) -> None:
         require(0 <= self.size <= 2**14, "--size", self.size, "1 … 16384, or 0 to keep the size")
         require(self.crop != "adm" or self.size > 0, "--crop", self.crop, "with --size")
+
+    @property
+    def words(self) -> list[str]:
+        """The options of `simdistill convert` for it."""
+        found = ["--size", str(self.size)] if self.size else []
+        found += ["--crop", self.crop] if self.crop != "none" else []
+        return found + (["--channels", str(self.channels)] if self.channels else [])
+
+    def completed(self, sizes: Collection[tuple[int, int]], channels: Collection[int]) -> "Framing":
+        """With what else makes pictures of these sizes (width, height) and channels alike."""
+        several = len(set(sizes)) > 1
+        size = self.size or (min(min(one) for one in sizes) if several else 0)
+        uncropped = self.crop == "none" and (several or (size > 0 and any(width != height for width, height in sizes)))
+        mixed: Literal[0, 3] = 3 if len(set(channels)) > 1 else 0
+        return Framing(size, "centre" if uncropped else self.crop, self.channels or mixed)
 
     def __call__(self, name: str, image: Image.Image, notes: Notes) -> Image.Image:
         """The picture `name` as framed; what was done is counted in `notes`."""

@@ -20,11 +20,12 @@ from simdistill.data.digits import digits
 from simdistill.data.framing import Framing
 from simdistill.data.image_files import ImageFiles, files_in_folder, files_in_zip
 from simdistill.data.notes import Notes
-from simdistill.data.pictures import decoded, picture_of, tensor_of
+from simdistill.data.pictures import decoded, picture_of, seen_size, tensor_of
 from simdistill.method.shapes import Data
 from simdistill.support.checks import require
 
 PART = 1000  # images decoded at a time, if all are needed
+LOOKED_AT = 1000  # files whose headers tell what would make a set alike
 IN_MEMORY = 2**32  # largest set, in bytes of pixels, that is decoded once and kept in memory
 
 
@@ -100,6 +101,21 @@ class ImageSet:
 
         held_out = None if self.held_out is None else self.held_out.padded(edge)
         return replace(self, shape=(self.shape[0], edge, edge), read=read, held_out=held_out)
+
+
+class Unlike(ValueError):  # noqa: N818
+    """Images of a set differ in `what`, and are alike with this `framing`; the message has the command."""
+
+    def __init__(self, what: str, path: Path, framing: Framing, background: str) -> None:
+        command = convert_command(str(path), f"{path.stem}-alike.zip", framing, background)
+        super().__init__(f"{what}; `{command}` makes them alike")
+        self.what, self.framing = what, framing
+
+
+def convert_command(source: str, out: str, framing: Framing, background: str = "white", *more: str) -> str:
+    """The command that converts images so, to be pasted."""
+    colour = [] if background == "white" else ["--background", background]
+    return shlex.join(["simdistill", "convert", source, out, *framing.words, *colour, *more])
 
 
 def open_images(data: str | Path, framing: Framing | None = None, background: str = "white") -> ImageSet:
@@ -182,12 +198,20 @@ def _files(
 
     def framed(index: int) -> Tensor:
         name = f"{path}/{files.names[index]}"
-        return tensor_of(framing(name, decoded(name, files.load(files.names[index]), notes, background), notes))
+        image = decoded(name, files.load(files.names[index]), notes, background)
+        if framing.size and framing.crop == "none" and image.width != image.height:
+            what = f"{name}: size = '{image.width}×{image.height}': must be square for --size without --crop"
+            raise Unlike(what, path, _all_alike(files, framing, [image.size]), background)
+        return tensor_of(framing(name, image, notes))
 
     def one(index: int) -> Tensor:
         pixels = framed(index)
         if pixels.shape != shape:
-            raise ValueError(_unlike(path, files.names[0], shape, files.names[index], tuple(pixels.shape)))
+            both = {files.names[0]: shape, files.names[index]: tuple(pixels.shape)}
+            shown = " and ".join(f"{name} has {'×'.join(map(str, own))}" for name, own in both.items())
+            needed = _all_alike(files, framing, [(own[2], own[1]) for own in both.values()])
+            what = f"{path}: images of one set have one size and number of channels, but {shown}"
+            raise Unlike(what, path, needed, background)
         return pixels
 
     def read(indices: Sequence[int]) -> Tensor:
@@ -201,14 +225,11 @@ def _files(
     return found if math.prod(shape) * len(found) > IN_MEMORY else _kept(found)
 
 
-def _unlike(path: Path, first: str, a: tuple[int, ...], second: str, b: tuple[int, ...]) -> str:
-    """The message that two images of a set differ in size or channels, with the command that makes them alike."""
-    shown = [f"{name} has {'×'.join(map(str, shape))}" for name, shape in ((first, a), (second, b))]
-    options = ["--size", str(min(a[1:] + b[1:])), "--crop", "centre"] if a[1:] != b[1:] else []
-    options += ["--channels", "3"] if a[0] != b[0] else []
-    command = shlex.join(["simdistill", "convert", str(path), f"{path.stem}-alike.zip", *options])
-    what = "images of one set have one size and number of channels"
-    return f"{path}: {what}, but {' and '.join(shown)}; `{command}` makes them alike"
+def _all_alike(files: ImageFiles, framing: Framing, sizes: Sequence[tuple[int, int]]) -> Framing:
+    """What makes all these files alike, by the headers of some, and the `sizes` that are known; keeps the `framing`."""
+    some = files.names[:: max(1, len(files.names) // LOOKED_AT)]
+    found = [seen for name in some if (seen := seen_size(files.load(name))) is not None]
+    return framing.completed([*sizes, *((width, height) for width, height, _ in found)], {seen[2] for seen in found})
 
 
 def _kept(images: ImageSet) -> ImageSet:

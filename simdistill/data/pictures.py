@@ -60,6 +60,15 @@ def decoded(name: str, content: bytes, notes: Notes, background: str = "white") 
         raise ValueError(f"{name}: cannot be decoded as an image ({error})") from error
 
 
+def seen_size(content: bytes) -> tuple[int, int, int] | None:
+    """Width, height and channels of the picture in the content of a file, by its header; None if it has none."""
+    try:
+        with Image.open(io.BytesIO(content), formats=[*FORMATS]) as image:
+            return image.width, image.height, 1 if image.mode in ("1", "L", "LA", "F", *DEEP) else 3
+    except Exception:  # as in `decoded`, which says what is wrong with it
+        return None
+
+
 def tensor_of(image: Image.Image) -> UInt8[Tensor, "channels height width"]:
     """The pixels of a picture in mode L or RGB."""
     pixels = torch.from_numpy(np.array(image))

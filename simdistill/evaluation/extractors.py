@@ -1,5 +1,6 @@
 """Feature spaces of the metrics: Inception-v3, other classifiers, or the samples as they are."""
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -70,6 +71,11 @@ def load_extractor(name: str, device: torch.device | str = "cpu") -> Extractor:
     if name == "imagenet":
         return _imagenet(device)
     path = Path(name)
+    if path.is_dir() or name.lower().endswith((".zip", ".tar", ".tar.gz", ".tgz")):
+        out = f"{path.name.partition('.')[0]}-classifier.safetensors"
+        command = shlex.join(["simdistill", "features", name, "--out", out])
+        then = f"first run `{command}`, if they have labels, then give --features {shlex.quote(out)}"
+        raise ValueError(f"--features = {name!r}: are images, not a classifier of them; {then}; or give pixels")
     if path.suffix == ".safetensors":
         return _classifier("classifier", path, device)
     return inception(path, device)
@@ -95,6 +101,7 @@ def _classifier(name: str, path: Path, device: torch.device | str) -> Extractor:
         fits = own[:1] == shape[:1] and all(edge <= most for edge, most in zip(own[1:], shape[1:], strict=False))
         remedy = f"{shape}, as the classifier {path.name} takes; --features pixels or imagenet takes any size"
         remedy += f", and stats, features and pretrain have --pad {shape[1]}" if fits else ""
+        remedy += "; `simdistill features DATA` makes a classifier of your own images, if they have labels"
         require(own == shape, "images of shape", own, remedy)
         with torch.no_grad():
             return torch.cat([classifier.features(part.to(device)) for part in images.split(CLASSIFIED)])

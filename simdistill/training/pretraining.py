@@ -71,8 +71,8 @@ class Pretraining:
     decay: Literal["cosine", "none"] = "cosine"
     """Learning-rate schedule after warm-up: cosine decay to zero, or constant."""
     features: str = ""
-    """Feature space of the metrics: digits, fashion-mnist, faces (shipped), imagenet, or a classifier's
-    .safetensors."""
+    """Feature space of the metrics: pixels, digits, fashion-mnist, faces, imagenet, a classifier's .safetensors (of
+    `simdistill features`), or a file of Inception-v3."""
     ema_half_life: float = 180_000
     """Half-life of the EMA of the weights, in images."""
     seed: int = 0

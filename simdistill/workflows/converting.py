@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from simdistill.data.framing import Framing
-from simdistill.data.images import open_images
+from simdistill.data.images import Unlike, convert_command, open_images
 from simdistill.data.packing import write_zip
 from simdistill.runs.folder import RunFolder, check_new_run
 from simdistill.support.bar import progress_bar
@@ -121,11 +121,16 @@ def convert_images(
     """
     require(out.suffix == ".zip", "out", str(out), "a .zip file")
     _check_new(out, overwrite)
-    images = open_images(source, framing, background).padded(pad)
-    if images.held_out is not None:
-        images.notes.count("images of the held-out part left out", len(images.held_out))
-    with progress_bar(f"writing {out.name}", len(images), shown=True) as advance:
-        write_zip(out, images, advance)
+    try:
+        images = open_images(source, framing, background).padded(pad)
+        if images.held_out is not None:
+            images.notes.count("images of the held-out part left out", len(images.held_out))
+        with progress_bar(f"writing {out.name}", len(images), shown=True) as advance:
+            write_zip(out, images, advance)
+    except Unlike as error:  # with all that was asked for
+        more = [*(["--pad", str(pad)] if pad else []), *(["--overwrite"] if overwrite else [])]
+        command = convert_command(source, str(out), error.framing, background, *more)
+        raise ValueError(f"{error.what}; `{command}` makes them alike") from error
     images.notes.tell(images.name)
     return {
         "out": str(out),

@@ -241,7 +241,7 @@ def _named(settings: dict[str, Any]) -> dict[str, Any]:
 
 def _reference(data: ImageSet, settings: Pretraining, device: Device) -> Reference:
     """The reference of the metrics: the training images, in the feature space that the settings name."""
-    require(settings.features != "", "--features", "", "a classifier from `simdistill features`, or imagenet")
+    require(settings.features != "", "--features", "", "a classifier from `simdistill features`, imagenet, or pixels")
     extractor = load_extractor(settings.features, device)
     with progress_bar(f"features of {data.name}", len(data) + len(data.held_out or ())) as advance:
         return data_reference(f"{data.name} in the features {extractor.name}", data, extractor, advance)

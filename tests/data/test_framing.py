@@ -1,6 +1,7 @@
 """Pictures made alike: by EDM's crop and ADM's, as their own code makes them; and what says that they are not."""
 
 import json
+import shlex
 
 import numpy as np
 import pytest
@@ -121,7 +122,8 @@ def test_images_that_are_not_alike_are_told_with_the_remedy(mixed, tmp_path, ver
         (mixed / "dataset.json").write_text(json.dumps({"labels": [[f"{k}.png", k] for k in range(5)]}))
     line = refused(verb, *words)
     assert "0.png has 3×40×40 and " in line
-    assert f"`simdistill convert {mixed} photos-alike.zip --size " in line
+    out = tmp_path / "x.zip" if verb == "convert" else "photos-alike.zip"
+    assert f"`simdistill convert {mixed} {out} --size " in line
     assert " --crop centre" in line
 
 
@@ -137,7 +139,7 @@ def test_the_remedy_names_what_differs(tmp_path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--size", "8"], "1.png: size = '64×41': must be square; give --crop centre"),
+        (["--size", "8"], "1.png: size = '64×41': must be square for --size without --crop; `simdistill convert"),
         (["--crop", "adm"], "--crop = 'adm': must be with --size"),
         (["--size", "-1"], "--size = -1: must be 1 … 16384"),
         (["--channels", "2"], "--channels"),
@@ -148,6 +150,41 @@ def test_the_remedy_names_what_differs(tmp_path):
 def test_bad_options(mixed, tmp_path, words, said, refused):
     assert said in refused("convert", mixed, tmp_path / "x.zip", *words)
     assert not (tmp_path / "x.zip").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["--size", "8"],
+        ["--crop", "centre"],
+        ["--size", "8", "--crop", "adm"],
+        ["--channels", "1"],
+        ["--channels", "3"],
+        ["--size", "8", "--channels", "1", "--background", "#ff0000", "--pad", "32"],
+        ["--background", "black"],
+    ],
+    ids=" ".join,
+)
+def test_the_suggested_command_needs_no_other(tmp_path, words, refused):
+    """It has all that is needed, keeps what was given, and can be pasted."""
+    folder, out = tmp_path / "my photos; all", tmp_path / "x.zip"
+    pictures = {
+        "0.png": png(0),
+        "1.png": png(1),
+        "2.png": png(2, mode="L"),
+        "3.png": png(3, (6, 9)),
+        "4.png": png(4, (9, 9)),
+    }
+    in_folder(folder, pictures)
+    line = refused("convert", folder, out, *words)
+    command = shlex.split(line.split("`")[1])
+    assert command[:4] == ["simdistill", "convert", str(folder), str(out)]
+    asked = dict(zip(words[::2], words[1::2], strict=True))
+    given = dict(zip(command[4::2], command[5::2], strict=True))
+    assert given.items() >= asked.items()
+    assert main(command[1:]) == 0
+    assert len(open_images(out)) == 5
 
 
 def test_options_for_images_are_refused_for_weights(tmp_path, refused):

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shlex
 import zipfile
 from dataclasses import replace
 
@@ -136,7 +137,11 @@ def test_what_cannot_be_trained(stripes, classifier, tmp_path, capsys):
     wrong = ("pretrain", "digits", "--features", classifier, *out)
     assert "images of shape = [1, 8, 8]: must be [3, 8, 8]" in error(*wrong)
     weights = ("pretrain", "digits", "--data", stripes, "--features", stripes, *out)
-    assert "stripes.zip: is neither TorchScript nor a state dict" in error(*weights)
+    told = error(*weights)
+    assert "stripes.zip': are images, not a classifier of them" in told
+    command = shlex.split(told.split("`")[1])
+    assert command == ["simdistill", "features", str(stripes), "--out", "stripes-classifier.safetensors"]
+    assert "then give --features stripes-classifier.safetensors" in told
     assert not (tmp_path / "run").exists()
     patch = ("pretrain", "digits", "--network", "unet", "--width", "8", "--patch", "3", *out)
     assert "patch = 3: must be a divisor of 8" in error(*patch)
