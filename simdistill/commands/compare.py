@@ -20,6 +20,7 @@ from simdistill.comparison.grid import GRIDS, Grid, product, ready_made, varied
 from simdistill.comparison.page import columns, number, verdict
 from simdistill.comparison.results import Row
 from simdistill.comparison.setting import Setting
+from simdistill.config.auto import NAME as AUTO
 from simdistill.config.options import first_word, named_file, parse_options
 from simdistill.config.recipes import RECIPES, Recipe
 from simdistill.evaluation.table import RANKED_BY, Metric, all_metrics, metric_named
@@ -72,6 +73,10 @@ ABOUT = """Train variants of a recipe with several seeds each, and test the diff
 
 def run(words: Sequence[str]) -> None:
     """`simdistill compare RECIPE …`."""
+    if words[:1] == [AUTO]:
+        first = "`simdistill distill --teacher X --out runs/auto`, whose settings are written before it trains"
+        then = "`simdistill compare digits --config runs/auto/config.toml …`"
+        raise ValueError(f"RECIPE = {AUTO!r}: must be a recipe with settings of its own: run {first}, then {then}")
     name, rest = first_word(words, "compare", "RECIPE", RECIPES)
     about = f"{ABOUT}\n{about_blocks()}"
     base = configured(RECIPES[name], named_file(rest, "--config"))

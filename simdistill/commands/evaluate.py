@@ -57,7 +57,8 @@ ABOUT = """Measure a run's teacher, student and undistilled start side by side.
       --inception inception-2015-12-05.pt
 - Stopped, the same command goes on where it was.
 - The run's evaluation.json, pictures and report are updated, unless they have
-  more samples.
+  more samples. Figures in another feature space are kept beside them, as
+  evaluation-FEATURES.json.
 - With a --teacher of other weights than the run's, the figures are only printed.
 - The second command gives the FID of the literature; see docs/metrics.md.
 - Under torchrun, several GPUs share the work.

@@ -13,16 +13,18 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import torch
 
 from simdistill.comparison.jobs import DIVERGED, figures_of
 from simdistill.evaluation.figures import described
+from simdistill.evaluation.partial import Partial
 from simdistill.evaluation.quality import SAMPLES, evaluate, reference_for
 from simdistill.evaluation.sampling import student_sampler, teacher_sampler
 from simdistill.runs.folder import RunFolder, damaged
 from simdistill.runs.lock import wait_until_free
-from simdistill.support.files import write_atomically
+from simdistill.support.files import digest, write_atomically
 from simdistill.support.stopping import QUEUED_AGAIN, Interrupted, signals_of_a_command
 from simdistill.teachers.loading import load_teacher
 from simdistill.teachers.teacher import Teacher
@@ -89,7 +91,12 @@ def measure(
         teacher.check(device)
         sampler = teacher_sampler(teacher)
     reference = reference_for(teacher, device=device, stored=recipe.reference, features=recipe.features)
-    found = evaluate({who: sampler}, teacher, reference, samples, seeds, device=device, own=recipe.metrics)[who]
+    weights = digest(run.network) if who == "student" else teacher.name
+    asked = who, weights, reference.name, reference.extractor.name, samples, described(recipe.metrics)
+    partial = Partial(run.partial, repr(asked))  # of a process that was stopped or killed
+    partial.prepare()
+    how: dict[str, Any] = {"device": device, "own": recipe.metrics, "partial": partial}
+    found = evaluate({who: sampler}, teacher, reference, samples, seeds, **how)[who]
     show(run, who, sampler, teacher, reference, torch.device(device))
     about = {
         "reference": reference.name,
@@ -98,6 +105,7 @@ def measure(
         "own_metrics": described(recipe.metrics),
     }
     write_atomically(figures_of(run), json.dumps({**found, **about}, indent=2).encode())
+    partial.finish()
 
 
 def _end_with(parent: int) -> None:

@@ -149,7 +149,11 @@ def open_images(data: str | Path, framing: Framing | None = None, background: st
         return _files(path, files_in_zip(path, notes), notes, framing, background)
     if path.name.endswith((".tar.gz", ".tgz")):
         return _framed(_in_parts(path, cifar10(path)), framing)
-    raise ValueError(f"data = {str(data)!r}: must be a .zip, CIFAR-10's .tar.gz, or a folder")
+    what = f"data = {str(data)!r}: must be a .zip, CIFAR-10's .tar.gz, or a folder"
+    if path.suffix.lower() == ".tar":  # such as img2dataset's: their captions are read as prompts, by encode
+        folder, file = shlex.quote(path.stem), shlex.quote(str(path))
+        what += f"; unpack it by `mkdir {folder} && tar -xf {file} -C {folder}`, and give the folder {folder}"
+    raise ValueError(what)
 
 
 def array_set(name: str, samples: Data, labels: Int[Tensor, " n"] | None = None) -> ImageSet:

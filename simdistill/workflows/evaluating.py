@@ -26,7 +26,7 @@ from simdistill.runs.fingerprint import other_teacher
 from simdistill.runs.folder import RunFolder
 from simdistill.runs.lock import in_use
 from simdistill.support.bar import progress_bar
-from simdistill.support.files import digest, write_atomically
+from simdistill.support.files import digest, file_name, write_atomically
 from simdistill.support.stopping import Interrupted
 from simdistill.teachers.teacher import Teacher
 from simdistill.training.processes import ALONE, Processes
@@ -154,7 +154,9 @@ def _keep(
         print(f"not written into {run.path}: {trains} trains it; evaluate it again afterwards", file=sys.stderr)
         return
     if _samples(run) > total_samples(figures["student"]):
+        print(f"{run.evaluation} and the report rest on more samples, and stay as they are", file=sys.stderr)
         return
+    _keep_beside(run, figures["features"])
     with progress_bar("drawing the pictures", len(samplers)) as bar:
         for name, sampler in samplers.items():
             show(run, name, sampler, teacher, reference, device, figures["student"]["samples"])
@@ -163,6 +165,19 @@ def _keep(
     write_atomically(run.picture("side-by-side"), both)
     write_atomically(run.evaluation, json.dumps(figures, indent=2).encode())
     write_report(run)
+
+
+def _keep_beside(run: RunFolder, features: str) -> None:
+    """Keep the figures of another feature space than `features` in a file of their own, and say so."""
+    try:
+        other = run.read_evaluation().get("features")
+    except ValueError:  # damaged
+        return
+    if other is None or other == features:
+        return
+    beside = run.path / f"evaluation-{file_name(other)}.json"
+    write_atomically(beside, run.evaluation.read_bytes())
+    print(f"the report now has the figures in the features {features}; those in {other}: {beside}", file=sys.stderr)
 
 
 def milestone(

@@ -123,6 +123,20 @@ def test_an_output_that_cannot_be_written_is_told_before_the_work(refused, words
     assert f"cannot be written (no such file or directory); give another {option}" in line
 
 
+def test_what_compare_needs_of_auto_is_told(refused):
+    line = refused("compare", "auto", "--teacher", "my.pkl", "--grid", "table-4")
+    assert "simdistill distill --teacher X --out runs/auto" in line
+    assert "simdistill compare digits --config runs/auto/config.toml" in line
+
+
+def test_a_tar_of_images_is_to_be_unpacked(refused, tmp_path):
+    (tmp_path / "my shard.tar").touch()
+    line = refused("convert", tmp_path / "my shard.tar", tmp_path / "x.zip")
+    command = line.split("`")[1]
+    assert shlex.split(command)[:3] == ["mkdir", "my shard", "&&"]
+    assert shlex.split(command)[3:] == ["tar", "-xf", str(tmp_path / "my shard.tar"), "-C", "my shard"]
+
+
 EXISTING = {
     "distill": ["distill", "digits", "--teacher", "no.pkl", "--out"],
     "distill auto": ["distill", "--teacher", "digits", "--out"],

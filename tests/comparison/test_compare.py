@@ -17,9 +17,12 @@ from simdistill.comparison.jobs import DIVERGED, Workers, failure_of, figures_of
 from simdistill.comparison.setting import Setting
 from simdistill.config.recipes import RECIPES
 from simdistill.config.settings import settings_from_mapping, to_mapping, to_toml
+from simdistill.evaluation import partial
 from simdistill.evaluation.figures import over_seeds
 from simdistill.runs.folder import RunFolder
+from simdistill.teachers.loading import load_teacher
 from simdistill.training.loop import Diverged
+from simdistill.workflows.measuring import Measurements
 from simdistill.workflows.models import recipe_of
 
 NOISE = {"generator_noise": ["Karras()", "LogNormal(-0.9,1.2)"]}
@@ -305,3 +308,31 @@ def test_more_seeds_keep_what_is_done(setting, tmp_path):
     found = [job.figures(100, 3) is not None for job in prepare(more)]
     assert found == [True] * 4 + [False] * 3
     assert settings_from_mapping(RECIPES["digits"], {}) == setting.recipe
+
+
+def test_a_cell_that_was_stopped_in_its_evaluation_goes_on_there(setting, monkeypatch):
+    """What was measured is kept until the figures are stored: the next process draws nothing of it again."""
+    monkeypatch.setattr(partial, "WORTH_KEEPING", 0.0)
+    drawn, plain = [], cell.teacher_sampler
+
+    def counted(teacher):
+        sampler = plain(teacher)
+        return replace(sampler, draw=lambda z, rows: drawn.append(len(z)) or sampler.draw(z, rows))
+
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cell, "teacher_sampler", counted)
+    job, teacher = prepare(setting)[-1], load_teacher("digits")
+    asked = "teacher", job.run, teacher, Measurements(), 20, 2, "cpu"
+    with monkeypatch.context() as patched:
+        patched.setattr(cell, "show", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            cell.measure(*asked)
+    assert sum(drawn) >= 40
+    drawn.clear()
+    monkeypatch.setattr(cell, "show", lambda *_: None)
+    cell.measure(*asked)
+    assert drawn == []
+    assert job.figures(20, 2) is not None
+    assert not job.run.partial.exists()

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -169,6 +170,23 @@ def test_statistics_are_computed_again_only_for_other_inputs(tmp_path, images, w
     line = error(capsys, "stats", data, "--out", out, "--features", "pixels")
     assert "not made by `simdistill stats`, so it is not overwritten" in line
     assert out.read_bytes() == before
+
+
+def test_figures_in_other_features_are_kept_beside_and_said(run, tmp_path, capsys):
+    run, teacher = shutil.copytree(run, tmp_path / "run"), load_teacher("digits")
+    (run / "evaluation.json").unlink(missing_ok=True)
+    first = evaluating.evaluate_run(run, teacher, 20, 2)
+    capsys.readouterr()
+    other = evaluating.evaluate_run(run, teacher, 30, 2, features="pixels")
+    beside = Path(run) / f"evaluation-{first['features']}.json"
+    assert f"the report now has the figures in the features pixels; those in {first['features']}: {beside}" in (
+        capsys.readouterr().err
+    )
+    assert json.loads((Path(run) / "evaluation.json").read_text())["features"] == other["features"] == "pixels"
+    assert json.loads(beside.read_text())["features"] == first["features"]
+    evaluating.evaluate_run(run, teacher, 10, 2, features="digits")
+    assert "rest on more samples, and stay as they are" in capsys.readouterr().err
+    assert json.loads((Path(run) / "evaluation.json").read_text())["features"] == "pixels"
 
 
 def test_held_out_images_are_measured_as_samples_are(tmp_path, run, capsys):

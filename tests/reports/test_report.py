@@ -102,12 +102,26 @@ def test_every_average_has_a_column(run):
     assert page.texts("p", "note hint") == ["The table scrolls sideways."] * 2
 
 
-def test_without_held_out_samples_there_is_no_word_of_them(run):
-    values = evaluation((0.6442, 0.0469))
-    values["real"] = None
+@pytest.mark.parametrize(
+    ("reference", "said"),
+    [
+        ("2000 samples of the teacher", "nothing here tells how close the teacher is to its data"),
+        ("50,000 images of cifar10.zip", "nothing shows what a perfect sampler would reach"),
+    ],
+)
+def test_without_held_out_samples_it_is_said_what_is_not_measured(run, reference, said):
+    values = evaluation((0.6442, 0.0469)) | {"real": None, "reference": reference}
     page = report(run, values)
-    assert "held" not in page.texts("main")[0]
     assert "Real" not in page.texts("main")[0]
+    assert said in page.texts("main")[0]
+    assert said not in report(run, evaluation((0.6442, 0.0469))).html
+
+
+def test_pictures_compared_by_their_pixels_are_no_judgement_of_their_looks(run):
+    said = "pixel by pixel, which says little"
+    values = evaluation((0.6442, 0.0469))
+    assert said in report(run, values | {"features": "pixels"}).html
+    assert said not in report(run, values | {"features": "digits-1"}).html
 
 
 def test_the_page_loads_nothing_and_holds_every_picture(run):
