@@ -81,9 +81,8 @@ def cifar10(path: Path) -> tuple[Labelled, Labelled]:
     training = [parts[name] for name in sorted(parts) if name.startswith("data_batch_")]
     test = [parts[name] for name in sorted(parts) if name.startswith("test_batch")]
     if len(training) != 5 or len(test) != 1:
-        raise ValueError(
-            f"{path}: not CIFAR-10's archive, which has five data_batch files and one test_batch; unpack other ones and give the folder"
-        )
+        what = "which has five data_batch files and one test_batch; unpack other ones and give the folder"
+        raise ValueError(f"{path}: not CIFAR-10's archive, {what}")
     return (torch.cat([images for images, _ in training]), torch.cat([labels for _, labels in training])), test[0]
 
 
