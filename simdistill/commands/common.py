@@ -17,7 +17,7 @@ from tyro.conf import arg
 from simdistill.config.options import parse_options, refuse_others
 from simdistill.evaluation.figures import in_short, metrics_of
 from simdistill.evaluation.table import RANKED_BY
-from simdistill.reports.headline import too_few
+from simdistill.reports.headline import too_few, worse_than_start
 from simdistill.support.checks import require
 from simdistill.teachers.loading import load_teacher
 from simdistill.teachers.teacher import SMALL, Teacher
@@ -189,8 +189,9 @@ def print_figures(figures: dict[str, Any], out: Path, as_json: bool) -> None:
         print(f"real (held-out), {real['samples']} samples: {in_short(real, figures.get('features'))}")
     if not any(metric.needs == "features" and metric.name in figures["student"] for metric in metrics_of(figures)):
         print("the reference has only moments, no features: metrics that need features were skipped")
-    if "teacher" in figures and (doubts := too_few(figures, quote(str(out)))):
-        print(doubts)
+    if "teacher" in figures:
+        for sentence in filter(None, (too_few(figures, quote(str(out))), worse_than_start(figures))):
+            print(sentence)
     if "speedup" in figures:
         print(f"speedup of the student over the teacher: {figures['speedup']}x   report: {out / 'report.html'}")
     return None

@@ -96,17 +96,23 @@ def headline(figures: Record, run: str = "RUN") -> str:
     text += _standings(figures, judging)
     doubts = too_few(figures, run)
     text += f" {doubts}" if doubts else ""
-    start, ruler = figures.get("undistilled") or {}, judging.ruler
-    if (
-        ruler is not None
-        and ruler.name in start
-        and standing(student[ruler.name], start[ruler.name], ruler.better) == "behind"
-    ):
-        text += f" In {_said(ruler, figures)} it is behind its own undistilled start."
+    lost = worse_than_start(figures)
+    text += f" {lost}" if lost else ""
     known = {metric.name for metric in (*judging.judged, *judging.left_out)}
     missing = [metric for metric in METRICS if metric.name not in known and _applies(metric, figures)]
     text += f" Not measured: {_listed([_said(m, figures) for m in missing])}." if missing else ""
     return text.strip()
+
+
+def worse_than_start(figures: Record) -> str:
+    """That the training did harm, with what to try, if the student is clearly behind the undistilled start; else ""."""
+    start, ruler = figures.get("undistilled") or {}, _Judging.of(figures).ruler
+    if ruler is None or ruler.name not in start:
+        return ""
+    if standing(figures["student"][ruler.name], start[ruler.name], ruler.better) != "behind":
+        return ""
+    remedy = "look at images/teacher-check.png in its folder, and try smaller learning rates"
+    return f"In {_said(ruler, figures)} the student is behind its own undistilled start: {remedy}."
 
 
 def too_few(figures: Record, run: str = "RUN") -> str:

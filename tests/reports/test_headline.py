@@ -4,8 +4,9 @@ import pytest
 from reports import evaluation, figure
 from scipy import stats
 
+from simdistill.commands.common import print_figures
 from simdistill.reports import headline as sentences
-from simdistill.reports.headline import standing
+from simdistill.reports.headline import standing, worse_than_start
 
 
 @pytest.mark.parametrize(
@@ -76,7 +77,8 @@ REST = "density, coverage, kernel distance, energy distance and sliced Wasserste
         (
             {"frechet": (figure(7.0, 0.01), figure(0.09, 0.01))},
             "The student is behind in Fréchet distance (7.000 ± 0.010 against the teacher's 0.090 ± 0.010). In Fréchet "
-            "distance it is behind its own undistilled start. Not measured: precision, recall, ",
+            "distance the student is behind its own undistilled start: look at images/teacher-check.png in its folder, "
+            "and try smaller learning rates. Not measured: precision, recall, ",
         ),
         (
             {"frechet": (figure(0.6442, 0, 1), figure(0.0956, 0, 1)), "recall": (figure(0.5, 0, 1), figure(0.9, 0, 1))},
@@ -193,3 +195,11 @@ def test_the_smallest_clear_difference_is_where_welchs_test_rejects():
 
 def test_the_command_names_the_run():
     assert "`simdistill evaluate 'my run'` draws" in sentences.headline(of_few(*NOISE, 20), "'my run'")
+
+
+def test_the_console_says_that_a_training_did_harm(tmp_path, capsys):
+    for student, said in ((7.0, True), (0.5, False)):
+        figures = with_metrics(frechet=(figure(student, 0.01), figure(0.09, 0.01)))
+        print_figures({"ema": {}, "real": None} | figures, tmp_path, as_json=False)
+        told = capsys.readouterr().out
+        assert ("behind its own undistilled start" in told) == said == bool(worse_than_start(figures))
