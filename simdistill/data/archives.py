@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from simdistill.support.checks import require
+from simdistill.support.pickle_steps import check_steps
 
 Labelled: TypeAlias = tuple[UInt8[Tensor, "_ _ _ _"], Int[Tensor, " _"]]
 
@@ -94,6 +95,7 @@ def _binary(content: bytes) -> Labelled:
 
 def _pickled(content: bytes) -> Labelled:
     """Parse a dict of rows of 3,072 pixels and a list of labels, with bytes as keys."""
+    check_steps(io.BytesIO(content), len(content))
     batch: Any = _Unpickler(io.BytesIO(content), encoding="bytes").load()
     return _labelled(torch.from_numpy(batch[b"data"].values), torch.tensor(batch[b"labels"]))
 

@@ -18,6 +18,7 @@ from simdistill.evaluation.metrics import Features
 from simdistill.method.shapes import Data
 from simdistill.networks.inception import CLASSES, EDGE, FEATURES, InceptionV3
 from simdistill.support.checks import require
+from simdistill.support.torch_files import load_torch
 
 Probabilities: TypeAlias = Float[Tensor, "batch classes"]
 Inception: TypeAlias = tuple[Callable[[Data], Features], Callable[[Features], Probabilities] | None]
@@ -97,7 +98,7 @@ def _from_torchscript(path: Path, device: torch.device | str) -> Inception:
 def _from_state_dict(path: Path, device: torch.device | str) -> Inception:
     """The state dict `pt_inception-2015-12-05-6726825d.pth`: images are resized by PyTorch, to values in [-1, 1]."""
     try:
-        state: Any = torch.load(path, map_location="cpu", weights_only=True)
+        state: Any = load_torch(path)
     except Exception as error:  # whatever damaged bytes lead to
         what = f"is neither TorchScript nor a state dict of tensors alone, or it is truncated ({type(error).__name__})"
         raise ValueError(f"{path}: {what}; docs/metrics.md lists the files that work") from error

@@ -6,12 +6,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from simdistill.support.checks import require
 from simdistill.support.files import digest
+from simdistill.support.torch_files import load_torch
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -60,10 +60,11 @@ def read_content(path: Path, device: str = "cpu") -> Any:
         return read_tensors(path)[0]
     _check_there(path)
     try:
-        return torch.load(path, map_location=device, weights_only=True)
+        return load_torch(path, device)
     except Exception as error:  # torch.load documents no types, and its message advises to execute the file
         asked = re.search(r"GLOBAL ([\w.]+)", str(error))
-        what = f"damaged, or without tensors ({type(error).__name__}); download it again"
+        why = str(error) if isinstance(error, ValueError) else type(error).__name__
+        what = f"damaged, or without tensors ({why}); download it again"
         if asked:
             what = f"asks for {asked[1]!r}, which weights do not need: do not trust it; nothing in it was executed"
         raise ValueError(f"{path}: {what}") from error

@@ -28,6 +28,7 @@ _OLD_NAMES = {"copy_reg._reconstructor", "copyreg._reconstructor"}
 """Harmless parts of protocols 0 and 1, and of Python 2."""
 _AGAIN = "save it again with protocol 2 or later"
 _KEYS = (str, int, float, type(None))  # their hashes are cheap and run no code
+_LARGE = 2**31  # integers below have different hashes
 
 
 @dataclass(frozen=True)
@@ -182,4 +183,6 @@ def _is_a(kind: type[Any] | tuple[type[Any], ...], value: Any) -> Any:
 
 
 def _key(value: Any) -> Any:
+    if isinstance(value, (int, float)) and abs(value) >= _LARGE:
+        raise ValueError(f"has the key {value:g}, whose hash others may share: do not trust it")
     return _is_a(_KEYS, value)
