@@ -16,10 +16,12 @@ from torch import Tensor
 
 from simdistill.support.checks import require
 from simdistill.support.pickle_steps import check_steps
+from simdistill.support.tar_files import open_tar
 
 Labelled: TypeAlias = tuple[UInt8[Tensor, "_ _ _ _"], Int[Tensor, " _"]]
 
 _LARGEST = 2**28  # bytes of one file, unpacked
+_PART, PARTS = 2**26, 6  # bytes of one of CIFAR-10's files; their number
 
 
 def idx_folder(path: Path) -> tuple[Labelled, Labelled] | None:
@@ -67,10 +69,11 @@ def cifar10(path: Path) -> tuple[Labelled, Labelled]:
     """
     parts: dict[str, Labelled] = {}
     try:
-        with tarfile.open(path, "r:gz") as archive:
+        with open_tar(path) as archive:
             for member in archive:
                 name = Path(member.name).name
-                if member.isfile() and member.size <= _LARGEST and name.startswith(("data_batch_", "test_batch")):
+                if member.isfile() and member.size <= _PART and name.startswith(("data_batch_", "test_batch")):
+                    require(len(parts) < PARTS, "batches", "more", f"{PARTS}")
                     stream = archive.extractfile(member)
                     assert stream is not None
                     content = stream.read()

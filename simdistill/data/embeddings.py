@@ -18,6 +18,7 @@ from simdistill.method.text import Text, TextInput
 from simdistill.support.checks import require
 from simdistill.support.files import write_atomically
 from simdistill.support.json_text import read_json
+from simdistill.support.tensors import check_header
 
 ABOUT = "embeddings.json"
 PROMPTS = "prompts.parquet"
@@ -71,6 +72,7 @@ class _Part:
     """A part's file, memory-mapped: only the requested rows of the embeddings are read."""
 
     def __init__(self, path: Path, text: TextInput) -> None:
+        check_header(path)
         try:
             self._file: Any = safe_open(path, framework="pt")
             self._states = self._file.get_slice("states")

@@ -23,6 +23,7 @@ TRAINING, HELD_OUT = ("train", "training"), ("test", "val", "valid", "validation
 """Folders that hold the parts of a data set, as in Hugging Face's image folders and in ImageNet's."""
 
 LARGEST_LISTING = 2**30  # bytes of a file of labels or captions
+SMALL, DENSEST = 2**22, 100  # bytes that a zip may pack at will; times above
 
 
 @dataclass(frozen=True)
@@ -47,14 +48,17 @@ def files_in_zip(path: Path, notes: Notes) -> ImageFiles:
     except (zipfile.BadZipFile, OSError) as error:
         raise ValueError(f"{path}: not a valid zip file ({error})") from error
     sizes = {entry.filename: entry.file_size for entry in entries}
+    packed = {entry.filename: entry.compress_size for entry in entries}
 
     def load(name: str) -> bytes:
         most, shown = (LARGEST_FILE, "64 MiB") if name.lower().endswith(SUFFIXES) else (LARGEST_LISTING, "1 GiB")
         require(sizes[name] <= most, f"{path}: size of {name}", sizes[name], f"at most {shown}")
+        dense = sizes[name] <= SMALL or sizes[name] <= DENSEST * packed[name]
+        require(dense, f"{path}: size of {name}", sizes[name], f"at most {DENSEST} times what it is packed in")
         try:
             return archive.read(name)
-        # RuntimeError: an encrypted entry, or an unsupported compression method
-        except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError) as error:
+        # RuntimeError: an encrypted entry, or an unsupported compression method, as NotImplementedError
+        except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError, EOFError) as error:
             raise ValueError(f"{path}: {name} cannot be read ({error})") from error
 
     return _described(str(path), sizes, load, notes, by_folder=False)

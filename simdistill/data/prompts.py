@@ -16,6 +16,7 @@ from simdistill.data.rows import COLUMNS, Rows, column_of, rows_of, text_of
 from simdistill.data.rows import READERS as WITH_ROWS
 from simdistill.support.checks import require
 from simdistill.support.json_text import json_object
+from simdistill.support.tar_files import open_tar
 
 BUNDLED = ("figure-3", "fashion-mnist", "faces")
 """Lists shipped with the package: the three prompts of the paper's Figure 3, the class names of Fashion-MNIST, and
@@ -120,7 +121,7 @@ def _texts(rows: Rows, column: str, notes: Notes) -> Iterator[str]:
 def _tar(path: Path, column: str, notes: Notes) -> Iterator[str]:
     """Stream the archive once, since it may be compressed and gigabytes large; members of a key stand side by side."""
     key, members, chosen = "", dict[str, bytes](), Selection((".txt", ".json"), notes)
-    with tarfile.open(path, "r|*") as archive:
+    with open_tar(path) as archive:
         for member in archive:
             if not member.isfile() or not chosen(member.name):
                 continue

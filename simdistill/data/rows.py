@@ -17,6 +17,7 @@ Rows: TypeAlias = Iterator[tuple[str, Row]]
 
 COLUMNS = ("prompt", "caption", "text", "txt")
 """Columns or JSON keys that may hold texts, in order of preference."""
+MOST_COLUMNS = 1000
 NO_TEXT, SEVERAL_TEXTS = "rows without a text", "rows with several texts, of which the first is taken"
 
 
@@ -34,7 +35,10 @@ def table_rows(where: str, table: pl.DataFrame) -> Rows:
 
 
 def csv_rows(where: str, content: bytes | Path, separator: str = ",") -> Rows:
-    """The rows of a .csv with a header, every value as text."""
+    """The rows of a .csv with a header, every value as text; `ValueError` if it has more than 1,000 columns."""
+    head = next(_lines(content), b"")
+    columns = head.count(separator.encode()) + 1
+    require(columns <= MOST_COLUMNS, f"{where}: columns", columns, f"at most {MOST_COLUMNS:,}")
     return table_rows(where, pl.read_csv(content, separator=separator, infer_schema=False))
 
 

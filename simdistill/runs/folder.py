@@ -273,10 +273,14 @@ def _check_free(path: Path, overwrite: bool) -> None:
     if path.exists() and not path.is_dir():
         raise ValueError(f"--out = {path}: is a file; give a folder")
     if path.exists() and content_of(path):
+        verb = verb_of(path)
+        if verb is None:
+            raise ValueError(f"--out = {path}: exists, and is not a run's folder; give another --out")
         if not overwrite:
-            raise ValueError(f"--out = {path}: exists; give another --out, --overwrite it, or --resume the run")
-        if verb_of(path) is None:
-            raise ValueError(f"--out = {path}: not a run's folder, so it is not overwritten; give another --out")
+            resume = ", or --resume the run" if verb in ("distill", "pretrain") else ""
+            raise ValueError(
+                f"--out = {path}: exists; give another --out, {'' if resume else 'or '}--overwrite it{resume}"
+            )
 
 
 def verb_of(path: Path) -> str | None:

@@ -13,6 +13,7 @@ from simdistill.support.checks import require
 from simdistill.support.files import digest
 from simdistill.support.torch_files import load_torch
 
+LARGEST_HEADER = 2**24  # bytes
 Network = TypeVar("Network", bound=nn.Module)
 
 
@@ -38,9 +39,18 @@ def read_names(path: Path) -> list[str]:
         return [*file.keys()]
 
 
+def check_header(path: Path) -> None:
+    """Raise `ValueError` if a safetensors file is missing, or names so many tensors that reading them would hang."""
+    _check_there(path)
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+    bounded = size <= LARGEST_HEADER or size > path.stat().st_size  # the latter is no header at all
+    require(bounded, f"{path}: bytes of its header", size, f"at most {LARGEST_HEADER:,}, as of 100,000 tensors")
+
+
 @contextmanager
 def _opened(path: Path) -> Generator[Any]:
-    _check_there(path)
+    check_header(path)
     try:
         with safe_open(path, framework="pt") as file:
             yield file

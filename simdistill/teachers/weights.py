@@ -23,7 +23,7 @@ from simdistill.support.checks import require
 from simdistill.support.files import write_atomically
 from simdistill.support.json_text import json_object
 from simdistill.support.libraries import MissingLibrary
-from simdistill.support.tensors import fill, read_metadata, read_tensors
+from simdistill.support.tensors import check_tensors, fill, read_metadata, read_tensors
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -31,6 +31,10 @@ NETWORKS = (MLP, SongUNet, DhariwalUNet, PatchedUNet, PixArt)
 """The networks that a header can describe; each records the arguments it was built with as `arguments`."""
 SCALINGS: tuple[type, ...] = get_args(Scaling)
 """The preconditionings that a header can describe."""
+
+
+MOST_BLOCKS, WIDEST, MOST_ENTRIES = 1000, 2**17, 100
+"""Bounds of a header's network: blocks at a resolution, any other number, entries of a list."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,13 +84,17 @@ def read_network(path: Path) -> tuple[Preconditioned, dict[str, Any]]:
     if header.left_out:
         remedy = "give the teacher that it was distilled from (--teacher)"
         raise ValueError(f"{path}: has only the trained part of its network: {remedy}")
+    whose = "the network that its header describes"
     try:
-        denoiser = _build(header.denoiser)
+        _check_size(header.denoiser)
+        with torch.device("meta"):
+            laid_out = _build(header.denoiser).state_dict()
     except MissingLibrary:
         raise
-    except (KeyError, TypeError, ValueError) as error:
+    except Exception as error:  # whatever a stranger's arguments lead to: KeyError, IndexError, ZeroDivisionError, …
         raise ValueError(f"{path}: does not describe a network of this version ({_first_line(error)})") from error
-    return fill(denoiser, state, path, "the network that its header describes"), header.facts
+    check_tensors(state, {name: tensor.shape for name, tensor in laid_out.items()}, path, whose)
+    return fill(_build(header.denoiser), state, path, whose), header.facts
 
 
 def read_into(denoiser: Module, path: Path) -> tuple[Module, dict[str, Any]]:
@@ -132,6 +140,20 @@ def _build(about: dict[str, Any] | None) -> Preconditioned:
     mean = about.get("mean", 0.0)  # files of version 0.1.0 have none
     mean = torch.zeros(about["shape"]) if mean == "picture" else mean
     return Preconditioned(network, tuple(about["shape"]), scaling=_scaling(about), mean=mean, **values)
+
+
+def _check_size(value: Any, name: str = "denoiser") -> None:
+    """Raise `ValueError` for a described network whose building alone would take long: its tensors come later."""
+    if isinstance(value, dict):
+        for key, one in value.items():
+            _check_size(one, str(key))
+    elif isinstance(value, list):
+        require(len(value) <= MOST_ENTRIES, f"entries of {name}", len(value), f"at most {MOST_ENTRIES}")
+        for one in value:
+            _check_size(one, name)
+    elif isinstance(value, int):
+        most = MOST_BLOCKS if name in ("depth", "num_blocks") else WIDEST
+        require(abs(value) <= most, name, value, f"at most {most:,}")
 
 
 def _scaling(about: dict[str, Any]) -> Scaling:

@@ -104,6 +104,7 @@ def test_a_run_that_was_stopped_resumes_exactly(tmp_path):
     assert torch.equal(weights(again), weights(straight))
 
 
+@pytest.mark.slow
 def test_on_the_command_line(tmp_path, capsys, coarse):
     out = ["--out", str(tmp_path / "run"), "--evaluation-samples", "20", "--json"]
     assert main(["distill", "digits", "--method", METHOD, "--iterations", "3", "--batch", "8", *out]) == 0

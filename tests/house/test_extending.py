@@ -69,7 +69,11 @@ def test_the_noise_distribution_returns():
     torch.testing.assert_close(noise.cdf(noise.quantile(u)), u)
 
 
-@pytest.mark.parametrize("words", commands("distill"), ids=lambda words: words[-1])
+@pytest.mark.parametrize(
+    "words",
+    [pytest.param(words, marks=pytest.mark.slow if k else ()) for k, words in enumerate(commands("distill"))],
+    ids=lambda words: words[-1],
+)
 @pytest.mark.usefixtures("mine")
 def test_the_commands_train(words, capsys):
     assert main([*words, *SMALL, "--out", "runs/it", "--json"]) == 0

@@ -30,7 +30,7 @@ def state(path):
     return read_checkpoint(newest_checkpoint(path / "checkpoints"))[0]
 
 
-@pytest.mark.parametrize("milestones", [3, 7])
+@pytest.mark.parametrize("milestones", [3, pytest.param(7, marks=pytest.mark.slow)])
 def test_with_constant_rates_it_ends_like_a_run_of_that_length(tmp_path, milestones):
     straight = trained(tmp_path / "straight", replace(CONSTANT, iterations=50))
     longer = trained(tmp_path / "longer", CONSTANT)

@@ -28,7 +28,7 @@ def test_run_folders_are_not_clobbered(tmp_path):
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "config.toml").write_text('title = "somebody else\'s"')
     (tmp_path / "home" / "thesis.tex").write_text("x")
-    with pytest.raises(ValueError, match="not a run's folder, so it is not overwritten"):
+    with pytest.raises(ValueError, match="exists, and is not a run's folder"):
         RunFolder.create(tmp_path / "home", {"verb": "distill"}, overwrite=True)
     assert (tmp_path / "home" / "thesis.tex").exists()
     with pytest.raises(ValueError, match="is a file"):

@@ -167,6 +167,14 @@ def with_scaling(scaling):
     return json.dumps({"denoiser": network | {"scaling": scaling, "sigma_min": 0.1, "sigma_max": 1.0}, "facts": {}})
 
 
+def with_network(name, **arguments):
+    """A header of a network that would take much time or memory to build."""
+    own = {"img_resolution": 8, "in_channels": 1, "out_channels": 1} if name == "SongUNet" else {"shape": [1, 8, 8]}
+    about = {"network": name, "arguments": own | arguments, "shape": [1, 8, 8], "classes": 0}
+    ends = {"scaling": {"name": "EDMScaling", "sigma_data": 0.5}, "sigma_min": 0.1, "sigma_max": 1.0}
+    return json.dumps({"denoiser": about | ends, "facts": {}})
+
+
 @pytest.mark.parametrize(
     ("header", "message"),
     [
@@ -176,6 +184,12 @@ def with_scaling(scaling):
         (json.dumps({"denoiser": {"network": "os.system", "arguments": {"command": "x"}}, "facts": {}}), "describe"),
         (json.dumps({"denoiser": {"network": "MLP", "arguments": {"bad": 1}}, "facts": {}}), "describe"),
         (json.dumps({"denoiser": {"network": "MLP"}, "facts": {}}), "describe"),
+        (with_network("SongUNet", num_blocks=2**31), "num_blocks = 2147483648: must be at most 1,000"),
+        (with_network("MLP", depth=10**6), "depth = 1000000: must be at most 1,000"),
+        (with_network("MLP", width=2**40), "width = 1099511627776: must be at most 131,072"),
+        (with_network("SongUNet", channel_mult=[1] * 10**5), "entries of channel_mult = 100000"),
+        (with_network("SongUNet", channel_mult=[]), "describe"),
+        (with_network("MLP", width=100_000), "tensors are missing"),  # 40 GB, of which none is made
         (with_scaling({"name": "os.system"}), "describe"),
         (with_scaling({"name": "VPScaling", "beta": 1}), "describe"),
         (with_scaling({"name": "VPScaling", "steps": 0}), "steps = 0: must be at least 2"),
@@ -271,3 +285,12 @@ def test_a_teachers_facts_are_checked():
             Teacher(lambda x, s, c=None: x, **facts)
     with pytest.raises(ValueError, match=r"denoiser output = \[2, 3\]: must be of its input's shape, \[2, 2\]"):
         Teacher(lambda x, s, c=None: torch.zeros(len(x), 3), (2,)).check()
+
+
+def test_a_header_of_a_million_tensors_is_not_read(tmp_path):
+    path = tmp_path / "many.safetensors"
+    empty = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
+    header = json.dumps({f"tensor{k}": empty for k in range(300_000)}).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(ValueError, match=r"bytes of its header = \d{8}: must be at most 16,777,216"):
+        read_tensors(path)

@@ -108,7 +108,7 @@ def test_a_sound_teacher_keeps_its_range():
     assert choose(load_teacher("digits")).recipe.teacher_range == (0.0, math.inf)
 
 
-@pytest.mark.parametrize("k", [0.25, 32.0])
+@pytest.mark.parametrize("k", [pytest.param(0.25, marks=pytest.mark.slow), 32.0])
 def test_a_scaled_teacher_gets_scaled_levels(k, monkeypatch):
     monkeypatch.setattr("simdistill.workflows.auto.SECONDS", 600.0)  # the same samples on a busy machine
     one, other = choose(load_teacher("digits")), choose(scaled(k))
