@@ -62,6 +62,10 @@ EvaluationSamples: TypeAlias = Annotated[
 ]
 FirstSeed: TypeAlias = Annotated[int, arg(help="Random seed of the first sample; each further one has the next.")]
 Host: TypeAlias = Annotated[str, arg(help="Address to listen on; 0.0.0.0 shows the page to the whole network.")]
+PublicName: TypeAlias = Annotated[
+    tuple[str, ...],
+    arg(help="Names that the page is reached by, as study.example.org; requests for others are refused."),
+]
 Inception: TypeAlias = Annotated[
     Path | None,
     arg(help="Weights of Inception-v3 for the FID: inception-2015-12-05.pt or pt_inception-2015-12-05-6726825d.pth."),

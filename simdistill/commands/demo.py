@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from simdistill.commands.common import ABOUT_RUN, Common, Host, TeacherOfRun, own_teacher
+from simdistill.commands.common import ABOUT_RUN, Common, Host, PublicName, TeacherOfRun, own_teacher
 from simdistill.config.options import first_word, parse_options
 from simdistill.demo.pair import Pair
 from simdistill.demo.serving import serve_pair
@@ -19,6 +19,7 @@ class _Demo(Common):
     port: int = 8766
     """Port to listen on."""
     host: Host = "127.0.0.1"
+    public_name: PublicName = ()
     teacher: TeacherOfRun = None
 
 
@@ -36,6 +37,5 @@ def run(words: Sequence[str]) -> None:
     """`simdistill demo RUN …`."""
     run, rest = first_word(words, "demo", "RUN")
     options = parse_options(_Demo(), [run, *rest], "demo RUN", ABOUT)
-    serve_pair(
-        Pair(options.run, own_teacher(options.teacher, Path(options.run)), options.device), options.host, options.port
-    )
+    pair = Pair(options.run, own_teacher(options.teacher, Path(options.run)), options.device)
+    serve_pair(pair, options.host, options.port, options.public_name)

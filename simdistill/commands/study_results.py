@@ -22,6 +22,7 @@ from simdistill.study.owner import Owner
 from simdistill.study.results import Results, tell
 from simdistill.support.checks import require
 from simdistill.support.files import replacing, write_atomically
+from simdistill.support.tables import without_formulas
 
 KINDS: dict[str, Kind] = {".png": "png", ".svg": "svg", ".pdf": "pdf"}
 
@@ -81,7 +82,7 @@ def run(words: Sequence[str]) -> None:
         votes = votes.with_columns(pl.lit(True).alias("simulated"))
     if options.votes is not None:
         with replacing(options.votes) as file:
-            votes.write_csv(file) if options.votes.suffix == ".csv" else votes.write_parquet(file)
+            without_formulas(votes).write_csv(file) if options.votes.suffix == ".csv" else votes.write_parquet(file)
     if options.picture is not None:
         write_atomically(options.picture, bars(results, KINDS[options.picture.suffix]))
     if options.json:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from simdistill.commands.common import DatabaseURL, Host
+from simdistill.commands.common import DatabaseURL, Host, PublicName
 from simdistill.config.options import first_word, parse_options
 from simdistill.study.database import Database
 from simdistill.study.folder import StudyFolder
@@ -20,6 +20,9 @@ class _Serve:
     port: int = 8767
     """Port to listen on."""
     host: Host = "127.0.0.1"
+    public_name: PublicName = ()
+    trust_proxy: tuple[str, ...] = ()
+    """Addresses of servers in front of this one, such as 127.0.0.1, whose X-Forwarded-For is believed."""
     database: DatabaseURL = ""
 
 
@@ -33,7 +36,9 @@ ABOUT = """Serve a study as a web page for participants, with pages for its owne
   without JavaScript.
 - Every vote is on disk before the next pair is shown.
 - The owner's pages open by the printed link.
-- On the Internet, put a server with HTTPS in front of it, on the same machine.
+- On the Internet, put a server with HTTPS in front of it, on the same machine:
+    simdistill study serve studies/clothes --public-name study.example.org \
+        --trust-proxy 127.0.0.1
 """
 
 
@@ -43,4 +48,4 @@ def run(words: Sequence[str]) -> None:
     options = parse_options(_Serve(), [path, *rest], "study serve STUDY", ABOUT)
     study = StudyFolder.open(options.study)
     database = Database(options.database or study.database, study.settings.identity)
-    serve_study(study, database, options.host, options.port)
+    serve_study(study, database, options.host, options.port, options.public_name, options.trust_proxy)

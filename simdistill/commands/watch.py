@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from simdistill.commands.common import Host
+from simdistill.commands.common import Host, PublicName
 from simdistill.config.options import first_word, parse_options
 from simdistill.workflows import watching
 
@@ -18,6 +18,7 @@ class _Watch:
     port: int = 8765
     """Port to listen on; 0 takes any free one."""
     host: Host = "127.0.0.1"
+    public_name: PublicName = ()
 
 
 def run(words: Sequence[str]) -> None:
@@ -25,4 +26,4 @@ def run(words: Sequence[str]) -> None:
     run, rest = first_word(words, "watch", "RUN")
     about = "Show a run in progress as a live page; it only reads the run's folder."
     options = parse_options(_Watch(), [run, *rest], "watch RUN", about)
-    watching.watch(options.run, options.host, options.port)
+    watching.watch(options.run, options.host, options.port, options.public_name)

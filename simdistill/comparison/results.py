@@ -20,6 +20,7 @@ from simdistill.config.settings import to_mapping
 from simdistill.evaluation.figures import metrics_of, over_seeds
 from simdistill.evaluation.table import RANKED_BY, Metric, all_metrics, quick_metrics
 from simdistill.support.files import replacing
+from simdistill.support.tables import without_formulas
 
 LEVEL = 0.05
 
@@ -132,7 +133,7 @@ def holm(p: Mapping[str, float]) -> dict[str, float]:
 def write_table(table: pl.DataFrame, path: Path) -> None:
     """The table as `path`.csv and `path`.parquet."""
     with replacing(path.with_suffix(".csv")) as file:
-        table.write_csv(file)
+        without_formulas(table).write_csv(file)
     with replacing(path.with_suffix(".parquet")) as file:
         table.write_parquet(file)
 

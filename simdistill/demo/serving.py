@@ -2,7 +2,7 @@
 
 import base64
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from importlib import import_module
 from itertools import chain
@@ -15,19 +15,18 @@ from simdistill.support.checks import require
 from simdistill.web.serving import address, serve
 
 SAFE = {
-    "Content-Security-Policy": "default-src 'none'; img-src data:; style-src 'unsafe-inline'; form-action 'self'",
-    "Cache-Control": "no-store",
-    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; img-src data:; style-src 'unsafe-inline'; form-action 'self'; "
+    "frame-ancestors 'none'; base-uri 'none'"
 }
 
 
-def serve_pair(pair: Pair, host: str = "127.0.0.1", port: int = 8766) -> None:
-    """Serve the page of `pair` until Ctrl-C; prints its address to stderr.
+def serve_pair(pair: Pair, host: str = "127.0.0.1", port: int = 8766, names: Sequence[str] = ()) -> None:
+    """Serve the page of `pair` until Ctrl-C, also under public `names`; prints its address to stderr.
 
     Raises `ValueError` if the server's library is missing, or if the server cannot listen at this address.
     """
     welcome = f"{pair.name}: teacher and student at {address(host, port)} (Ctrl-C stops the server)"
-    serve(application(pair), host, port, welcome)
+    serve(application(pair), host, port, welcome, names)
 
 
 def application(pair: Pair) -> Any:

@@ -9,24 +9,11 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; img-src 'self'; style-src 'self'; script-src 'self'; "
-    "form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
-    "Cache-Control": "no-store",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
-    "Referrer-Policy": "same-origin",  # no-referrer would hide the origin of forms from us, too
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-}
-"""Default headers of every response."""
 LARGEST_FORM = 10_000  # bytes
 REMEMBERED = 10_000  # keys whose rate is remembered
 
@@ -52,7 +39,7 @@ class Rate:
 
 
 class Guard:
-    """An application with `HEADERS` on every response and a rate limit per address.
+    """An application with a rate limit per address.
 
     Addresses are kept in memory only, never stored.
     """
@@ -62,20 +49,10 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request (the ASGI interface)."""
-        if scope["type"] != "http":
+        if scope["type"] != "http" or self._rate.allows(address(scope)):
             return await self._application(scope, receive, send)
-
-        async def send_safely(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in HEADERS.items():
-                    headers.setdefault(name, value)
-            await send(message)
-
-        if self._rate.allows(address(scope)):
-            return await self._application(scope, receive, send_safely)
         response = PlainTextResponse("Too many requests. Wait a moment.", 429, {"Retry-After": "5"})
-        return await response(scope, receive, send_safely)
+        return await response(scope, receive, send)
 
 
 class Seals:

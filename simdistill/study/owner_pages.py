@@ -15,6 +15,7 @@ from simdistill.study.owner import Owner
 from simdistill.study.pages import Fields, cookie_name, form, page, picture, set_cookie, to
 from simdistill.study.pictures import is_small
 from simdistill.study.results import Results, tell
+from simdistill.support.tables import without_formulas
 
 TRIES = (10, 1 / 60)  # attempts at the token per address: at once, and per second in the long run
 
@@ -64,9 +65,9 @@ class OwnerPages:
         )
 
     def _enter(self, request: Request, fields: Fields) -> Response:
-        if not self._tries.allows(address(request.scope)):
-            raise HTTPException(429, "Too many attempts. Wait a minute.", {"Retry-After": "60"})
-        if not same(self._folder.token, fields.get("token", "").strip()):
+        if not same(self._folder.token, fields.get("token", "").strip()):  # the right one is never refused
+            if not self._tries.allows(address(request.scope)):
+                raise HTTPException(429, "Too many attempts. Wait a minute.", {"Retry-After": "60"})
             raise HTTPException(403, "Wrong token. The owner's token is in the file owner.token in the study's folder.")
         response = to("/owner")
         set_cookie(response, request, self._cookie, self._seals.seal("owner's cookie"))
@@ -126,7 +127,7 @@ class OwnerPages:
 
     def _csv(self, request: Request) -> Response:
         self._only_owner(request)
-        return _file(self._owner.votes().write_csv().encode(), "text/csv", "votes.csv")
+        return _file(without_formulas(self._owner.votes()).write_csv().encode(), "text/csv", "votes.csv")
 
     def _parquet(self, request: Request) -> Response:
         self._only_owner(request)

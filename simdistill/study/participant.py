@@ -35,7 +35,8 @@ class ParticipantPages:
             form("/pair/{place:short}", seals, self._token, self._vote, GONE),
             Route("/thanks", self._thanks),
             Route("/me", self._me),
-            Route("/resume/{token}", self._resume),
+            Route("/resume/{token}", self._ask),
+            form("/resume/{token}", seals, lambda request: request.path_params["token"], self._resume, GONE),
             form("/leave", seals, self._token, self._leave, GONE),
             form("/forget", seals, self._token, self._forget, GONE),
             Route("/forgotten", self._forgotten),
@@ -117,10 +118,21 @@ class ParticipantPages:
         link = str(request.url.replace(path=f"/resume/{token}", query=""))
         return self._page("me", token, link=link, answered=len(progress.places) - len(progress.open))
 
-    def _resume(self, request: Request) -> Response:
+    def _ask(self, request: Request) -> Response:
+        """Ask before the personal link replaces who takes part in this browser: somebody else may have sent it."""
+        token, own = self._linked(request), self._who(request)
+        if token == own[0]:
+            return to("/")
+        return self._page("resume", token, other=own[1] is not None, action=f"/resume/{token}")
+
+    def _linked(self, request: Request) -> str:
         token = request.path_params["token"]
         if not TOKEN.fullmatch(token) or self._ballot.progress(token) is None:
             raise HTTPException(404, "This personal link is not valid.")
+        return token
+
+    def _resume(self, request: Request, fields: Fields) -> Response:
+        token = self._linked(request)
         response = to("/")
         set_cookie(response, request, self._cookie, token)
         return response

@@ -1,5 +1,6 @@
 """The study as a web site: all pages behind one guard, and the server."""
 
+from collections.abc import Sequence
 from importlib.resources import files
 
 from starlette.applications import Starlette
@@ -18,7 +19,8 @@ from simdistill.study.owner import Owner
 from simdistill.study.owner_pages import OwnerPages
 from simdistill.study.pages import page
 from simdistill.study.participant import ParticipantPages
-from simdistill.web.serving import EVERY, address, serve
+from simdistill.web.hosts import EVERY
+from simdistill.web.serving import address, serve
 
 REQUESTS = (4000, 200.0)  # per address: at once, and per second in the long run; a lab may share an address
 
@@ -30,14 +32,24 @@ SAYS = {
 LASTING = {"Cache-Control": "max-age=3600"}
 
 
-def serve_study(folder: StudyFolder, database: Database, host: str = "127.0.0.1", port: int = 8767) -> None:
-    """Serve the study until Ctrl-C; prints its addresses to stderr. `ValueError` if it cannot listen there."""
+def serve_study(
+    folder: StudyFolder,
+    database: Database,
+    host: str = "127.0.0.1",
+    port: int = 8767,
+    names: Sequence[str] = (),
+    proxies: Sequence[str] = (),
+) -> None:
+    """Serve the study until Ctrl-C, also under public `names`; prints its addresses to stderr.
+
+    Addresses of participants are those that the trusted `proxies` tell. `ValueError` if it cannot listen there.
+    """
     base = address(host, port)
     welcome = f"""participants: {base} (Ctrl-C stops the server; all votes are kept)
 owner: {base}owner?token={folder.token}"""
     if host in EVERY:
         welcome += "\nIf others cannot reach this machine by its name, give them its IP address instead."
-    serve(application(folder, database), host, port, welcome)
+    serve(application(folder, database), host, port, welcome, names, proxies)
 
 
 def application(folder: StudyFolder, database: Database) -> ASGIApp:

@@ -3,12 +3,13 @@
 import errno
 import socket
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
 from simdistill.support.checks import require
+from simdistill.web.hosts import EVERY, Hosts
 
-EVERY = ("0.0.0.0", "::")
 WHY = {
     errno.EADDRINUSE: "a free port: this one is in use",
     errno.EACCES: "a port that this user may use: 1024 or above",
@@ -17,17 +18,24 @@ WHY = {
 """What a port must be, by the error that it gave."""
 
 
-def serve(application: Any, host: str, port: int, welcome: str) -> None:
-    """Serve an ASGI application until Ctrl-C; prints `welcome` to stderr once it listens.
+def serve(
+    application: Any, host: str, port: int, welcome: str, names: Sequence[str] = (), proxies: Sequence[str] = ()
+) -> None:
+    """Serve an ASGI application behind the `Door` until Ctrl-C; prints `welcome` to stderr once it listens.
 
-    Raises `ValueError` if uvicorn is missing, or if the server cannot listen at this address.
+    It answers to the host, and to the public `names` that it is given; what a request says of its client's address is
+    believed if it comes from one of the `proxies`. Raises `ValueError` if uvicorn is missing, or if the server cannot
+    listen at this address.
     """
     require(0 < port < 2**16, "--port", port, "in 1 … 65535")
     try:
         import uvicorn
+
+        from simdistill.web.door import Door, settings
     except ImportError as error:
-        raise ValueError("uvicorn is missing: pip install uvicorn") from error
-    server = uvicorn.Server(uvicorn.Config(application, host, port, log_level="error", server_header=False))
+        raise ValueError(f'{error.name} is missing: pip install "simdistill[demo]"') from error
+    behind = Door(application, Hosts(host, names))
+    server = uvicorn.Server(uvicorn.Config(behind, host, port, **settings(proxies)))
     with _listening(host, port) as found:
         print(welcome, file=sys.stderr)
         with suppress(KeyboardInterrupt):

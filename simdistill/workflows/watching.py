@@ -7,6 +7,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,18 +17,25 @@ from typing import Any
 from simdistill.reports.report import Contents, Live, contents, page
 from simdistill.runs.folder import RunFolder
 from simdistill.support.checks import require
+from simdistill.web.hosts import HEADERS, Hosts, unknown
 
+INLINE = (
+    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; "
+    "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+)
 SECONDS = 3.0  # minimum lifetime of a rendered page …
 SHARE = 20  # … and at least this many times the time to render it, so that rendering takes at most 5 % of a core
 
 
-def watch(out: str | Path, host: str = "127.0.0.1", port: int = 8765) -> None:
+def watch(out: str | Path, host: str = "127.0.0.1", port: int = 8765, names: Sequence[str] = ()) -> None:
     """Serve the live page of the run `out` until Ctrl-C; prints its address to stderr. Port 0 takes any free port.
+
+    It answers to the host and to the public `names`.
 
     Runs at low priority, because the run may be on the same machine. Raises `ValueError` if there is no such run, or if
     the page cannot be served at this address.
     """
-    with serve(LivePage(RunFolder.open(Path(out))), host, port) as server:
+    with serve(LivePage(RunFolder.open(Path(out))), host, port, names) as server:
         port = server.server_port
         print(f"watching {out} at http://{host}:{port}/ (Ctrl-C stops the page, not the run)", file=sys.stderr)
         if host in ("127.0.0.1", "localhost"):
@@ -39,11 +47,11 @@ def watch(out: str | Path, host: str = "127.0.0.1", port: int = 8765) -> None:
             server.serve_forever()
 
 
-def serve(live: "LivePage", host: str, port: int) -> ThreadingHTTPServer:
+def serve(live: "LivePage", host: str, port: int, names: Sequence[str] = ()) -> ThreadingHTTPServer:
     """A server of the page, bound to the address but not running yet; `ValueError` if it cannot be bound."""
     require(0 <= port < 2**16, "--port", port, "in 0 … 65535")
     try:
-        return ThreadingHTTPServer((host, port), partial(_Handler, live))
+        return ThreadingHTTPServer((host, port), partial(_Handler, live, Hosts(host, names)))
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise ValueError(f"--port = {port}: is in use; give another, or 0 for any free port") from error
@@ -112,11 +120,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     timeout = 30.0  # of an idle connection
 
-    def __init__(self, live: LivePage, *arguments: Any) -> None:
-        self._live = live
+    def __init__(self, live: LivePage, hosts: Hosts, *arguments: Any) -> None:
+        self._live, self._hosts = live, hosts
         super().__init__(*arguments)
 
     def do_GET(self) -> None:
+        asked = ", ".join(self.headers.get_all("Host", []))
+        if not self._hosts.know(asked):
+            return self.send_error(421, unknown(asked))
         if self.path != "/":
             return self.send_error(404)
         content = self._live.html().encode()
@@ -124,13 +135,22 @@ class _Handler(BaseHTTPRequestHandler):
         unchanged = self.headers.get("If-None-Match") == tag
         self.send_response(304 if unchanged else 200)
         self.send_header("ETag", tag)
-        self.send_header("Cache-Control", "no-store")
         self.send_header("Content-Type", "text/html; charset=utf-8")
         self.end_headers()
         if not unchanged:
             with suppress(ConnectionError, TimeoutError):  # the client has disconnected
                 self.wfile.write(content)
         return None
+
+    def end_headers(self) -> None:
+        """Add the security headers of all our servers; the page has its pictures, style and script in it."""
+        for name, value in {**HEADERS, "Content-Security-Policy": INLINE}.items():
+            self.send_header(name, value)
+        super().end_headers()
+
+    def version_string(self) -> str:
+        """The Server header: not Python's version."""
+        return "simdistill"
 
     def log_message(self, format: str, *arguments: Any) -> None:
         """Log nothing: the terminal shows only the address."""

@@ -7,6 +7,8 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from simdistill.study.guard import LARGEST_FORM, Guard, Rate, Seals, sent_fields
+from simdistill.web.door import Door
+from simdistill.web.hosts import Hosts
 
 
 def test_a_rate_is_a_burst_and_then_so_many_a_second():
@@ -44,7 +46,8 @@ def client():
     async def endpoint(request):
         return JSONResponse(await sent_fields(request))
 
-    return TestClient(Guard(Starlette(routes=[Route("/", endpoint, methods=["POST"])]), Rate(5, 0.0)))
+    guarded = Guard(Starlette(routes=[Route("/", endpoint, methods=["POST"])]), Rate(5, 0.0))
+    return TestClient(Door(guarded, Hosts("127.0.0.1", ["testserver", "study.example.org"])))
 
 
 FORM = {"content-type": "application/x-www-form-urlencoded"}

@@ -6,7 +6,7 @@ import re
 import numpy as np
 from PIL import Image
 from studies import Asked, noise
-from visitors import cookie, join, seal, visitor
+from visitors import cookie, follow, join, seal, visitor
 
 
 def test_from_consent_to_thanks(asked, client):
@@ -59,7 +59,10 @@ def test_going_on_by_cookie_and_by_personal_link(asked, client):
     assert client.get("/").url.path == "/pair/2"
     (link,) = re.findall(r"<code>http://study.test(/resume/\S+)</code>", client.get("/me").text)
     other = visitor(asked)
-    assert other.get(link).url.path == "/pair/2"
+    assert "Continue here?" in other.get(link).text
+    assert other.get("/pair/1").url.path == "/"  # nothing has changed yet
+    assert follow(other, link).url.path == "/pair/2"
+    assert other.get(link).url.path == "/pair/2"  # its own
     assert other.get("/pair/1").status_code == 200
     assert asked.owner.participants() == 1
 
@@ -99,7 +102,11 @@ def test_another_person_at_the_same_computer(asked, client):
     assert "agree to take part" in page.text
     assert join(client).url.path == "/pair/1"
     assert (asked.owner.participants(), asked.owner.votes().height) == (2, 4)
-    assert client.get(link).url.path == "/thanks"
+    asks = client.get(link)
+    assert "already taking part in this browser" in asks.text
+    assert client.get("/").url.path == "/pair/1"  # a link that somebody sent replaces nobody
+    assert client.post(link, data={"seal": "0" * 64}).status_code == 403
+    assert follow(client, link).url.path == "/thanks"
 
 
 def test_two_studies_on_one_host_have_cookies_of_their_own(tmp_path, monkeypatch):

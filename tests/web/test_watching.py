@@ -208,6 +208,16 @@ def test_there_is_one_page_which_can_only_be_looked_at(run):
             assert ask(port, method=method)[0] == 501, method
 
 
+def test_the_page_is_behind_the_same_door_as_the_others(run):
+    with serving(LivePage(run)) as port:
+        answers = [ask(port), ask(port, Host="evil.example"), ask(port, "/missing")]
+    assert [status for status, *_ in answers] == [200, 421, 404]
+    for _, headers, _ in answers:
+        assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert headers["Server"] == "simdistill"
+
+
 def everything(folder):
     found = {path: path.stat() for path in (folder, *folder.rglob("*"))}
     return {path: (status.st_mtime_ns, status.st_size, status.st_mode) for path, status in found.items()}
