@@ -79,6 +79,8 @@ def _chosen(teacher: Teacher, options: Distill, given: set[str]) -> Auto:
     """The choice; of several processes, the main one makes and tells it."""
     with joined(options.device) as (processes, device):
         base = options.settings
+        if processes.is_main:
+            tell(["auto: reading samples of the teacher …"])
         auto = processes.on_main(lambda: choose(teacher, device, base, given))
         if processes.is_main:
             tell(lines(auto))

@@ -3,10 +3,10 @@
 import json
 import os
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from shlex import quote
 from typing import Annotated, Any, TypeAlias, TypeVar
 
 import torch
@@ -17,9 +17,10 @@ from tyro.conf import arg
 from simdistill.config.options import parse_options, refuse_others
 from simdistill.evaluation.figures import in_short, metrics_of
 from simdistill.evaluation.table import RANKED_BY
-from simdistill.reports.headline import too_few, worse_than_start
+from simdistill.reports.headline import headline
+from simdistill.runs.folder import RunFolder
 from simdistill.support.checks import require
-from simdistill.teachers.loading import load_teacher
+from simdistill.teachers.loading import load_teacher, named_run
 from simdistill.teachers.teacher import SMALL, Teacher
 from simdistill.workflows.measuring import Measurements
 from simdistill.workflows.models import levels_of
@@ -193,10 +194,11 @@ def print_figures(figures: dict[str, Any], out: Path, as_json: bool) -> None:
         print(f"real (held-out), {real['samples']} samples: {in_short(real, figures.get('features'))}")
     if not any(metric.needs == "features" and metric.name in figures["student"] for metric in metrics_of(figures)):
         print("the reference has only moments, no features: metrics that need features were skipped")
-    if "teacher" in figures:
-        for sentence in filter(None, (too_few(figures, quote(str(out))), worse_than_start(figures))):
-            print(sentence)
     if "speedup" in figures:
+        run = RunFolder(out)
+        teacher = str(run.configuration().get("teacher", "")) if run.config.exists() else ""
+        said = headline(figures, named_run(out, teacher))
+        print(textwrap.fill(said, 120, break_long_words=False, break_on_hyphens=False))
         print(f"speedup of the student over the teacher: {figures['speedup']}x   report: {out / 'report.html'}")
     return None
 

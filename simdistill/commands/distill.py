@@ -5,7 +5,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from shlex import quote
 
 from simdistill.commands.auto import auto_options, is_auto
 from simdistill.commands.common import (
@@ -24,7 +23,7 @@ from simdistill.config.auto import NAME
 from simdistill.runs.folder import RunFolder, check_new_run
 from simdistill.support.bar import progress_bar
 from simdistill.support.checks import require
-from simdistill.teachers.loading import load_teacher
+from simdistill.teachers.loading import load_teacher, named_run
 from simdistill.workflows import distilling, models
 
 ABOUT = """Distil a teacher into a one-step generator by Algorithm 2.
@@ -80,4 +79,5 @@ def _report_run(out: Path, as_json: bool) -> None:
     elif as_json:
         print(json.dumps({}))
     else:
-        print(f"not evaluated; to do so: simdistill evaluate {quote(str(out))}   report: {run.report}")
+        teacher = str(run.configuration().get("teacher", ""))
+        print(f"not evaluated; to do so: simdistill evaluate {named_run(out, teacher)}   report: {run.report}")

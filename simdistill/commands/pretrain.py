@@ -72,6 +72,8 @@ def _report(figures: dict[str, Any], out: Path, as_json: bool) -> None:
     else:
         again = f"simdistill pretrain --resume {quote(str(out))} --evaluation-samples 500"
         print(f"{out}: not measured at the end; to do so: {again}")
+    if not as_json:
+        print(f"a one-step student of it: simdistill distill --teacher {quote(str(RunFolder(out).network))}")
 
 
 def _limit_threads_for(settings: Pretraining) -> None:

@@ -94,6 +94,7 @@ def _levels(read: Reading) -> list[Choice]:
     spread, low, high = read.spread, read.sigma_min, read.sigma_max
     told = f"samples' spread {spread:.3g}"
     fine = min(read.detail, COARSEST * spread)
+    capped = "" if fine == read.detail else ", at most a quarter of the spread"
     apart = math.log(read.structure / fine)
     centre, width = _rounded(math.log(fine) + apart / 2), _rounded(max(NARROWEST, apart / WIDTHS))
     online = min(_rounded(math.log(spread) + ONLINE_CENTRE), centre)
@@ -106,7 +107,7 @@ def _levels(read: Reading) -> list[Choice]:
         Choice(
             "generator_noise",
             _inside("generator_noise", LogNormal(centre, width), low, high),
-            f"from details, {fine:.2g}, to the first component, {read.structure:.3g}; {inside}",
+            f"from details, {fine:.2g}{capped}, to the first component, {read.structure:.3g}; {inside}",
         ),
         Choice(
             "online_noise",
@@ -140,7 +141,7 @@ def _length(read: Reading, batch: int | None, iterations: int | None) -> list[Ch
     made = [
         Choice("generator_lr", rate, size),
         Choice("online_lr", rate, size),
-        Choice("warmup", max(SHORTEST_WARMUP, length // WARMUP), "1 % of the iterations"),
+        Choice("warmup", max(SHORTEST_WARMUP, length // WARMUP), f"1 % of the iterations, at least {SHORTEST_WARMUP}"),
         Choice("decay", "linear", "the generator settles at the end"),
         Choice("batch", size_of_batch, f"{read.flops / 1e6:,.1f} MFLOP per sample and call, on {where}"),
         Choice("share_samples", True, "saves a forward pass in eleven"),

@@ -3,7 +3,6 @@
 import base64
 import io
 import re
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -25,6 +24,7 @@ from simdistill.runs.folder import UNNAMED, RunFolder, repeating
 from simdistill.runs.progress import Progress, Record, State, log_lines, losses_of, short, titled
 from simdistill.support.bar import duration
 from simdistill.support.files import write_atomically
+from simdistill.teachers.loading import named_run
 
 Contents: TypeAlias = Mapping[str, Any]
 Item = TypeVar("Item")
@@ -92,13 +92,14 @@ def contents(run: RunFolder) -> Contents:
     beside = figures if all(last[name] == known.get(name) for name in told) else {}  # otherwise not comparable
     ranked, found = metric_named(tracked), measured(figures)
     path = Path(run.path.name) if run.path.is_absolute() else run.path  # the page may be shared
+    named = named_run(path, str(config.get("teacher", "")))
     return {
         "name": run.path.resolve().name,
-        "run_path": shlex.quote(path.as_posix()),
+        "run_path": named,
         "repeat": repeating(config, path / run.config.name),
         "unnamed": config.get("teacher") == UNNAMED,
         "who": who,
-        "outcome": _coded(headline(figures, shlex.quote(path.as_posix()))) if figures else "",
+        "outcome": _coded(headline(figures, named)) if figures else "",
         "ranked_by": RANKED_BY,
         "tracked": tracked,
         "distances": cells(figures, tracked),

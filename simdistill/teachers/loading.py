@@ -85,6 +85,11 @@ def is_code(name: str) -> bool:
     return ":" in name and not _is_file(name) and not Path(name).is_dir()
 
 
+def named_run(path: Path, teacher: str) -> str:
+    """A run as a command names it, quoted: with its teacher if that is code, which only the user may name."""
+    return shlex.quote(path.as_posix()) + (f" --teacher {shlex.quote(teacher)}" if is_code(teacher) else "")
+
+
 def _from_file(path: Path) -> Teacher:
     if path.suffix == ".safetensors" and not has_header(path):
         raise ValueError(f"teacher = '{path}': {refusal(path)}")
@@ -140,7 +145,9 @@ def _from_function(name: str) -> Teacher:
     try:
         found: Any = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:
-        raise ValueError(f"teacher = {name!r}: {error}; is the module on PYTHONPATH?") from error
+        raise ValueError(
+            f"teacher = {name!r}: {error}; is the module on PYTHONPATH? For this folder, PYTHONPATH=. simdistill …"
+        ) from error
     try:
         teacher = found()
     except Exception as error:  # whatever the user's own code raises

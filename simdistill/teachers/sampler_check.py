@@ -27,6 +27,10 @@ GROWN = 2.0  # a spread that is so many times that from a lower start is wrong
 WORSE = 1.5  # … and an error, over that of the better of two guesses
 NARROWINGS = 4  # halvings of the gap between a right and a wrong start
 QUANTILES = 2**20  # values, of which torch sorts 2**24 at most
+WIRED = (
+    "does it return x_0, and are its levels in the units of its data? One that predicts the noise or a velocity is "
+    "wrapped in EpsilonPrediction, VelocityPrediction or FlowPrediction (docs/teachers.md)"
+)
 CHECK_SEED = 7 * 2**29 - 2**20  # far from all other seeds
 
 
@@ -50,6 +54,8 @@ class Checked:
     doubts: list[str]
     low: float
     high: float
+    hopeless: bool = False
+    """Whether it is wrong nearly everywhere, so that a training could only learn what is wrong."""
 
 
 def check_sampler(teacher: Teacher, samples: Data, rows: Rows = None, device: torch.device | str = "cpu") -> Checked:
@@ -63,18 +69,19 @@ def check_sampler(teacher: Teacher, samples: Data, rows: Rows = None, device: to
     low, high = teacher.sigma_min, teacher.sigma_max
     if not bool(samples.isfinite().all()):
         told = "its samples are not finite: is the network loaded, and is [sigma_min, sigma_max] its range?"
-        return Checked([told], low, high)
+        return Checked([told], low, high, hopeless=True)
     spread = spread_of(samples)
     if spread < low:
         told = (
             f"its samples are all alike (spread {spread:.2g}, below its smallest noise level {low:.2g}): does the "
-            "network use its input, and is its range in the units of its data?"
+            "network use its input, and is its range in the units of its data? One that predicts the noise is wrapped "
+            "in EpsilonPrediction (docs/teachers.md)"
         )
-        return Checked([told], low, high)
+        return Checked([told], low, high, hopeless=True)
     few, rows = samples[:FEW], None if rows is None else rows[:FEW]
     largest, lowest, plain = _right_start(teacher, few, rows, device)
     if largest == 0:
-        return Checked([_hopeless(spread, high)], low, high)
+        return Checked([_hopeless(spread, high)], low, high, hopeless=True)
     if largest == high:
         found = _errors(teacher, few, rows, spread, high, device)
         return replace(found, doubts=found.doubts + _units(teacher, samples))
@@ -96,7 +103,8 @@ def _hopeless(spread: float, high: float) -> str:
     if spread > NOTHING * high:
         return (
             f"it removes no noise: its samples' spread {spread:.3g} is that of the noise at sigma_max = {high:.3g}; is "
-            "the network loaded, does it return x_0 (and not the noise), and does sigma reach it?"
+            "the network loaded, and does sigma reach it? One that predicts the noise is wrapped in EpsilonPrediction "
+            "(docs/teachers.md)"
         )
     return (
         f"its samples' spread {spread:.3g} is too near to sigma_max = {high:.3g}, at which only noise should be left; "
@@ -163,9 +171,10 @@ def _errors(teacher: Teacher, x_0: Data, rows: Rows, spread: float, high: float,
     told = f"at {where} its error is up to {worst:.2g} times that of a guess"
     if right and min(wrong) > max(right):
         return Checked([f"{told}; {_remedy('sigma_max', max(right))}"], low, max(right))
-    if right and max(wrong) < min(right):
+    most = len(wrong) > len(levels) / 2
+    if right and max(wrong) < min(right) and not most:
         return Checked([f"{told}; {_remedy('sigma_min', min(right))}"], min(right), high)
-    return Checked([f"{told}; are its levels in the units of its data, and is its prediction type right?"], low, high)
+    return Checked([f"{told}; {WIRED}"], low, high, hopeless=most)
 
 
 def _units(teacher: Teacher, samples: Data) -> list[str]:

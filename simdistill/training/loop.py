@@ -89,7 +89,7 @@ class Loop:
         self._at_milestone, self._keep, self._stored = at_milestone, keep, stored
         self._checkpoint_seconds = 60 * checkpoint_minutes
         self._due = {round(k * trainer.iterations / milestones) for k in range(milestones + 1)} if milestones else set()
-        self._patient, self._said = patient, ""  # what the last milestone said
+        self._patient, self._pace, self._said = patient, "", ""  # the last pace, and what the last milestone said
 
     def train(self) -> None:
         """Train to the last iteration, from the newest intact checkpoint if there is one.
@@ -160,7 +160,8 @@ class Loop:
         self._logged = (self.trainer.images, seconds)
         self._record({"iteration": self.trainer.iteration, "seconds": seconds, "images_per_second": speed, **metrics})
         self._milestones.collect()
-        self._bar.note = ", ".join([f"{speed:,.0f} samples/s", *([self._said] if self._said else [])])
+        self._pace = f"{speed:,.0f} samples/s"
+        self._note()
         return True
 
     def _measure(self) -> None:
@@ -188,7 +189,11 @@ class Loop:
         self._record({"iteration": iteration, "seconds": seconds, **values})
         if text:
             self._said = f"{text} (at {iteration:,})"
+            self._note()
             self._bar.say(f"{iteration:>8}/{self.trainer.iterations} iterations  {seconds:6.0f} s  {text}")
+
+    def _note(self) -> None:
+        self._bar.note = ", ".join(filter(None, (self._pace, self._said)))
 
     def _finish(self, stop: Sequence[str]) -> None:
         """Wait for the last measurement; a request to stop leaves it to a resumed run."""

@@ -57,31 +57,32 @@ def choose(
     """The recipe `base` with all that is chosen for `teacher`; its settings `given` stay, and the others fit them."""
     whole = teacher.prepared(base)
     whole.check(device)
+    narrowed: list[Choice] = []
     if "teacher_range" in given:
         teacher, drawn = whole, draw_and_check(whole, device, MOST, SECONDS)
     else:
-        teacher, drawn = draw_where_right(whole, device, MOST, SECONDS)
+        teacher, drawn, why = draw_where_right(whole, device, MOST, SECONDS)
+        found = drawn.checked
+        if found is not None and found.hopeless:
+            raise ValueError(
+                f"--teacher = {whole.name}: {found.doubts[0]}; to train all the same, give --teacher-range"
+            )
+        if why:
+            narrowed = [
+                Choice("teacher_range", (0.0, teacher.sigma_max), f"beyond, {why}; see images/teacher-check.png")
+            ]
     read = read_off(teacher, drawn, device)
     made = choices(
         read,
         base.batch if "batch" in given else None,
         base.iterations if "iterations" in given else None,
     )
-    made = tuple(choice for choice in (*_range(whole, teacher), *made) if choice.name not in given)
+    made = tuple(choice for choice in (*narrowed, *made) if choice.name not in given)
     recipe = chosen(made, replace(base, teacher=teacher.name))
     if "gradient_accumulation" not in given:
         split = fitting(recipe, teacher, device)
         made, recipe = (*made, split), chosen([split], recipe)
     return Auto(recipe, made, drawn, read)
-
-
-def _range(whole: Teacher, right: Teacher) -> list[Choice]:
-    """The part of a teacher's range where it is right, if that is not all of it."""
-    ends = right.sigma_min, right.sigma_max
-    if ends == (whole.sigma_min, whole.sigma_max):
-        return []
-    why = f"of its {whole.sigma_min:.3g} … {whole.sigma_max:.3g}: beyond, its samples or errors do not fit the noise"
-    return [Choice("teacher_range", ends, why)]
 
 
 def read_off(teacher: Teacher, drawn: Drawn, device: Device = "cpu") -> Reading:

@@ -2,7 +2,6 @@
 
 import json
 import math
-import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -28,6 +27,7 @@ from simdistill.runs.lock import in_use
 from simdistill.support.bar import progress_bar
 from simdistill.support.files import digest, file_name, write_atomically
 from simdistill.support.stopping import Interrupted
+from simdistill.teachers.loading import named_run
 from simdistill.teachers.teacher import Teacher
 from simdistill.training.processes import ALONE, Processes
 from simdistill.workflows.budget import FULL, PICTURED, PICTURED_ALONE, Fineness
@@ -94,7 +94,7 @@ def evaluate_run(
 
     def between() -> None:
         if stop:
-            repeat = f"simdistill evaluate {shlex.quote(str(out))}"
+            repeat = f"simdistill evaluate {named_run(Path(out), recipe.teacher)}"
             raise Interrupted(f"stopped by {stop[0]} in the evaluation; what is measured is kept for {repeat}", stop[0])
 
     stored_here = None if prompts or other else run.reference

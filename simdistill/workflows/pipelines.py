@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import torch
@@ -42,7 +43,8 @@ def export_pipeline(
     teacher = teacher or folder_teacher(out)
     source = Path("" if teacher is None else teacher.asked.encoder)
     if teacher is None or teacher.text is None or not (source / "model_index.json").is_file():
-        why = f"{out} is not one, and no other program has its network; use `simdistill sample` or Python"
+        other = f"`simdistill export {quote(str(out))} --to safetensors` is for any other (docs/export.md)"
+        why = f"that of {out} is none; {other}"
         raise ValueError(f"--to = 'diffusers': must be for a run whose teacher is a text-to-image pipeline; {why}")
     generator, _ = load_generator(out, teacher, ema)
     index = read_json(source / "model_index.json")

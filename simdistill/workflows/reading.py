@@ -78,23 +78,23 @@ def draw_some(teacher: Teacher, device: Device, most: int = HANDFUL, seconds: fl
     return Drawn(torch.cat(parts), balanced_labels(count, teacher.conditions))
 
 
-def draw_where_right(teacher: Teacher, device: Device, most: int, seconds: float) -> tuple[Teacher, Drawn]:
-    """Samples of `teacher`, and the teacher with the part of its range where the check finds it right.
+def draw_where_right(teacher: Teacher, device: Device, most: int, seconds: float) -> tuple[Teacher, Drawn, str]:
+    """Samples of `teacher`; the teacher, up to the level above which the check finds it wrong; and what it found.
 
     Samples that start where it is wrong tell nothing of its data, so they are drawn again from where it is right. That
     must be above the data: from a level within them, samples are about as wide as the level.
     """
-    drawn = draw_and_check(teacher, device, most, seconds)
+    drawn, why = draw_and_check(teacher, device, most, seconds), ""
     for _ in range(NARROWINGS):
         found = drawn.checked
-        if found is None or (found.low, found.high) == (teacher.sigma_min, teacher.sigma_max):
+        if found is None or found.hopeless or found.high == teacher.sigma_max:
             break
-        narrower = teacher.within(found.low, found.high)
+        narrower = teacher.within(0, float(f"{found.high:.4g}"))
         again = draw_and_check(narrower, device, most, seconds)
         if again.structure > WITHIN * narrower.sigma_max:
             break
-        teacher, drawn = narrower, again
-    return teacher, drawn
+        teacher, drawn, why = narrower, again, why or found.doubts[0].partition(";")[0]
+    return teacher, drawn, why
 
 
 def draw_and_check(teacher: Teacher, device: Device, most: int = HANDFUL, seconds: float = HANDFUL_SECONDS) -> Drawn:

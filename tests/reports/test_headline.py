@@ -202,4 +202,5 @@ def test_the_console_says_that_a_training_did_harm(tmp_path, capsys):
         figures = with_metrics(frechet=(figure(student, 0.01), figure(0.09, 0.01)))
         print_figures({"ema": {}, "real": None} | figures, tmp_path, as_json=False)
         told = capsys.readouterr().out
+        told = " ".join(told.split())
         assert ("behind its own undistilled start" in told) == said == bool(worse_than_start(figures))

@@ -87,13 +87,39 @@ class WrongAbove(nn.Module):
 def test_a_teacher_is_asked_only_where_it_is_right(level):
     made = choose(Teacher(WrongAbove(level), (8,)))
     low, high = made.recipe.teacher_range
-    assert low == 0.002
+    assert low == 0.0
     assert 2 < high <= level  # the first level right of many
     assert made.reading.spread == pytest.approx(1.0, rel=0.15)  # as wide as 30 where it is asked everywhere
     assert made.recipe.generator_noise.high == made.recipe.online_noise.high == high
     assert made.recipe.sigma_init <= high
+    (told,) = (choice.why for choice in made.choices if choice.name == "teacher_range")
+    assert "wrong at high noise" in told
+    assert "teacher-check.png" in told
     assert "teacher-range" in "\n".join(lines(made))
     assert made.drawn.checked.doubts == []
+
+
+class Predicts(nn.Module):
+    """Something else than the denoised sample of N(0, I): the noise, half of it, or what it got."""
+
+    def __init__(self, what):
+        super().__init__()
+        self.what, self.one = what, nn.Parameter(torch.ones(()))
+
+    def forward(self, x_t, sigma, condition=None):
+        s = sigma[:, None]
+        eps = self.one * x_t * s / (1 + s**2)
+        return {"noise": eps, "nothing": x_t, "one sample": 0 * x_t + 0.3}[self.what]
+
+
+@pytest.mark.parametrize("what", ["noise", "nothing", "one sample"])
+def test_a_teacher_that_is_wrong_nearly_everywhere_is_not_distilled_unasked(what):
+    teacher = Teacher(Predicts(what), (8,), name="mine:teacher")
+    with pytest.raises(ValueError, match=r"--teacher = mine:teacher: .*in EpsilonPrediction.*give --teacher-range"):
+        choose(teacher)
+    if what == "noise":
+        own = simdistill.Recipe(teacher_range=(0.5, 80.0))
+        assert choose(teacher, base=own, given={"teacher_range"}).reading.sigma_min == 0.5
 
 
 def test_a_range_that_is_given_stays():
