@@ -157,7 +157,7 @@ def test_an_error_of_the_leading_process_reaches_all(tmp_path):
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "thesis.tex").write_text("x")
     _, err = finish(start(*TORCHRUN, "-m", "simdistill", *SHORT, "--out", tmp_path / "taken"), code=1)
-    assert err.count("exists; give another --out") == 2
+    assert err.count("exists, and is not a run's folder") == 2
 
 
 def test_pretraining_is_for_one_process(tmp_path, monkeypatch, capsys):
