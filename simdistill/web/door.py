@@ -35,11 +35,16 @@ class Door:
                     headers.setdefault(name, value)
             await send(message)
 
+        whole = False
+
         async def receive_soon() -> Message:
-            try:
-                return await asyncio.wait_for(receive(), PATIENCE)
+            nonlocal whole
+            try:  # once all is there, an application only listens whether the client leaves, as long as it draws
+                message = await (receive() if whole else asyncio.wait_for(receive(), PATIENCE))
             except asyncio.TimeoutError:
                 return {"type": "http.disconnect"}
+            whole = whole or not message.get("more_body", False)
+            return message
 
         asked = Headers(scope=scope).getlist("host")
         if len(asked) != 1 or not self._hosts.know(asked[0]):

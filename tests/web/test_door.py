@@ -92,6 +92,29 @@ def test_a_body_that_does_not_come_is_not_waited_for(monkeypatch):
     assert received == [{"type": "http.disconnect"}]
 
 
+def test_a_slow_answer_is_not_cut_off(monkeypatch):
+    monkeypatch.setattr(door, "PATIENCE", 0.05)
+    received, messages = [], iter([b"", None])
+
+    async def draws(scope, receive, send):
+        received.append(await receive())
+        received.append(await receive())
+
+    async def leaves_late():
+        body = next(messages)
+        if body is None:
+            await asyncio.sleep(0.3)
+            return {"type": "http.disconnect", "late": True}
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def nothing(message):
+        pass
+
+    asyncio.run(behind(draws)({"type": "http", "headers": [(b"host", b"localhost")]}, leaves_late, nothing))
+    assert received[0]["type"] == "http.request"
+    assert received[1] == {"type": "http.disconnect", "late": True}
+
+
 @pytest.fixture
 def port(monkeypatch):
     """A real server, with little patience."""
