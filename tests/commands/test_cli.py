@@ -213,10 +213,10 @@ def test_bad_requests(capsys, tmp_path, run):
     assert "did you mean Karras?" in noise
     assert "--teacher" in error(capsys, "distill", "cifar10-cond")
     assert "no.safetensors: no such file" in error(
-        capsys, "distill", "digits", "--teacher", tmp_path / "no.safetensors"
+        capsys, "distill", "digits", "--teacher", tmp_path / "no.safetensors", "--out", tmp_path / "x"
     )
     assert "not a run's folder" in error(capsys, "distill", "--resume", tmp_path)
-    assert "device = 'gpu'" in error(capsys, "distill", "digits", "--device", "gpu")
+    assert "device = 'gpu'" in error(capsys, "distill", "digits", "--device", "gpu", "--out", tmp_path / "x")
     assert "RUN is missing" in error(capsys, "evaluate")
     assert "not a run's folder" in error(capsys, "evaluate", tmp_path)
     assert "samples = 1: must be" in error(capsys, "evaluate", run, "--samples", "1")

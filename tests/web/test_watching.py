@@ -305,6 +305,7 @@ def test_bad_requests(run, tmp_path, capsys):
         assert f"--port = {port}: is in use; give another, or 0" in error(capsys, run.path, "--port", port)
 
 
+@pytest.mark.slow
 def test_the_command_tells_where_and_ends_with_ctrl_c(run):
     command = [sys.executable, "-m", "simdistill", "watch", str(run.path), "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as watcher:

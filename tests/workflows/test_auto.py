@@ -193,6 +193,7 @@ def test_without_a_teacher_it_says_what_to_give(capsys):
     assert "--teacher = '': must be given for auto" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_in_python(tmp_path, capsys):
     teacher = load_teacher("digits")
     recipe = replace(simdistill.auto_recipe(teacher, "cpu"), iterations=5)

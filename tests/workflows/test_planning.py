@@ -64,6 +64,7 @@ def test_the_papers_own_setting_fits_the_papers_own_gpus():
     assert ours.bytes_per_gpu == sum(cifar.memory[4].values())
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_is_told_how_it_would(monkeypatch):
     monkeypatch.setattr(planning, "RESERVED", 0)
     need = plan("digits", DIGITS, Path(), ["H100"], [2]).memory[2]
@@ -75,6 +76,7 @@ def test_what_does_not_fit_is_told_how_it_would(monkeypatch):
     assert [(one.fits, one.gradient_accumulation) for one in made.outlook] == [(True, 1), (False, 4), (False, None)]
 
 
+@pytest.mark.slow
 def test_activations_shrink_with_the_parts_of_a_batch():
     without = plan("digits", DIGITS, Path(), ["H100"], [2]).memory[2]
     with_parts = plan("digits", replace(DIGITS, gradient_accumulation=4), Path(), ["H100"], [2]).memory[2]

@@ -139,6 +139,7 @@ def test_an_interrupted_run_is_usable_and_goes_on_to_the_same_bits(tmp_path, mon
     assert evaluation.exists()  # of weights that stay
 
 
+@pytest.mark.slow
 def test_learning_rates_that_explode_are_halved_three_times_before_the_run_is_given_up(tmp_path):
     wild = replace(SHORT, online_lr=1e30, generator_lr=1e30, iterations=100, warmup=0)
     with pytest.raises(Diverged, match=r"after 3 rollbacks"):
@@ -156,6 +157,7 @@ def test_a_rate_that_is_somewhat_too_high_is_found_and_lowered(tmp_path, monkeyp
     assert notice["iteration"] == 0
 
 
+@pytest.mark.slow
 def test_several_ema_are_kept_and_measured(tmp_path):
     recipe = replace(SHORT, ema=(EMA(500), EMA(0.0), PowerEMA(0.2)), iterations=60)
     generator = distilling.distill(load_teacher("digits"), recipe, tmp_path / "run")
