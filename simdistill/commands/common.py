@@ -199,7 +199,7 @@ def print_figures(figures: dict[str, Any], out: Path, as_json: bool) -> None:
         teacher = str(run.configuration().get("teacher", "")) if run.config.exists() else ""
         said = headline(figures, named_run(out, teacher))
         print(textwrap.fill(said, 120, break_long_words=False, break_on_hyphens=False))
-        print(f"speedup of the student over the teacher: {figures['speedup']}x   report: {out / 'report.html'}")
+        print(f"report: {out / 'report.html'}")
     return None
 
 

@@ -18,12 +18,12 @@ from simdistill.data.listings import CAPTIONS, LABELS, captions_for, listed_capt
 from simdistill.data.notes import Notes, in_short
 from simdistill.data.pictures import LARGEST_FILE, SUFFIXES, content_of
 from simdistill.support.checks import require
+from simdistill.support.zip_files import check_density
 
 TRAINING, HELD_OUT = ("train", "training"), ("test", "val", "valid", "validation")
 """Folders that hold the parts of a data set, as in Hugging Face's image folders and in ImageNet's."""
 
 LARGEST_LISTING = 2**30  # bytes of a file of labels or captions
-SMALL, DENSEST = 2**22, 100  # bytes that a zip may pack at will; times above
 
 
 @dataclass(frozen=True)
@@ -47,21 +47,20 @@ def files_in_zip(path: Path, notes: Notes) -> ImageFiles:
         entries = archive.infolist()
     except (zipfile.BadZipFile, OSError) as error:
         raise ValueError(f"{path}: not a valid zip file ({error})") from error
-    sizes = {entry.filename: entry.file_size for entry in entries}
-    packed = {entry.filename: entry.compress_size for entry in entries}
+    known = {entry.filename: entry for entry in entries}
 
     def load(name: str) -> bytes:
         most, shown = (LARGEST_FILE, "64 MiB") if name.lower().endswith(SUFFIXES) else (LARGEST_LISTING, "1 GiB")
-        require(sizes[name] <= most, f"{path}: size of {name}", sizes[name], f"at most {shown}")
-        dense = sizes[name] <= SMALL or sizes[name] <= DENSEST * packed[name]
-        require(dense, f"{path}: size of {name}", sizes[name], f"at most {DENSEST} times what it is packed in")
+        size = known[name].file_size
+        require(size <= most, f"{path}: size of {name}", size, f"at most {shown}")
+        check_density(str(path), known[name])
         try:
             return archive.read(name)
-        # RuntimeError: an encrypted entry, or an unsupported compression method, as NotImplementedError
+        # RuntimeError: an encrypted entry, or an unknown method of compression
         except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError, EOFError) as error:
             raise ValueError(f"{path}: {name} cannot be read ({error})") from error
 
-    return _described(str(path), sizes, load, notes, by_folder=False)
+    return _described(str(path), known, load, notes, by_folder=False)
 
 
 def files_in_folder(path: Path, notes: Notes) -> ImageFiles:

@@ -26,6 +26,7 @@ from simdistill.evaluation.metrics import Moments
 from simdistill.evaluation.statistics import Statistics
 from simdistill.support.checks import require
 from simdistill.support.files import replacing
+from simdistill.support.zip_files import check_density
 
 HELD_OUT = "held_out_"
 TEXTS = ("extractor", "data", "inputs")
@@ -43,7 +44,6 @@ class Stored:
 
 
 KNOWN = {"mu", "sigma", "images", "features", *TEXTS}
-SMALL, DENSEST = 2**26, 20  # bytes that may be packed at will; times above
 
 
 def write_statistics(path: Path, stored: Stored) -> None:
@@ -101,21 +101,13 @@ def _statistics(path: Path, arrays: Mapping[str, Any], prefix: str) -> Statistic
 def _arrays(path: Path) -> Mapping[str, Any]:
     try:
         with np.load(path, allow_pickle=False) as file:
-            _check_room(path)
+            with zipfile.ZipFile(path) as archive:
+                for entry in archive.infolist():
+                    check_density("its arrays", entry)
             return {name: file[name] for name in file.files if name.removeprefix(HELD_OUT) in KNOWN}
     except (OSError, ValueError, EOFError, KeyError, TypeError, zipfile.BadZipFile, pickle.PickleError) as error:
         remedy = "make it by `simdistill stats`, or download it again"
         raise ValueError(f"{path}: not an intact .npz of numbers ({_flaw(path, error)}); {remedy}") from error
-
-
-def _check_room(path: Path) -> None:
-    """Raise `ValueError` for arrays that take far more than the file has: numbers are hardly packed."""
-    with zipfile.ZipFile(path) as archive:
-        for entry in archive.infolist():
-            dense = entry.file_size <= SMALL or entry.file_size <= DENSEST * entry.compress_size
-            require(
-                dense, f"bytes of {entry.filename}", entry.file_size, f"at most {DENSEST} times what they are packed in"
-            )
 
 
 def _flaw(path: Path, error: Exception) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from scipy import stats
+from scipy.special import stdtrit
 
 from simdistill.evaluation.extractors import of_inception
 from simdistill.evaluation.quality import SAMPLES, SEEDS
@@ -38,7 +38,7 @@ def smallest_clear(student: Record, teacher: Record) -> float:
     if sum(variances) == 0:
         return 0.0
     spread = sum(v**2 / (figure["seeds"] - 1) for v, figure in zip(variances, (student, teacher), strict=True))
-    return math.sqrt(sum(variances)) * float(stats.t.isf(LEVEL / 2, sum(variances) ** 2 / spread))
+    return math.sqrt(sum(variances)) * -float(stdtrit(sum(variances) ** 2 / spread, LEVEL / 2))
 
 
 def standing(student: Record, teacher: Record, better: Better) -> Standing | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from simdistill.support.locks import lock
 
-MARK = ".simdistill-"  # in the names of temporary files: .NAME.simdistill-XXXXXXXX
+MARK = ".simdistill-"  # in the names of temporary files: .NAME.simdistill- and some letters
 
 LONGEST_PART = 40  # characters of a file's name that tell one thing
 

@@ -49,10 +49,9 @@ def structure_of(samples: Data) -> float:
 
 @dataclass(frozen=True)
 class Checked:
-    """What speaks against a teacher, a sentence each with the remedy, and the levels at which nothing does."""
+    """What speaks against a teacher, a sentence each with the remedy, and the level above which it is wrong."""
 
     doubts: list[str]
-    low: float
     high: float
     hopeless: bool = False
     """Whether it is wrong nearly everywhere, so that a training could only learn what is wrong."""
@@ -69,7 +68,7 @@ def check_sampler(teacher: Teacher, samples: Data, rows: Rows = None, device: to
     low, high = teacher.sigma_min, teacher.sigma_max
     if not bool(samples.isfinite().all()):
         told = "its samples are not finite: is the network loaded, and is [sigma_min, sigma_max] its range?"
-        return Checked([told], low, high, hopeless=True)
+        return Checked([told], high, hopeless=True)
     spread = spread_of(samples)
     if spread < low:
         told = (
@@ -77,11 +76,11 @@ def check_sampler(teacher: Teacher, samples: Data, rows: Rows = None, device: to
             "network use its input, and is its range in the units of its data? One that predicts the noise is wrapped "
             "in EpsilonPrediction (docs/teachers.md)"
         )
-        return Checked([told], low, high, hopeless=True)
+        return Checked([told], high, hopeless=True)
     few, rows = samples[:FEW], None if rows is None else rows[:FEW]
     largest, lowest, plain = _right_start(teacher, few, rows, device)
     if largest == 0:
-        return Checked([_hopeless(spread, high)], low, high, hopeless=True)
+        return Checked([_hopeless(spread, high)], high, hopeless=True)
     if largest == high:
         found = _errors(teacher, few, rows, spread, high, device)
         return replace(found, doubts=found.doubts + _units(teacher, samples))
@@ -164,17 +163,17 @@ def _errors(teacher: Teacher, x_0: Data, rows: Rows, spread: float, high: float,
         ratios[level] = float(error.square().mean()) / min(level, spread) ** 2
     wrong = [level for level in levels if not ratios[level] <= WORSE**2]
     if not wrong:
-        return Checked([], low, high)
+        return Checked([], high)
     right = [level for level in levels if level not in wrong]
     worst = math.sqrt(max(ratios[level] for level in wrong))
     where = f"σ = {wrong[0]:.2g}" if len(wrong) == 1 else f"σ = {wrong[0]:.2g} … {wrong[-1]:.2g}"
     told = f"at {where} its error is up to {worst:.2g} times that of a guess"
     if right and min(wrong) > max(right):
-        return Checked([f"{told}; {_remedy('sigma_max', max(right))}"], low, max(right))
+        return Checked([f"{told}; {_remedy('sigma_max', max(right))}"], max(right))
     most = len(wrong) > len(levels) / 2
     if right and max(wrong) < min(right) and not most:
-        return Checked([f"{told}; {_remedy('sigma_min', min(right))}"], min(right), high)
-    return Checked([f"{told}; {WIRED}"], low, high, hopeless=most)
+        return Checked([f"{told}; {_remedy('sigma_min', min(right))}"], high)
+    return Checked([f"{told}; {WIRED}"], high, hopeless=most)
 
 
 def _units(teacher: Teacher, samples: Data) -> list[str]:

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from simdistill.data.image_files import SMALL
 from simdistill.data.images import open_images
 from simdistill.data.prompts import read_prompts
 from simdistill.data.rows import MOST_COLUMNS, csv_rows
+from simdistill.support.zip_files import SMALL
 
 
 def png(side=8):

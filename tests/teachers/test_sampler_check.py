@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from changed import Changed, wrong_above
 from torch import nn
 
 from simdistill.config.recipes import Recipe
@@ -10,19 +11,6 @@ from simdistill.method.denoisers import residual
 from simdistill.teachers.loading import load_teacher
 from simdistill.teachers.sampler_check import check_sampler
 from simdistill.teachers.teacher import Judged, Teacher
-
-
-class Changed(nn.Module):
-    """The exact denoiser of N(mean, spread² I), or another function of it."""
-
-    def __init__(self, change=lambda d, x, sigma: d, mean=0.0, spread=1.0):
-        super().__init__()
-        self.change, self.mean, self.spread = change, mean, spread
-
-    def forward(self, x_t, sigma, condition=None):
-        s = sigma.reshape(-1, *[1] * (x_t.ndim - 1))
-        d = self.mean + self.spread**2 / (self.spread**2 + s**2) * (x_t - self.mean)
-        return self.change(d, x_t, s)
 
 
 def found(denoiser, shape=(8,), **facts):
@@ -54,12 +42,7 @@ def test_the_shipped_clothes_are_not_doubted():
 
 @pytest.mark.parametrize("k", [1.0, 0.1, 20.0])
 def test_a_network_that_is_wrong_above_a_level_is_told_a_sigma_max(k):
-    """Half of the noise is left in above σ = 5 k, as by a noise predictor that was not trained there."""
-
-    def change(d, x, s):
-        return torch.where(s > 5 * k, d + 0.5 * x, d)
-
-    told = found(Changed(change, spread=k), sigma_min=0.002 * k, sigma_max=80.0 * k)
+    told = found(Changed(wrong_above(5 * k), spread=k), sigma_min=0.002 * k, sigma_max=80.0 * k)
     assert "wrong at high noise" in told[0]
     assert "smaller sigma_max" in told[0]
     advised = float(told[0].rsplit("--teacher-range 0 ", 1)[1])

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from changed import Changed, wrong_above
 from torch import nn
 
 import simdistill
@@ -70,22 +71,9 @@ def test_a_slow_teacher_is_asked_for_few_samples():
     assert drawn.rows.tolist() == [*range(10), *range(6)]
 
 
-class WrongAbove(nn.Module):
-    """The exact denoiser of N(0, I) up to a level; above it, half of the noise is left in."""
-
-    def __init__(self, level):
-        super().__init__()
-        self.level, self.one = level, nn.Parameter(torch.ones(()))
-
-    def forward(self, x_t, sigma, condition=None):
-        s = sigma[:, None]
-        exact = self.one * x_t / (1 + s**2)
-        return torch.where(s > self.level, exact + 0.5 * x_t, exact)
-
-
 @pytest.mark.parametrize("level", [5.0, 20.0])
 def test_a_teacher_is_asked_only_where_it_is_right(level):
-    made = choose(Teacher(WrongAbove(level), (8,)))
+    made = choose(Teacher(Changed(wrong_above(level)), (8,)))
     low, high = made.recipe.teacher_range
     assert low == 0.0
     assert 2 < high <= level  # the first level right of many
@@ -99,22 +87,16 @@ def test_a_teacher_is_asked_only_where_it_is_right(level):
     assert made.drawn.checked.doubts == []
 
 
-class Predicts(nn.Module):
-    """Something else than the denoised sample of N(0, I): the noise, half of it, or what it got."""
-
-    def __init__(self, what):
-        super().__init__()
-        self.what, self.one = what, nn.Parameter(torch.ones(()))
-
-    def forward(self, x_t, sigma, condition=None):
-        s = sigma[:, None]
-        eps = self.one * x_t * s / (1 + s**2)
-        return {"noise": eps, "nothing": x_t, "one sample": 0 * x_t + 0.3}[self.what]
+PREDICTIONS = {
+    "noise": lambda d, x, s: (x - d) / s,
+    "nothing": lambda d, x, s: x + 0 * d,
+    "one sample": lambda d, x, s: 0 * d + 0.3,
+}
 
 
-@pytest.mark.parametrize("what", ["noise", "nothing", "one sample"])
+@pytest.mark.parametrize("what", PREDICTIONS)
 def test_a_teacher_that_is_wrong_nearly_everywhere_is_not_distilled_unasked(what):
-    teacher = Teacher(Predicts(what), (8,), name="mine:teacher")
+    teacher = Teacher(Changed(PREDICTIONS[what]), (8,), name="mine:teacher")
     with pytest.raises(ValueError, match=r"--teacher = mine:teacher: .*in EpsilonPrediction.*give --teacher-range"):
         choose(teacher)
     if what == "noise":
@@ -124,7 +106,9 @@ def test_a_teacher_that_is_wrong_nearly_everywhere_is_not_distilled_unasked(what
 
 def test_a_range_that_is_given_stays():
     made = choose(
-        Teacher(WrongAbove(5.0), (8,)), base=simdistill.Recipe(teacher_range=(0.01, 70.0)), given={"teacher_range"}
+        Teacher(Changed(wrong_above(5.0)), (8,)),
+        base=simdistill.Recipe(teacher_range=(0.01, 70.0)),
+        given={"teacher_range"},
     )
     assert (made.reading.sigma_min, made.reading.sigma_max) == (0.01, 70.0)
     assert made.drawn.checked.high < 10
