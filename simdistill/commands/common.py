@@ -4,17 +4,16 @@ import json
 import os
 import sys
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias, TypeVar
+from typing import Annotated, Any, TypeAlias
 
 import torch
 from rich.console import Console
 from rich.table import Table
 from tyro.conf import arg
 
-from simdistill.config.options import parse_options, refuse_others
 from simdistill.evaluation.figures import in_short, metrics_of
 from simdistill.evaluation.table import RANKED_BY
 from simdistill.reports.headline import headline
@@ -22,17 +21,7 @@ from simdistill.runs.folder import RunFolder
 from simdistill.support.checks import require
 from simdistill.teachers.loading import load_teacher, named_run
 from simdistill.teachers.teacher import SMALL, Teacher
-from simdistill.workflows.measuring import Measurements
 from simdistill.workflows.models import levels_of
-
-ABOUT_RESUMING = """\
-Resume an interrupted run with its own settings, or train a finished one longer.
-
-- On a CPU, an interrupted run ends bit-identical to an uninterrupted one.
-- With --iterations and constant learning rates, it ends as if it had been asked
-  for so many from its start. A decay of the rates is stretched: they rise again,
-  and the run ends with other weights than such a one.
-- Its other settings stay as they are."""
 
 ABOUT_RUN = """\
 - RUN is the folder of a run, or a shipped student: fashion-mnist, faces,
@@ -54,13 +43,6 @@ DatabaseURL: TypeAlias = Annotated[
     ),
 ]
 EmaPlace: TypeAlias = Annotated[int, arg(help="Which EMA of the generator to use: its place in the recipe, from 0.")]
-EvaluationSamples: TypeAlias = Annotated[
-    int | None,
-    arg(
-        help="Samples per evaluation seed at the end, of all that is measured, with 5 seeds; 0 skips the "
-        "evaluation. If not given, so many that measuring takes a tenth of the training's time, or ten seconds."
-    ),
-]
 FirstSeed: TypeAlias = Annotated[int, arg(help="Random seed of the first sample; each further one has the next.")]
 Host: TypeAlias = Annotated[str, arg(help="Address to listen on; 0.0.0.0 shows the page to the whole network.")]
 PublicName: TypeAlias = Annotated[
@@ -72,14 +54,6 @@ Inception: TypeAlias = Annotated[
     arg(help="Weights of Inception-v3 for the FID: inception-2015-12-05.pt or pt_inception-2015-12-05-6726825d.pth."),
 ]
 Json: TypeAlias = Annotated[bool, arg(help="Print the results to stdout as JSON, and nothing else.")]
-Log: TypeAlias = Annotated[tuple[str, ...], arg(help="Also log the metrics to: tensorboard, wandb, trackio.")]
-MilestoneCount: TypeAlias = Annotated[
-    int | None,
-    arg(help="Milestones at which it is measured during the training; 0 for none; if not given, as above."),
-]
-MilestoneSamples: TypeAlias = Annotated[
-    int | None, arg(help="Samples per evaluation seed at a milestone; if not given, as above.")
-]
 Overwrite: TypeAlias = Annotated[bool, arg(help="Replace the output if it exists.")]
 Pad: TypeAlias = Annotated[
     int, arg(help="Add black margins to the images, up to this many pixels a side: 32 for MNIST's 28×28; 0 adds none.")
@@ -110,51 +84,6 @@ class Common:
             torch.empty(0, device=self.device)
         except (RuntimeError, AssertionError) as error:
             raise ValueError(f"device = {self.device!r}: must be a device of this machine, such as cpu") from error
-
-
-@dataclass(frozen=True)
-class Training(Common):
-    """The options of every verb that trains: where its metrics go, and how finely it is measured."""
-
-    log: Log = ()
-    evaluation_samples: EvaluationSamples = None
-    milestones: MilestoneCount = None
-    milestone_samples: MilestoneSamples = None
-
-    @property
-    def measurements(self) -> Measurements:
-        """How finely the run is measured, as asked for."""
-        samples, few = self.evaluation_samples, self.milestone_samples
-        return Measurements(milestones=self.milestones, samples=samples, milestone_samples=few)
-
-
-@dataclass(frozen=True)
-class Resume(Training):
-    """The options of every verb that resumes a run."""
-
-    resume: Path = Path()
-    """Folder of the run to resume."""
-    iterations: int | None = None
-    """Total number of training iterations, to train the run for longer; its own number if not given."""
-
-
-def asks_to_resume(words: Sequence[str]) -> bool:
-    """Whether --resume is given."""
-    return any(word.split("=")[0] == "--resume" for word in words)
-
-
-ResumeOptions = TypeVar("ResumeOptions", bound=Resume)
-
-
-def resume_options(default: ResumeOptions, words: Sequence[str], fresh: type, verb: str, what: str) -> ResumeOptions:
-    """The options after --resume; those of a `fresh` run that cannot change are refused by name.
-
-    `what` follows the verb of a fresh run: its recipe.
-    """
-    refuse_others(words, fresh, type(default), f"simdistill {verb} {what} --out NEW_FOLDER")
-    first = "" if words[0].startswith("-") else words[0]
-    require(not first, what.split()[0], first, "left out with --resume, which has the run's own")
-    return parse_options(default, words, verb, ABOUT_RESUMING)
 
 
 def own_teacher(name: str | None, run: Path) -> Teacher | None:

@@ -7,18 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from simdistill.commands.auto import auto_options, is_auto
-from simdistill.commands.common import (
-    Resume,
-    TeacherOfRun,
-    asks_to_resume,
-    limit_threads,
-    own_teacher,
-    parameters,
-    print_figures,
-    resume_options,
-)
+from simdistill.commands.common import TeacherOfRun, limit_threads, own_teacher, parameters, print_figures
 from simdistill.commands.plan import print_plan
 from simdistill.commands.settings import Distill, distill_options
+from simdistill.commands.training import Resume, asks_to_resume, resume_options
 from simdistill.config.auto import NAME
 from simdistill.runs.folder import RunFolder, check_new_run
 from simdistill.support.bar import progress_bar

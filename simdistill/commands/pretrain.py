@@ -11,15 +11,8 @@ import torch
 from tyro.conf import arg
 
 from simdistill.commands.auto import is_auto, stated, without_name
-from simdistill.commands.common import (
-    Overwrite,
-    Resume,
-    Training,
-    asks_to_resume,
-    limit_threads,
-    print_table,
-    resume_options,
-)
+from simdistill.commands.common import Overwrite, limit_threads, print_table
+from simdistill.commands.training import Resume, Training, asks_to_resume, resume_options
 from simdistill.config.auto import NAME
 from simdistill.config.options import first_word, parse_options
 from simdistill.data.embeddings import read_encoding

@@ -8,7 +8,8 @@ from typing import Annotated
 
 from tyro.conf import arg
 
-from simdistill.commands.common import Config, Overwrite, Training
+from simdistill.commands.common import Config, Overwrite
+from simdistill.commands.training import Training
 from simdistill.config.options import building_blocks, first_word, named_file, parse_options
 from simdistill.config.recipes import RECIPES, Recipe
 from simdistill.config.settings import read_toml, settings_from_mapping
