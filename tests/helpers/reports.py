@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 import torch
 
 from simdistill.reports.pictures import picture
+from simdistill.reports.report import write_report
 from simdistill.runs.folder import RunFolder
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
@@ -109,3 +110,10 @@ def a_run(tmp_path, rng):
 def write_config(run, **changes):
     values = {key: value for key, value in {**CONFIG, **changes}.items() if value is not None}
     run.config.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items()))
+
+
+def report(run, values=None):
+    if values is not None:
+        run.evaluation.write_text(json.dumps(values))
+    write_report(run)
+    return Page(run.report.read_text())
