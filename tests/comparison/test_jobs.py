@@ -166,6 +166,7 @@ def endless(tmp_path):
     return RunFolder.create(tmp_path / "endless", {"verb": "distill", **to_mapping(recipe)})
 
 
+@pytest.mark.slow
 def test_a_worker_whose_comparison_was_killed_while_it_started_ends(endless):
     gone = subprocess.Popen(["true"])
     gone.wait()

@@ -130,6 +130,7 @@ def test_a_scaled_teacher_gets_scaled_levels(k, monkeypatch):
     assert (other.recipe.batch, other.recipe.generator_lr) == (one.recipe.batch, one.recipe.generator_lr)
 
 
+@pytest.mark.slow
 def test_a_batch_is_split_until_it_fits(monkeypatch):
     teacher = load_teacher("fashion-mnist")
     recipe = simdistill.Recipe(batch=64)

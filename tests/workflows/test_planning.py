@@ -85,6 +85,7 @@ def test_activations_shrink_with_the_parts_of_a_batch():
     assert with_parts["gradients"] == without["gradients"]  # in the buckets of two processes anyway
 
 
+@pytest.mark.slow
 def test_a_plan_for_several_gpus():
     made = plan("digits", DIGITS, Path())
     assert made.micro_batch == {1: 64, 4: 16, 8: 8}
@@ -166,6 +167,7 @@ def test_bad_requests(capsys, words, message):
     assert len(shown.err.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_plan_and_dry_run_print_the_same(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words = ["digits", "--batch", "32", "--gpu", "A100-40GB", "--gpus", "2", "--out", "mine"]
